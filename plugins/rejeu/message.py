@@ -1,0 +1,40 @@
+"""The contract of one message: which attributes it carries and how its row id is made; not how it is encoded or sent.
+
+The body is the row as one JSON object in BigQuery's load format. The row id names a row of the source for ever,
+whoever publishes it and however often: `<stream>/<event time in µs>/<key>/<ordinal among equals>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+ROW_ID: Final = "row_id"
+EVENT_TIME: Final = "event_time"
+STREAM: Final = "stream"
+EPOCH: Final = "epoch"
+
+MAX_MESSAGE_BYTES: Final = 10_000_000
+"""Pub/Sub's limit for a message, and for a request (https://cloud.google.com/pubsub/quotas)."""
+MAX_REQUEST_MESSAGES: Final = 1_000
+MAX_KEY_CHARS: Final = 200
+"""Longer keys are hashed: an attribute's value may have 1,024 bytes, and ids are copied into every row."""
+
+KEY_SEPARATOR: Final = "~"
+NULL_KEY: Final = "\\N"
+
+
+def key_text(values: tuple[object, ...]) -> str:
+    """The key's values as the text that stands in a row id."""
+    text = KEY_SEPARATOR.join(NULL_KEY if value is None else str(value) for value in values)
+    return text if len(text) <= MAX_KEY_CHARS else digest(text.encode())
+
+
+def digest(data: bytes) -> str:
+    """A short name for bytes: of a key that is too long, or of a whole row where the feed has no key."""
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def row_id(stream: str, event_us: int, key: str, ordinal: int) -> str:
+    """The row's id. `ordinal` counts rows of equal event time and key, in the order of their encoded bytes."""
+    return f"{stream}/{event_us}/{key}/{ordinal}"

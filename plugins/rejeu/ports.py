@@ -1,0 +1,124 @@
+"""The seams of Rejeu: what a state store, a launcher and a probe must do. No implementation lives here.
+
+`rejeu.testing` ships a fake of each; `tests/contract/` holds every implementation to the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A document of the state store and the version it was read at."""
+
+    document: dict[str, Any]
+    version: int
+
+
+class StateStore(Protocol):
+    """Small JSON documents with compare-and-set; all that leases, cursors and heartbeats need."""
+
+    def load(self, name: str) -> Versioned | None:
+        """The document, or None where there is none. Raises StateError where the store cannot be read."""
+        ...
+
+    def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
+        """Write if the document is still at `expected` (None: if there is none); return the new version.
+
+        Raises StateConflictError where somebody else wrote first, StateError where the store cannot be written.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """The names of all documents, sorted."""
+        ...
+
+
+class JobState(StrEnum):
+    """What a launcher can know of a job."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job somewhere: `name` is ours and exact, `id` is the launcher's, `detail` is for a person to read."""
+
+    name: str
+    id: str
+    state: JobState
+    detail: str = ""
+
+
+class JobRequest(Protocol):
+    """What a launcher needs to know of a request: a module to run, its arguments, a name no other job has."""
+
+    @property
+    def job_name(self) -> str: ...
+
+    @property
+    def module(self) -> str: ...
+
+    def to_argv(self) -> Sequence[str]: ...
+
+
+class Launcher(Protocol):
+    """Starts, finds, watches and stops jobs; never has two running jobs of one name."""
+
+    def start(self, request: JobRequest) -> Job:
+        """Start the job, or adopt the one of that name that still runs. Raises LaunchError."""
+        ...
+
+    def find(self, name: str) -> Job | None:
+        """The newest job of exactly this name, whatever its state."""
+        ...
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        """End the job: with `drain` it may finish what it has in hand first. None where there is no such job."""
+        ...
+
+
+class Signal(StrEnum):
+    """Why a probe believes what it believes."""
+
+    FLOWING = "flowing"
+    QUIET = "quiet: no row is due"
+    SILENT = "silent: rows are due and nobody publishes"
+    STALLED = "stalled: the replay lives and rows are due, yet none are acknowledged"
+    STARTING = "starting"
+    STOPPED = "stopped on request"
+    FINISHED = "finished"
+    UNKNOWN = "unknown: no replay was ever started"
+
+    @property
+    def needs_relaunch(self) -> bool:
+        """Only a signal that is gone while rows are due is brought back by another replay."""
+        return self is Signal.SILENT
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a probe saw: `lost_at` is when the first row fell due that did not come."""
+
+    signal: Signal
+    last_seen: datetime | None = None
+    lost_at: datetime | None = None
+    detail: str = ""
+
+
+class Probe(Protocol):
+    """Tells whether a stream's topic is alive."""
+
+    def check(self, now: datetime) -> Verdict: ...

@@ -1,0 +1,295 @@
+"""StreamSpec: what a feed *is*, as its YAML file says it; frozen, complete, and refused whole if anything is wrong.
+
+Nothing here says which operator or service runs a feed: that is the target's business (`rejeu.target`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+
+from rejeu.errors import SpecError
+from rejeu.pipelines import PIPELINES, Pipeline
+from rejeu.request import STREAM_NAME, Speed, TimeUnit
+from rejeu.timeline import HandOver
+
+SUFFIXES = (".yaml", ".yml")
+COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+TABLE = r"^([a-z][a-z0-9-]{4,28}[a-z0-9]\.)?[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$"
+TOPIC = r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
+DURATION = r"^(\d+(?:\.\d+)?)(ms|s|m|h)$"
+
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = re.match(DURATION, str(value))
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"it is {value!r}: it must be a number above 0 and a unit, such as 500ms, 5s, 2m or 1h")
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})
+
+
+def _cron(value: object) -> str:
+    if len(str(value).split()) != 5:
+        raise ValueError(f'it is {value!r}: it must be a cron expression of five fields, such as "0 1 * * *" (UTC)')
+    return str(value)
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]})
+]
+Cron = Annotated[str, BeforeValidator(_cron)]
+ColumnName = Annotated[str, Field(pattern=COLUMN)]
+TableName = Annotated[str, Field(pattern=TABLE)]
+
+
+class Part(BaseModel):
+    """Every part of a spec: unknown fields are refused, nothing changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Source(Part):
+    """Where the replayed rows come from: exactly one of `table`, `query`, `files` and `generator`."""
+
+    table: TableName | None = None
+    """A BigQuery table, `dataset.table` or `project.dataset.table`."""
+    query: str | None = None
+    """A BigQuery query."""
+    files: str | None = None
+    """Parquet or newline-delimited JSON: a path or `gs://` URI; `*` is allowed, `{bucket}` is the target's bucket."""
+    generator: str | None = None
+    """A simulator, `name` or `name:option=value,...`."""
+    time: ColumnName | None = None
+    """The source's event-time column; default: the stream's `event_time`."""
+    time_unit: TimeUnit | None = None
+    """The unit of an integer event time, since the epoch: `s`, `ms` or `us`."""
+    key: tuple[ColumnName, ...] | None = None
+    """Columns that name a row of the source; default: the stream's `key`."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in ("table", "query", "files", "generator") if getattr(self, name)]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"it has {found}: it must have exactly one of table, query, files and generator")
+        return self
+
+
+class Batch(Part):
+    """The history: files that a load job brings into the batch table, one partition a run."""
+
+    files: str
+    """Raw newline-delimited JSON; `{partition}` is the day (2021-04-30), `{bucket}` the target's bucket."""
+    table: TableName
+    """The batch table, partitioned by day of the event time."""
+    schedule: Cron = "0 1 * * *"
+    """When the day before is loaded: cron, UTC."""
+    loaded_by: Literal["rejeu", "elsewhere"] = "rejeu"
+    """`elsewhere`: a load job outside Airflow fills the table, and its completion is waited for."""
+
+    @model_validator(mode="after")
+    def _partitioned(self) -> Self:
+        if "{partition}" not in self.files:
+            raise ValueError(
+                f"files is {self.files!r}: it must say where one day's files lie; put {{partition}} into the path"
+            )
+        return self
+
+
+class Live(Part):
+    """The stream: its topic, the pipeline that reads it, and the tables that it fills."""
+
+    topic: Annotated[str, Field(pattern=TOPIC)]
+    """The topic's id in the target's project."""
+    pipeline: str = "passthrough"
+    """A pipeline of `beam_jobs/`; `passthrough` writes the row as it is."""
+    table: TableName
+    """The streaming table."""
+    view: TableName | None = None
+    """The live view: batch and streaming rows, each once; default: the streaming table's name and `_live`."""
+    dead_letters: TableName | None = None
+    """Where rows go that cannot be written; default: the streaming table's name and `_dead_letters`."""
+    hand_over: HandOver = HandOver.NEXT_ROW
+    """Where the stream starts after the batch: at the `next_row`, or at the `next_minute`."""
+
+    @model_validator(mode="after")
+    def _known_pipeline(self) -> Self:
+        if self.pipeline not in PIPELINES:
+            raise ValueError(f"pipeline is {self.pipeline!r}: it must be one of {', '.join(sorted(PIPELINES))}")
+        return self
+
+
+class Replay(Part):
+    """The process that publishes the rows."""
+
+    source: Source
+    speed: Speed = 1.0
+    """Event seconds per second, or `max`."""
+
+
+class Watchdog(Part):
+    """How the signal is watched."""
+
+    probe: Literal["heartbeat"] = "heartbeat"
+    """`heartbeat`: the replay's own state says when its next row is due."""
+    silence: Duration = timedelta(seconds=5)
+    """How long rows may be due and not come before the replay is relaunched."""
+    grace: Duration = timedelta(seconds=30)
+    """How long a replay that was just started may take until its first sign of life."""
+
+
+class StreamSpec(Part):
+    """One feed."""
+
+    stream: Annotated[str, Field(pattern=STREAM_NAME)]
+    """The feed's name: letters, digits and underscores; DAGs, jobs and state are named after it."""
+    description: str = ""
+    """What the feed is, for the people who see its DAGs."""
+    owner: str = "rejeu"
+    """Who looks after it."""
+    tags: tuple[str, ...] = ()
+    """More tags for its DAGs."""
+    event_time: ColumnName
+    """The column of the written rows that says when each happened (TIMESTAMP)."""
+    key: tuple[ColumnName, ...] = ()
+    """Columns that name a written row."""
+    cluster: tuple[ColumnName, ...] = ()
+    """Columns that the tables are clustered by."""
+    batch: Batch | None = None
+    live: Live
+    replay: Replay
+    watchdog: Watchdog = Watchdog()
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return PIPELINES[self.live.pipeline]
+
+    @property
+    def view(self) -> str:
+        return self.live.view or f"{self.live.table}_live"
+
+    @property
+    def dead_letters(self) -> str:
+        return self.live.dead_letters or f"{self.live.table}_dead_letters"
+
+    @property
+    def source_time(self) -> str:
+        return self.replay.source.time or self.event_time
+
+    @property
+    def source_key(self) -> tuple[str, ...]:
+        return self.key if self.replay.source.key is None else self.replay.source.key
+
+    @model_validator(mode="after")
+    def _own_tables(self) -> Self:
+        named = [self.live.table, self.view, self.dead_letters, *([self.batch.table] if self.batch else [])]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"table {twice[0]} is named twice: batch, streaming, view and dead letters differ")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_exist(self) -> Self:
+        if self.pipeline.columns is None:
+            return self
+        known = [column.name for column in self.pipeline.columns]
+        for field, names in (("event_time", (self.event_time,)), ("key", self.key), ("cluster", self.cluster)):
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"{field} names {name!r}: pipeline {self.live.pipeline} writes {', '.join(known)}; name one"
+                    )
+        return self
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One file of the streams folder: its spec, or why it has none."""
+
+    file: Path
+    name: str
+    spec: StreamSpec | None
+    error: SpecError | None = None
+
+
+def read_spec(file: Path) -> StreamSpec:
+    """The spec in this file. Raises SpecError with file, field, reason and remedy."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(str(file), "", f"it cannot be read ({error.strerror})", "Check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise SpecError(str(file), where, f"it is not YAML: {reason}", "Mend the line.") from None
+    if not isinstance(document, dict):
+        raise SpecError(
+            str(file), "", f"it holds {type(document).__name__}, not a mapping", "Start with `stream: my_stream`."
+        )
+    try:
+        return StreamSpec.model_validate(document)
+    except ValidationError as error:
+        raise _spec_error(file, error) from None
+
+
+def load_specs(folders: Iterable[Path]) -> list[Loaded]:
+    """Every spec of these folders, each good or bad on its own; two of one name are both refused."""
+    files = sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES)
+    loaded = [_load(file) for file in files]
+    owners: dict[str, list[Path]] = {}
+    for each in loaded:
+        owners.setdefault(each.name, []).append(each.file)
+    return [_refuse_twin(each, owners[each.name]) for each in loaded]
+
+
+def _load(file: Path) -> Loaded:
+    try:
+        spec = read_spec(file)
+    except SpecError as error:
+        return Loaded(file, re.sub(r"\W", "_", file.stem), None, error)
+    return Loaded(file, spec.stream, spec)
+
+
+def _refuse_twin(loaded: Loaded, owners: list[Path]) -> Loaded:
+    others = [file for file in owners if file != loaded.file]
+    if not others or loaded.spec is None:
+        return loaded
+    reason = f"{loaded.name!r} is also the stream of {others[0]}"
+    error = SpecError(str(loaded.file), "stream", reason, "Give each stream a name of its own.")
+    return Loaded(loaded.file, re.sub(r"\W", "_", loaded.file.stem), None, error)
+
+
+def _spec_error(file: Path, error: ValidationError) -> SpecError:
+    details = error.errors()
+    first: Any = details[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason, remedy = "there is no such field", f"Fields here: {', '.join(_siblings(first['loc']))}."
+    elif first["type"] == "missing":
+        reason, remedy = "it is missing", "Add it; `rejeu schema` describes every field."
+    else:
+        given = "" if isinstance(first["input"], dict) else f"it is {first['input']!r}: "
+        reason = reason if "it is" in reason else f"{given}{reason}"
+        remedy = "`rejeu schema` describes every field."
+    more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
+    return SpecError(str(file), field, reason + more, remedy)
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = StreamSpec
+    parts = {"batch": Batch, "live": Live, "replay": Replay, "watchdog": Watchdog, "source": Source}
+    for part in location[:-1]:
+        model = parts.get(str(part), model)
+    return list(model.model_fields)

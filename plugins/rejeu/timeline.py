@@ -1,0 +1,93 @@
+"""The clock of a replay as pure functions: hand-over instants, speed, due times; no I/O and no sleeping.
+
+All instants are aware UTC `datetime`s with microseconds, which is BigQuery's own resolution; on hot paths they
+are integers, microseconds since the epoch, and say so in their name (`_us`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from rejeu.errors import RequestError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class HandOver(StrEnum):
+    """Where the stream starts once the batch has ended."""
+
+    NEXT_ROW = "next_row"
+    NEXT_MINUTE = "next_minute"
+
+
+def to_us(instant: datetime) -> int:
+    """Microseconds since the epoch, exactly: integer arithmetic, no float on the way."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_us(microseconds: int) -> datetime:
+    """The instant that lies so many microseconds after the epoch."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def parse_instant(text: str) -> datetime:
+    """An ISO 8601 instant as aware UTC.
+
+    Raises RequestError where the zone is missing: a time without a zone means another instant on each machine.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestError(f"{text!r} is not a time: write ISO 8601, such as 2021-05-01T00:00:00Z") from None
+    if instant.tzinfo is None:
+        raise RequestError(f"{text!r} has no time zone: end it with Z, or with an offset such as +02:00")
+    return instant.astimezone(UTC)
+
+
+def format_instant(instant: datetime) -> str:
+    """RFC 3339 with microseconds and Z, as BigQuery loads it and Beam reads it from an attribute."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -> datetime:
+    """The first instant that belongs to the stream, given the last one that belongs to the batch.
+
+    `NEXT_ROW` is one microsecond later: with BigQuery's resolution no instant lies between, so no row is
+    skipped and none comes twice. `NEXT_MINUTE` is the next whole minute, for users who cut there.
+    """
+    if rule is HandOver.NEXT_ROW:
+        return batch_max + MICROSECOND
+    return batch_max.replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Maps event time to the wall clock: the row of `event_us` is due at `wall_us`, others `speed` times as fast.
+
+    A relaunched replay keeps the timeline of the one before it, so rows that fell due meanwhile are owed at once
+    and the rest stay on time. `speed` None means `max`: every row is due at once.
+    """
+
+    event_us: int
+    wall_us: int
+    speed: float | None
+
+    def due_us(self, event_us: int) -> int:
+        """When a row is due on the wall clock; rounded up, so that no row is ever early."""
+        if self.speed is None:
+            return self.wall_us
+        return self.wall_us - int(-((event_us - self.event_us) / self.speed) // 1)
+
+    def event_at(self, wall_us: int) -> int:
+        """The event time that is due at this wall time; meaningless for `max`, which has no pace."""
+        if self.speed is None:
+            raise RequestError("speed is max: such a timeline has no pace, so no event time is due at a given time")
+        return self.event_us + int((wall_us - self.wall_us) * self.speed // 1)
+
+    def at_speed(self, speed: float | None, wall_us: int) -> Timeline:
+        """The same place at another speed from now on: rows not yet due keep their order, none is skipped."""
+        anchor = self.event_us if self.speed is None else self.event_at(wall_us)
+        return Timeline(event_us=anchor, wall_us=wall_us, speed=speed)
