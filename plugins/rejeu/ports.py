@@ -63,7 +63,13 @@ class Job:
 
 
 class JobRequest(Protocol):
-    """What a launcher needs to know of a request: a module to run, its arguments, a name no other job has."""
+    """What a launcher needs to know of a request: a module to run, its arguments, a name no other job has.
+
+    A job with a `ready_text` is starting until it has printed that text; without one it runs once it lives.
+    """
+
+    @property
+    def ready_text(self) -> str | None: ...
 
     @property
     def job_name(self) -> str: ...

@@ -34,9 +34,9 @@ def _speed(value: object) -> float | str:
 
 
 def _instant(value: object) -> object:
-    if value in (None, CURSOR) or isinstance(value, datetime):
+    if value in (None, CURSOR):
         return value
-    return parse_instant(str(value))
+    return parse_instant(value.isoformat() if isinstance(value, datetime) else str(value))
 
 
 Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]
@@ -52,6 +52,7 @@ class Request(BaseModel):
 
     program: ClassVar[str]
     module: ClassVar[str]
+    ready_text: ClassVar[str | None] = None
 
     def to_argv(self) -> list[str]:
         """The flags that say this request; fields at their default are left out."""
@@ -60,9 +61,8 @@ class Request(BaseModel):
             value = getattr(self, name)
             if value == field.get_default(call_default_factory=True):
                 continue
-            argv.append(_flag(name))
-            if value is not True:
-                argv.append(_to_text(value))
+            # One word with its value, which may begin with a dash.
+            argv.append(_flag(name) if value is True else f"{_flag(name)}={_to_text(value)}")
         return argv
 
     @classmethod
@@ -121,6 +121,8 @@ def _to_text(value: object) -> str:
 def _reason(detail: Any) -> str:
     field = _flag(str(detail["loc"][0])) if detail["loc"] else ""
     message = str(detail["msg"]).removeprefix("Value error, ")
+    if field and detail["type"] != "missing" and "it is" not in message:
+        message = f"it is {detail['input']!r}: {message}"
     return f"{field}: {message}".removeprefix(": ")
 
 
@@ -196,6 +198,7 @@ class StreamJobRequest(Request):
 
     program = "rejeu stream"
     module = "beam_jobs.stream"
+    ready_text = "streaming job is running"
 
     stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
     pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")

@@ -10,10 +10,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from croniter import croniter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from rejeu.errors import SpecError
 from rejeu.pipelines import PIPELINES, Pipeline
@@ -35,13 +46,30 @@ def _duration(value: object) -> timedelta:
     match = re.match(DURATION, str(value))
     if match is None or float(match[1]) == 0:
         raise ValueError(f"it is {value!r}: it must be a number above 0 and a unit, such as 500ms, 5s, 2m or 1h")
-    return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    try:
+        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    except OverflowError:
+        raise ValueError(f"it is {value!r}: no clock counts that far; give seconds, minutes or hours") from None
 
 
 def _cron(value: object) -> str:
-    if len(str(value).split()) != 5:
+    if len(str(value).split()) != 5 or not croniter.is_valid(str(value)):
         raise ValueError(f'it is {value!r}: it must be a cron expression of five fields, such as "0 1 * * *" (UTC)')
     return str(value)
+
+
+def _path(*known: str) -> AfterValidator:
+    """A path whose names in braces are all among those that somebody fills."""
+
+    def check(text: str) -> str:
+        named = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        unknown = sorted(named - set(known))
+        if unknown:
+            fillable = " and ".join(f"{{{name}}}" for name in known)
+            raise ValueError(f"it is {text!r}: nothing fills {{{unknown[0]}}}; write {fillable} only")
+        return text
+
+    return AfterValidator(check)
 
 
 Duration = Annotated[
@@ -65,7 +93,7 @@ class Source(Part):
     """A BigQuery table, `dataset.table` or `project.dataset.table`."""
     query: str | None = None
     """A BigQuery query."""
-    files: str | None = None
+    files: Annotated[str, _path("bucket")] | None = None
     """Parquet or newline-delimited JSON: a path or `gs://` URI; `*` is allowed, `{bucket}` is the target's bucket."""
     generator: str | None = None
     """A simulator, `name` or `name:option=value,...`."""
@@ -88,7 +116,7 @@ class Source(Part):
 class Batch(Part):
     """The history: files that a load job brings into the batch table, one partition a run."""
 
-    files: str
+    files: Annotated[str, _path("bucket", "partition")]
     """Raw newline-delimited JSON; `{partition}` is the day (2021-04-30), `{bucket}` the target's bucket."""
     table: TableName
     """The batch table, partitioned by day of the event time."""
@@ -183,6 +211,11 @@ class StreamSpec(Part):
         return self.live.dead_letters or f"{self.live.table}_dead_letters"
 
     @property
+    def subscription(self) -> str:
+        """The id of the streaming job's subscription."""
+        return f"{self.live.topic}-{self.stream.replace('_', '-')}"
+
+    @property
     def source_time(self) -> str:
         return self.replay.source.time or self.event_time
 
@@ -228,7 +261,7 @@ def read_spec(file: Path) -> StreamSpec:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(str(file), "", f"it cannot be read ({error.strerror})", "Check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2021-13-45 is a ValueError
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error)
@@ -245,12 +278,17 @@ def read_spec(file: Path) -> StreamSpec:
 
 def load_specs(folders: Iterable[Path]) -> list[Loaded]:
     """Every spec of these folders, each good or bad on its own; two of one name are both refused."""
-    files = sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES)
+    return load_files(sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES))
+
+
+def load_files(files: Iterable[Path]) -> list[Loaded]:
+    """The specs of these files, by the rules of `load_specs`."""
     loaded = [_load(file) for file in files]
     owners: dict[str, list[Path]] = {}
     for each in loaded:
-        owners.setdefault(each.name, []).append(each.file)
-    return [_refuse_twin(each, owners[each.name]) for each in loaded]
+        if each.spec is not None:
+            owners.setdefault(each.name, []).append(each.file)
+    return [_refuse_twin(each, owners.get(each.name, [])) for each in loaded]
 
 
 def _load(file: Path) -> Loaded:
@@ -288,8 +326,8 @@ def _spec_error(file: Path, error: ValidationError) -> SpecError:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = StreamSpec
-    parts = {"batch": Batch, "live": Live, "replay": Replay, "watchdog": Watchdog, "source": Source}
+    model: type[Part] = StreamSpec
+    parts: dict[str, type[Part]] = {"batch": Batch, "live": Live, "replay": Replay, "watchdog": Watchdog, "source": Source}
     for part in location[:-1]:
         model = parts.get(str(part), model)
     return list(model.model_fields)

@@ -40,16 +40,16 @@ def parse_instant(text: str) -> datetime:
     """
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        if instant.tzinfo is None:
+            raise RequestError(f"{text!r} has no time zone: end it with Z, or with an offset such as +02:00")
+        return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise RequestError(f"{text!r} is not a time: write ISO 8601, such as 2021-05-01T00:00:00Z") from None
-    if instant.tzinfo is None:
-        raise RequestError(f"{text!r} has no time zone: end it with Z, or with an offset such as +02:00")
-    return instant.astimezone(UTC)
 
 
 def format_instant(instant: datetime) -> str:
     """RFC 3339 with microseconds and Z, as BigQuery loads it and Beam reads it from an attribute."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -> datetime:

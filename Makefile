@@ -1,0 +1,61 @@
+# Every developer's job has one target here. The environment is .venv/; nothing is installed outside of it.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(BIN)/uv pip
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down logs status demo test check format lock docs screenshots
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv, with the `rejeu` command in it
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python is {v[0]}.{v[1]}: Rejeu needs 3.11; name one with `make PYTHON=/path/to/python3.11`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(UV) install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) install --quiet --no-deps --editable .
+	@touch $@
+
+up: $(READY) ## Start the local stack and leave it running
+	$(BIN)/rejeu up
+
+down: $(READY) ## Stop the local stack and everything it started
+	$(BIN)/rejeu down
+
+logs: $(READY) ## Follow the logs of all parts
+	$(BIN)/rejeu logs --follow
+
+status: $(READY) ## Show the parts of the local stack
+	$(BIN)/rejeu status
+
+demo: $(READY) ## Run the main job end to end, with a kill on the way (KEEP=1 leaves the stack up)
+	$(BIN)/rejeu demo
+
+check: $(READY) ## Lint and strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check ## All checks and all tests
+	$(BIN)/pytest
+
+format: $(READY) ## Put the code into its form
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## Resolve pyproject.toml into requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) compile --quiet --no-header --no-emit-index-url --generate-hashes --all-extras \
+		--python-version 3.11 pyproject.toml -o requirements.lock
+
+docs: $(READY) ## Write what is generated: docs/DAGS.md and the spec's schema
+	$(BIN)/rejeu schema --write dags/streams/stream.schema.json
+	$(BIN)/python -m rejeu.airflow.docs docs/DAGS.md
+
+screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
+	$(BIN)/python docs/screenshots.py

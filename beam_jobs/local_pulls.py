@@ -1,0 +1,134 @@
+"""Pub/Sub for the DirectRunner as Dataflow has it: large pulls, each row id once, acknowledged when written.
+
+Beam's own read pulls ten messages and acknowledges them before anything is done with them. It has no seam, so a
+private method is replaced (`tests/beam/test_local_pulls.py` fails when Beam changes it). What holds it up: the
+DirectRunner has one worker thread and reads again only when nothing else is to be done. So when a pull comes,
+whatever the pulls before it brought is in the tables: that is the moment to acknowledge it, and to stop.
+
+A SIGKILL loses nothing that way, for unacknowledged messages come again; but windows that a pipeline holds open
+live in this process alone, and neither a kill nor a drain can hand them over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from apache_beam.runners.direct import transform_evaluator
+from google.api_core.exceptions import Aborted, DeadlineExceeded, RetryError, ServiceUnavailable, Unknown
+from google.cloud.pubsub_v1 import SubscriberClient
+from google.pubsub_v1 import PullResponse, ReceivedMessage
+
+from beam_jobs.transforms.counts import Count
+from rejeu.message import MAX_REQUEST_MESSAGES, ROW_ID
+
+logger = logging.getLogger(__name__)
+
+PULL_SECONDS: Final = 3.0
+"""How long a pull waits for a first message, and so how long a drain may wait for a pull."""
+REMEMBER_SECONDS: Final = 600.0
+"""How long a row id is known, as on Dataflow."""
+AWAY: Final = (Aborted, RetryError, ServiceUnavailable, Unknown)
+
+
+class LocalPulls:
+    """Stands where the DirectRunner's read expects a subscriber client; every call comes from its one thread."""
+
+    def __init__(
+        self,
+        stream: str,
+        subscriber: SubscriberClient,
+        on_running: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream, self._subscriber, self._on_running, self._clock = stream, subscriber, on_running, clock
+        self._duplicates = Count(stream, "duplicate")
+        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._in_hand: list[str] = []
+        self._running = self._away = False
+        self._draining, self._drained = threading.Event(), threading.Event()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The DirectRunner reads from here while this lasts."""
+        read: Any = transform_evaluator._PubSubReadEvaluator
+        beams_own = read.__dict__["_get_subscriber_client"]
+        read._get_subscriber_client = staticmethod(lambda transform: self)
+        try:
+            yield
+        finally:
+            read._get_subscriber_client = beams_own
+
+    def drain(self, timeout: float) -> bool:
+        """Pull no more, and wait until what was pulled is written and acknowledged; False where time ran out."""
+        self._draining.set()
+        return self._drained.wait(timeout)
+
+    def pull(self, subscription: str, **_: Any) -> PullResponse:
+        """Up to 1,000 messages whose row ids are new; none while Pub/Sub is away."""
+        if not self._running:
+            self._running = True
+            self._on_running()
+        try:
+            self._acknowledge_written(subscription)
+            if self._draining.is_set():
+                self._drained.set()
+                return PullResponse()
+            received = self._receive(subscription)
+        except DeadlineExceeded:
+            # No message came: the emulator answers so after two seconds, other servers wait for as long as we do.
+            return PullResponse()
+        except AWAY as error:
+            self._log_away(error)
+            return PullResponse()
+        self._away = False
+        return PullResponse(received_messages=self._new_only(received))
+
+    def acknowledge(self, subscription: str, ack_ids: list[str]) -> None:
+        """Beam has taken the messages over; Pub/Sub is told at the next pull, when they are written."""
+        self._in_hand.extend(ack_ids)
+
+    def _acknowledge_written(self, subscription: str) -> None:
+        while self._in_hand:
+            part = self._in_hand[:MAX_REQUEST_MESSAGES]
+            self._subscriber.acknowledge(subscription=subscription, ack_ids=part, timeout=PULL_SECONDS)
+            del self._in_hand[: len(part)]
+
+    def _receive(self, subscription: str) -> list[ReceivedMessage]:
+        """One pull that waits, then more that do not: the emulator gives 100 messages a pull, whatever one asks."""
+        received: list[ReceivedMessage] = []
+        part = self._pull(subscription, MAX_REQUEST_MESSAGES, wait=True)
+        while part:
+            received += part
+            room = MAX_REQUEST_MESSAGES - len(received)
+            part = self._pull(subscription, room, wait=False) if room else []
+        return received
+
+    def _pull(self, subscription: str, room: int, wait: bool) -> list[ReceivedMessage]:
+        request = {"subscription": subscription, "max_messages": room, "return_immediately": not wait}
+        return list(self._subscriber.pull(request=request, timeout=PULL_SECONDS).received_messages)
+
+    def _new_only(self, received: list[ReceivedMessage]) -> list[ReceivedMessage]:
+        now = self._clock()
+        while self._seen and next(iter(self._seen.values())) < now - REMEMBER_SECONDS:
+            self._seen.popitem(last=False)
+        new = []
+        for each in received:
+            row_id = each.message.attributes.get(ROW_ID) or each.message.message_id
+            if row_id in self._seen:
+                self._duplicates.add()
+                self._in_hand.append(each.ack_id)
+            else:
+                self._seen[row_id] = now
+                new.append(each)
+        return new
+
+    def _log_away(self, error: Exception) -> None:
+        if not self._away:
+            logger.warning("%s: Pub/Sub does not answer, waiting for it: %s", self._stream, error)
+        self._away = True

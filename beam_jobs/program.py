@@ -1,0 +1,64 @@
+"""What the two programs share: arguments, which are checked before anything is submitted, and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from rejeu.errors import RejeuError, RequestError
+from rejeu.pipelines import PIPELINES, Column
+from rejeu.request import Request
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
+
+DIRECT_RUNNERS: Final = (None, "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
+
+
+def main(run: Callable[[Sequence[str]], None]) -> int:
+    """Run a program with the command line's arguments; the exit code is that of our error, if one ends it."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        run(sys.argv[1:])
+    except RejeuError as error:
+        print(f"rejeu: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def read_arguments(kind: type[AnyRequest], argv: Sequence[str]) -> tuple[AnyRequest, PipelineOptions]:
+    """Our flags, and behind `--` Beam's own. Raises RequestError for a wrong value or an option Beam has not."""
+    ours, beams = list(argv), []
+    if "--" in ours:
+        at = ours.index("--")
+        ours, beams = ours[:at], ours[at + 1 :]
+    options = PipelineOptions(beams)
+    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(options.get_all_options())
+    if unknown:
+        raise RequestError(f"Beam has no option --{min(unknown)}: leave it out, or mend its name")
+    return kind.from_argv(ours), options
+
+
+def is_direct(options: PipelineOptions) -> bool:
+    """Whether the pipeline runs in this process."""
+    return options.view_as(StandardOptions).runner in DIRECT_RUNNERS
+
+
+def transform_of(pipeline: str, stream: str) -> beam.PTransform:
+    """The pipeline of this name: messages to (rows, dead letters)."""
+    if pipeline not in PIPELINES:
+        raise RequestError(f"--pipeline is {pipeline!r}: it must be one of {', '.join(sorted(PIPELINES))}")
+    made: beam.PTransform = importlib.import_module(PIPELINES[pipeline].module).transform(stream)
+    return made
+
+
+def check_column(flag: str, name: str, columns: Sequence[Column]) -> None:
+    """Raises RequestError where the columns lack this one."""
+    known = [column.name for column in columns]
+    if name.lower() not in {each.lower() for each in known}:
+        raise RequestError(f"{flag} is {name!r}: the table has no such column; it has {', '.join(known)}")

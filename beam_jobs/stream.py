@@ -1,0 +1,148 @@
+"""`python -m beam_jobs.stream`: reads a subscription, and writes what the pipeline makes of it to a table.
+
+Our flags come first (see --help), then Beam's own options behind `--`, such as `-- --runner=DirectRunner`.
+Locally it says when it runs, and SIGTERM drains it: what was pulled is written and acknowledged first.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import apache_beam as beam
+from apache_beam.io.gcp.pubsub import PubsubMessage
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.runners.runner import PipelineResult
+from google.api_core.exceptions import NotFound
+from google.cloud.pubsub_v1 import SubscriberClient
+
+from beam_jobs.local_pulls import LocalPulls
+from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
+from beam_jobs.tables import columns_of
+from beam_jobs.transforms.counts import counted_here
+from beam_jobs.transforms.dead_letters import never_lost
+from beam_jobs.transforms.records import Row, from_pubsub, with_row_id
+from beam_jobs.transforms.sink import InsertRows
+from beam_jobs.transforms.validate import Validate
+from rejeu.errors import RejeuError, RequestError
+from rejeu.message import EVENT_TIME, ROW_ID
+from rejeu.pipelines import Column
+from rejeu.request import StreamJobRequest
+
+SUBSCRIPTION: Final = r"projects/[a-z][a-z0-9:.-]{4,}[a-z0-9]/subscriptions/[A-Za-z][A-Za-z0-9_.~+%-]{2,254}"
+TABLE: Final = r"[a-z][a-z0-9-]{4,28}[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"
+DRAIN_SECONDS: Final = 10.0
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run locally until stopped, or submit to Dataflow and return."""
+    request, options = read_arguments(StreamJobRequest, argv)
+    check_names(request, options)
+    columns = columns_of(request.table)
+    check_column("--event-time", request.event_time, columns)
+    check_column("--table", ROW_ID, columns)
+    options.view_as(StandardOptions).streaming = True
+    if is_direct(options):
+        run_locally(request, columns, options)
+    else:
+        build(request, columns, options).run()
+
+
+def check_names(request: StreamJobRequest, options: PipelineOptions) -> None:
+    """Raises RequestError for what Beam or Google would refuse minutes later, in other words."""
+    transform_of(request.pipeline, request.stream)
+    for flag, value, rule, example in (
+        ("--subscription", request.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
+        ("--table", request.table, TABLE, "project.dataset.table"),
+        ("--dead-letters", request.dead_letters, TABLE, "project.dataset.table"),
+    ):
+        if re.fullmatch(rule, value) is None:
+            raise RequestError(f"{flag} is {value!r}: write {example}")
+    runner = options.view_as(StandardOptions).runner
+    if not is_direct(options) and runner != "DataflowRunner":
+        raise RequestError(f"--runner is {runner}: only DirectRunner and DataflowRunner read Pub/Sub from Python")
+
+
+def build(request: StreamJobRequest, columns: Sequence[Column], options: PipelineOptions) -> beam.Pipeline:
+    """The whole pipeline: read, prepare, insert rows, insert dead letters."""
+    direct = is_direct(options)
+    # Named outright: what Beam calls DirectRunner tries to download another runner first.
+    pipeline = beam.Pipeline(runner=BundleBasedDirectRunner() if direct else None, options=options)
+    messages = pipeline | "read" >> read(request.subscription, direct)
+    rows, letters = prepare(messages, request, columns)
+    refused = rows | "insert" >> beam.ParDo(InsertRows(request.stream, request.table, "out"))
+    (
+        (letters, refused)
+        | "all dead letters" >> beam.Flatten()
+        | "insert dead letters" >> beam.ParDo(InsertRows(request.stream, request.dead_letters, "dead"))
+        | "lose none" >> beam.Map(never_lost)
+    )
+    return pipeline
+
+
+def read(subscription: str, direct: bool) -> beam.io.ReadFromPubSub:
+    """Messages, each row id once: Dataflow sees to that by the attribute, LocalPulls does on the DirectRunner.
+
+    The DirectRunner holds the watermark at the wall clock and dies of a time it cannot parse, so there messages
+    keep the time of their publishing.
+    """
+    if direct:
+        return beam.io.ReadFromPubSub(subscription=subscription, with_attributes=True)
+    return beam.io.ReadFromPubSub(
+        subscription=subscription, with_attributes=True, id_label=ROW_ID, timestamp_attribute=EVENT_TIME
+    )
+
+
+def prepare(
+    messages: beam.PCollection[PubsubMessage], request: StreamJobRequest, columns: Sequence[Column]
+) -> tuple[beam.PCollection[Row], beam.PCollection[Row]]:
+    """Messages to rows that the table takes, and dead letters."""
+    rows, undecoded = (
+        messages
+        | "receive" >> beam.Map(from_pubsub)
+        | request.pipeline >> transform_of(request.pipeline, request.stream)
+    )
+    valid, invalid = rows | "carry row ids" >> beam.Map(with_row_id) | "validate" >> Validate(request.stream, columns)
+    return valid, (undecoded, invalid) | "refused" >> beam.Flatten()
+
+
+def run_locally(request: StreamJobRequest, columns: Sequence[Column], options: PipelineOptions) -> None:
+    """Run in this process until SIGTERM, then drain."""
+    subscriber = SubscriberClient()
+    try:
+        subscriber.get_subscription(subscription=request.subscription)
+    except NotFound:
+        raise RequestError(
+            f"--subscription is {request.subscription}: there is no such subscription; the stream's live DAG makes it"
+        ) from None
+    pulls = LocalPulls(request.stream, subscriber, on_running=lambda: _say(request, request.ready_text))
+    with pulls.installed():
+        result = build(request, columns, options).run()
+        wait_or_drain(result, pulls)
+    _say(request, f"streaming job is drained: {counted_here(request.stream)}")
+
+
+def wait_or_drain(result: PipelineResult, pulls: LocalPulls) -> None:
+    """Wait for the pipeline, which ends by failing or by a signal. Raises RejeuError where it could not drain."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        if not pulls.drain(DRAIN_SECONDS):
+            raise RejeuError(
+                f"what was pulled could not be written in {DRAIN_SECONDS:g} s: it is not acknowledged, "
+                "so it comes again to the next job; see why the table cannot be written"
+            ) from None
+        result.cancel()
+
+
+def _say(request: StreamJobRequest, what: str) -> None:
+    print(f"rejeu: {request.stream}: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))

@@ -1,0 +1,49 @@
+"""Messages to rows, one at a time, by a pipeline's own decoder; what that refuses becomes a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from beam_jobs.transforms.counts import Count
+from beam_jobs.transforms.dead_letters import dead_letter
+from beam_jobs.transforms.records import DEAD, ROWS, Message, Row
+
+Decoder = Callable[[bytes], list[dict[str, Any]]]
+"""A body's rows, none where the message is not for this pipeline; ValueError where it is wrong."""
+
+
+class Decode(beam.PTransform):
+    """Messages to (rows, dead letters). With `explodes`, a row's id says which of its message's rows it is."""
+
+    def __init__(self, stream: str, make_decoder: Callable[[], Decoder], *, explodes: bool = False) -> None:
+        super().__init__()
+        self._fn = _DecodeFn(stream, make_decoder, explodes)
+
+    def expand(self, messages: beam.PCollection[Message]) -> beam.pvalue.DoOutputsTuple:
+        return messages | beam.ParDo(self._fn).with_outputs(DEAD, main=ROWS)
+
+
+class _DecodeFn(beam.DoFn):
+    def __init__(self, stream: str, make_decoder: Callable[[], Decoder], explodes: bool) -> None:
+        self._stream, self._make_decoder, self._explodes = stream, make_decoder, explodes
+        self._in = Count(stream, "in")
+        self._filtered = Count(stream, "filtered")
+
+    def setup(self) -> None:
+        # msgspec's decoders do not pickle, so each worker makes its own.
+        self._decode = self._make_decoder()
+
+    def process(self, message: Message) -> Iterator[Row | beam.pvalue.TaggedOutput]:
+        self._in.add()
+        try:
+            rows = self._decode(message.body)
+        except ValueError as error:
+            yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))
+            return
+        if not rows:
+            self._filtered.add()
+        for index, values in enumerate(rows):
+            yield Row(f"{message.row_id}#{index}" if self._explodes else message.row_id, values, message)

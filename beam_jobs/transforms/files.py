@@ -1,0 +1,46 @@
+"""Lines of raw files to messages, and rows to prepared files. Which files, and where to, is the job's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import msgspec
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.transforms.counts import Count
+from beam_jobs.transforms.records import Message, Row
+
+
+class ReadLines(beam.PTransform):
+    """Paths to messages, one a line; a message's id and attributes say which file and line."""
+
+    def expand(self, paths: beam.PCollection[str]) -> beam.PCollection[Message]:
+        return paths | "spread files" >> beam.Reshuffle() | "read lines" >> beam.FlatMap(_lines)
+
+
+class WriteLines(beam.PTransform):
+    """Rows to `<prefix>-*.ndjson`; there is always at least one file, so that a load job finds one."""
+
+    def __init__(self, stream: str, prefix: str, counter: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._written = Count(stream, counter)
+
+    def expand(self, rows: beam.PCollection[Row]) -> beam.PCollection[str]:
+        return (
+            rows
+            | "encode" >> beam.Map(self._encode)
+            | "write" >> beam.io.WriteToText(self._prefix, ".ndjson", coder=beam.coders.BytesCoder())
+        )
+
+    def _encode(self, row: Row) -> bytes:
+        self._written.add()
+        return msgspec.json.encode(row.values)
+
+
+def _lines(path: str) -> Iterator[Message]:
+    with FileSystems.open(path) as file:
+        for number, line in enumerate(iter(file.readline, b""), start=1):
+            if line.strip():
+                yield Message(f"{path}:{number}", line.rstrip(b"\r\n"), {"file": path, "line": str(number)})

@@ -1,0 +1,192 @@
+"""From a spec to its DAGs: pure wiring. What a task does is in `operators/`, what a person reads is in `docs.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.python import BranchPythonOperator
+from airflow.sdk import DAG, Asset, AssetWatcher, BaseOperator, CronDataIntervalTimetable, Param, TriggerRule, chain
+
+from rejeu.airflow import docs
+from rejeu.airflow.operators.base import GOOGLE_CONNECTION
+from rejeu.airflow.operators.batch import AwaitLoadJob, MeasureBatch, PreparePartition
+from rejeu.airflow.operators.live import (
+    AwaitSignal,
+    DrainStreamJob,
+    EnsureStream,
+    HandOverInstant,
+    StartReplay,
+    StartStreamJob,
+    StopReplay,
+)
+from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay
+from rejeu.airflow.triggers import SilenceTrigger
+from rejeu.errors import SpecError
+from rejeu.spec import Batch, StreamSpec
+from rejeu.target import Target
+
+BEGINNING = datetime(2015, 1, 1, tzinfo=UTC)
+"""No backfill reaches further back."""
+RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": True}
+
+
+def parts_of(spec: StreamSpec) -> list[str]:
+    """The DAGs that this stream has, by the last word of their ids."""
+    return [*(["batch"] if spec.batch else []), "live", "watchdog", "stop"]
+
+
+def build_dag(spec: StreamSpec, part: str, target: Target) -> DAG:
+    """One DAG of a stream; a worker builds no other than its own, for each costs it time before its task begins."""
+    match part:
+        case "batch":
+            return _batch(spec, target)
+        case "live":
+            return _live(spec, target)
+        case "watchdog":
+            return _watchdog(spec, target)
+        case "stop":
+            return _stop(spec)
+    raise ValueError(f"{spec.stream} has no DAG {part!r}: it has {', '.join(parts_of(spec))}")
+
+
+def build_invalid(name: str, error: SpecError) -> DAG:
+    """A DAG that says what is wrong with a spec; it breaks nobody else's."""
+    with DAG(
+        dag_id=f"{name}.invalid",
+        schedule=None,
+        catchup=False,
+        tags=["rejeu", "invalid"],
+        doc_md=docs.invalid(error),
+        description=str(error),
+    ) as dag:
+        EmptyOperator(task_id="mend_the_spec", doc_md=docs.invalid(error))
+    return dag
+
+
+def _dag(spec: StreamSpec, part: str, **arguments: Any) -> DAG:
+    return DAG(
+        dag_id=f"{spec.stream}.{part}",
+        description=docs.summary(spec, part),
+        doc_md=docs.page(spec, part),
+        tags=["rejeu", spec.stream, part, *spec.tags],
+        default_args={"owner": spec.owner, **RETRIES},
+        catchup=False,
+        start_date=BEGINNING,
+        **arguments,
+    )
+
+
+def _batch(spec: StreamSpec, target: Target) -> DAG:
+    batch = spec.batch
+    assert batch is not None, "parts_of names a batch only where the spec has one"
+    params = {
+        "partition": Param(
+            None, type=["null", "string"], format="date", description="Day to load; empty: the first day of the data interval."
+        ),
+        "loaded_by": Param(
+            batch.loaded_by, enum=["rejeu", "elsewhere"], description="elsewhere: wait for a load job outside Airflow."
+        ),
+    }
+    timetable = CronDataIntervalTimetable(batch.schedule, timezone="UTC")
+    # Native: a schema that is rendered must stay a list.
+    native = {"render_template_as_native_obj": True}
+    with _dag(spec, "batch", schedule=timetable, params=params, max_active_runs=4, **native) as dag:
+        choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader)
+        prepare = PreparePartition(task_id="prepare", spec=spec)
+        awaited = AwaitLoadJob(task_id="await_load_job", spec=spec)
+        measure = MeasureBatch(
+            task_id="measure", spec=spec, asset=_batch_asset(batch, spec, target), trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+        )
+        chain(EnsureStream(task_id="ensure", spec=spec), choose, [prepare, awaited])
+        for kind in ("rows", "dead"):
+            chain(prepare, *_load(kind, target), measure)
+        chain(awaited, measure)
+    return dag
+
+
+def _loader(**context: Any) -> str:
+    """The branch that the form, or the spec behind it, asks for."""
+    return "await_load_job" if context["params"]["loaded_by"] == "elsewhere" else "prepare"
+
+
+def _load(kind: str, target: Target) -> Iterable[BaseOperator]:
+    """A load job into a staging table, then the statement that puts its rows in place; `prepare` names both."""
+    # Here, for it brings Google's clients along: 3 s that the watchdog's workers must not spend.
+    from airflow.providers.google.cloud.operators.bigquery import BigQueryInsertJobOperator
+
+    planned = f"ti.xcom_pull(task_ids='prepare')['{kind}']"
+    common: dict[str, Any] = {
+        "gcp_conn_id": GOOGLE_CONNECTION,
+        "project_id": target.project,
+        "location": target.location,
+        "deferrable": True,
+        "poll_interval": 1.0,
+    }
+    load = {
+        "sourceUris": [f"{{{{ {planned}['files'] }}}}"],
+        "sourceFormat": "NEWLINE_DELIMITED_JSON",
+        "destinationTable": f"{{{{ {planned}['staging'] }}}}",
+        "schema": {"fields": f"{{{{ {planned}['schema'] }}}}"},
+        "createDisposition": "CREATE_IF_NEEDED",
+        "writeDisposition": "WRITE_TRUNCATE",
+    }
+    place = {"query": f"{{{{ {planned}['merge'] }}}}", "useLegacySql": False}
+    return (
+        BigQueryInsertJobOperator(task_id=f"load_{kind}", configuration={"load": load}, **common),
+        BigQueryInsertJobOperator(task_id=f"place_{kind}", configuration={"query": place}, **common),
+    )
+
+
+def _live(spec: StreamSpec, target: Target) -> DAG:
+    batch_asset = _batch_asset(spec.batch, spec, target) if spec.batch else None
+    params = {
+        "from": Param(
+            None, type=["null", "string"], format="date-time", description="Start here, whatever the batch and the cursor say (UTC)."
+        ),
+        "hand_over": Param(spec.live.hand_over.value, enum=["next_row", "next_minute"], description="Where the stream starts after the batch."),
+        "speed": Param(None, type=["null", "number", "string"], description=f"Event seconds per second, or max; empty: {spec.replay.speed}."),
+    }
+    schedule = [batch_asset] if batch_asset else None
+    with _dag(spec, "live", schedule=schedule, params=params, max_active_runs=1) as dag:
+        ensure = EnsureStream(task_id="ensure", spec=spec)
+        hand_over = HandOverInstant(task_id="hand_over", spec=spec, batch_asset=batch_asset)
+        stream = StartStreamJob(task_id="start_stream", spec=spec)
+        replay = StartReplay(task_id="start_replay", spec=spec, decision=hand_over.output)
+        chain(ensure, [stream, hand_over], replay, AwaitSignal(task_id="await_signal", spec=spec))
+    return dag
+
+
+def _watchdog(spec: StreamSpec, target: Target) -> DAG:
+    asset = _signal_asset(spec, target)
+    with _dag(spec, "watchdog", schedule=[asset], max_active_runs=1) as dag:
+        relaunch = RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=asset, retries=0)
+        record = RecordIncident(task_id="record_incident", spec=spec, incident=relaunch.output)
+        chain(relaunch, AwaitSignal(task_id="await_signal", spec=spec, retries=0), record)
+    return dag
+
+
+def _stop(spec: StreamSpec) -> DAG:
+    with _dag(spec, "stop", schedule=None, max_active_runs=1) as dag:
+        chain(StopReplay(task_id="stop_replay", spec=spec), DrainStreamJob(task_id="drain_stream", spec=spec))
+    return dag
+
+
+def _batch_asset(batch: Batch, spec: StreamSpec, target: Target) -> Asset:
+    return Asset(name=f"{spec.stream}.batch", uri=f"bigquery://{target.table(batch.table).replace('.', '/')}")
+
+
+def _signal_asset(spec: StreamSpec, target: Target) -> Asset:
+    trigger = SilenceTrigger(
+        stream=spec.stream,
+        state=target.state,
+        silence_seconds=spec.watchdog.silence.total_seconds(),
+        grace_seconds=spec.watchdog.grace.total_seconds(),
+    )
+    return Asset(
+        name=f"{spec.stream}.signal",
+        uri=f"rejeu://{spec.stream}/signal",
+        watchers=[AssetWatcher(name=f"{spec.stream}.silence", trigger=trigger)],
+    )

@@ -1,0 +1,49 @@
+"""From folders of specs to DAGs, each stream on its own: no network, no database, no Google client while parsing."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow.sdk import DAG, get_parsing_context
+
+from rejeu.airflow.factory import build_dag, build_invalid, parts_of
+from rejeu.errors import SpecError
+from rejeu.spec import Loaded, load_specs
+from rejeu.target import Target
+
+log = logging.getLogger(__name__)
+
+FOLDERS = "REJEU_STREAMS"
+"""Folders of specs, apart by colons, in the place of the one beside the DAG file."""
+
+
+def spec_folders(dag_file: str) -> list[Path]:
+    """The folders whose specs this DAG file builds."""
+    named = os.environ.get(FOLDERS, "")
+    return [Path(folder) for folder in named.split(os.pathsep) if folder] or [Path(dag_file).parent / "streams"]
+
+
+def load_dags(dag_file: str) -> Iterator[DAG]:
+    """Every DAG of every stream; a worker, which wants one DAG only, builds that one alone."""
+    wanted = get_parsing_context().dag_id
+    target = Target.from_env()
+    for loaded in load_specs(spec_folders(dag_file)):
+        if wanted is None:
+            yield from _build(loaded, target, parts_of(loaded.spec) if loaded.spec else [])
+        elif wanted.rpartition(".")[0] == loaded.name:
+            yield from _build(loaded, target, [wanted.rpartition(".")[2]])
+
+
+def _build(loaded: Loaded, target: Target, parts: list[str]) -> list[DAG]:
+    if loaded.spec is None:
+        assert loaded.error is not None
+        return [build_invalid(loaded.name, loaded.error)]
+    try:
+        return [build_dag(loaded.spec, part, target) for part in parts]
+    except Exception as error:  # whatever one spec makes Airflow refuse must not take the other streams along
+        log.exception("%s: its DAGs cannot be built", loaded.name)
+        reason = f"Airflow refuses it: {type(error).__name__}: {error}"
+        return [build_invalid(loaded.name, SpecError(str(loaded.file), "", reason, "Mend the spec."))]

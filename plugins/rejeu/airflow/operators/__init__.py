@@ -1,0 +1,1 @@
+"""One module a DAG: the operators of `batch`, `live`, `watchdog` and `stop`; `base` has what they share."""

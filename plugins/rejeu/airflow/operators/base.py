@@ -1,0 +1,88 @@
+"""What every operator of ours has: the spec, the target, the state store, the launcher and Google's clients."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from rejeu.airflow.triggers import JobTrigger
+from rejeu.errors import LaunchError
+from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
+from rejeu.spec import StreamSpec
+from rejeu.state import open_store
+from rejeu.target import Target
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from google.cloud import bigquery
+
+GOOGLE_CONNECTION = "google_cloud_default"
+
+
+class StreamOperator(BaseOperator):
+    """A task about one stream."""
+
+    def __init__(self, *, spec: StreamSpec, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+
+    @cached_property
+    def target(self) -> Target:
+        return Target.from_env()
+
+    @cached_property
+    def store(self) -> StateStore:
+        return open_store(self.target.state)
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        return self.target.make_launcher()
+
+    def bigquery(self) -> bigquery.Client:
+        """A client with the credentials of the Airflow connection."""
+        from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
+
+        return BigQueryHook(gcp_conn_id=GOOGLE_CONNECTION).get_client(project_id=self.target.project)
+
+
+class JobOperator(StreamOperator):
+    """Starts a job, or adopts the one that runs, and waits for it without a worker slot.
+
+    Safe when its worker dies: a job is known by its name, so a second try finds the first one's job. When the task
+    is killed the job is stopped.
+    """
+
+    limit = timedelta(minutes=30)
+    wait_for_end = False
+
+    def start(self, request: JobRequest) -> None:
+        """Start the job and defer until it runs, or until it has ended."""
+        job = self.launcher.start(request)
+        self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
+        self.await_job(job)
+
+    def await_job(self, job: Job) -> None:
+        self.job_name = job.name
+        if not self._arrived(job):
+            trigger = JobTrigger(name=job.name, until_end=self.wait_for_end)
+            self.defer(trigger=trigger, method_name="resume", timeout=self.limit)
+
+    def resume(self, context: Context, event: dict[str, str]) -> Any:
+        """The trigger saw the job arrive where it was awaited, or fail."""
+        self._arrived(Job(event["name"], event["id"], JobState(event["state"]), event["detail"]))
+        return self.finish(context)
+
+    def finish(self, context: Context) -> Any:
+        """The task's result once the job is where it was awaited."""
+
+    def on_kill(self) -> None:
+        if getattr(self, "job_name", None):
+            self.launcher.stop(self.job_name)
+
+    def _arrived(self, job: Job) -> bool:
+        if job.state is JobState.FAILED:
+            raise LaunchError(f"{job.name} failed: {job.detail}")
+        return job.state in ENDED or (job.state is JobState.RUNNING and not self.wait_for_end)

@@ -1,0 +1,153 @@
+"""The operators of `<stream>.live` and `<stream>.stop`: make sure, hand over, start, await, stop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+
+from rejeu import sql
+from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator
+from rejeu.airflow.triggers import ReturnTrigger
+from rejeu.errors import LaunchError
+from rejeu.live import Start, announce, decide_start, replay_request, silence, stream_job_request
+from rejeu.ports import ENDED, Signal
+from rejeu.request import CURSOR
+from rejeu.state.lease import read_state
+from rejeu.timeline import HandOver, format_instant, parse_instant
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+SIGNAL_LIMIT = timedelta(minutes=10)
+
+
+class EnsureStream(StreamOperator):
+    """Makes sure of topic, subscription, dataset, tables and view. Needs no form, changes nothing that exists."""
+
+    def execute(self, context: Context) -> None:
+        from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
+
+        from rejeu.gcp.columns import output_columns
+        from rejeu.gcp.resources import ensure_tables, ensure_topic
+
+        hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
+        ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
+        client = self.bigquery()
+        ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
+
+
+class HandOverInstant(StreamOperator):
+    """Decides where the replay starts; the decision and its reason are the task's result."""
+
+    def __init__(self, *, batch_asset: Asset | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_asset = batch_asset
+
+    def execute(self, context: Context) -> dict[str, str | None]:
+        params = context["params"]
+        by_hand = parse_instant(params["from"]) if params.get("from") else None
+        rule = HandOver(params.get("hand_over") or self.spec.live.hand_over)
+        state = read_state(self.store, self.spec.stream)
+        decision = decide_start(state, self._batch_max(context), rule, by_hand, datetime.now(UTC))
+        self.log.info("%s: %s", self.spec.stream, decision.reason)
+        at = format_instant(decision.at) if decision.at else None
+        return asdict(decision) | {"at": at}
+
+    def _batch_max(self, context: Context) -> datetime | None:
+        """The batch's last instant: the newest event's word, or the table's where a person started the run."""
+        if self.spec.batch is None or self.batch_asset is None:
+            return None
+        events = [
+            parse_instant(event.extra["table_max_timestamp"])
+            for event in context["triggering_asset_events"].get(self.batch_asset, ())
+            if "table_max_timestamp" in (event.extra or {})
+        ]
+        if events:
+            return max(events)
+        table = self.target.table(self.spec.batch.table)
+        (row,) = self.bigquery().query(sql.last_instant(table, self.spec.event_time)).result()
+        found: datetime | None = row["last"]
+        return found
+
+
+class StartStreamJob(JobOperator):
+    """Starts the streaming job, or adopts the running one, and waits until it reads."""
+
+    def execute(self, context: Context) -> None:
+        self.start(stream_job_request(self.spec, self.target))
+
+
+class StartReplay(StreamOperator):
+    """Starts the replay where the hand-over says; leaves a living one alone, unless a start was given by hand."""
+
+    template_fields = ("decision",)
+
+    def __init__(self, *, decision: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.decision = decision
+
+    def execute(self, context: Context) -> None:
+        start = Start(self.decision["start"])
+        if start is Start.ADOPT:
+            return
+        instant = {
+            Start.AT: parse_instant(self.decision["at"]) if self.decision["at"] else None,
+            Start.RESUME: CURSOR,
+            Start.FIRST_ROW: None,
+        }[start]
+        request = replay_request(self.spec, self.target, instant, context["params"].get("speed"))
+        running = self.launcher.find(request.job_name)
+        if context["ti"].try_number > 1 and running is not None and running.state not in ENDED:
+            self.log.info("%s: an earlier try of this task started %s", self.spec.stream, running.name)
+            return
+        self.launcher.stop(request.job_name)
+        announce(self.store, self.spec.stream, wish=True)
+        job = self.launcher.start(request)
+        self.log.info("%s: started %s (%s): %s", self.spec.stream, job.name, job.detail, self.decision["reason"])
+
+
+class AwaitSignal(StreamOperator):
+    """Waits, in the triggerer, until the replay gives signs of life, and says what they are."""
+
+    def execute(self, context: Context) -> None:
+        watchdog = self.spec.watchdog
+        self.defer(
+            trigger=ReturnTrigger(
+                stream=self.spec.stream,
+                state=self.target.state,
+                silence_seconds=watchdog.silence.total_seconds(),
+                grace_seconds=watchdog.grace.total_seconds(),
+            ),
+            method_name="resume",
+            timeout=SIGNAL_LIMIT,
+        )
+
+    def resume(self, context: Context, event: dict[str, str]) -> dict[str, str]:
+        signal = Signal[event["signal"]]
+        if signal.needs_relaunch:
+            job = self.launcher.find(replay_request(self.spec, self.target, None, None).job_name)
+            why = event["detail"] if job is None else f"{event['detail']}; {job.name} is {job.state}: {job.detail}"
+            raise LaunchError(f"{self.spec.stream}: the replay was started and gives no signal: {why}")
+        self.log.info("%s: the signal is %s", self.spec.stream, signal)
+        return event
+
+
+class StopReplay(StreamOperator):
+    """Silences the watchdog, then lets the replay drain and end."""
+
+    def execute(self, context: Context) -> dict[str, Any] | None:
+        silence(self.store, self.spec.stream)
+        self.launcher.stop(replay_request(self.spec, self.target, None, None).job_name)
+        state = read_state(self.store, self.spec.stream)
+        return None if state is None else state.model_dump(mode="json", include={"status", "cursor", "published"})
+
+
+class DrainStreamJob(StreamOperator):
+    """Ends the streaming job after what it has in hand; what it has not read waits in the subscription."""
+
+    def execute(self, context: Context) -> str:
+        job = self.launcher.stop(stream_job_request(self.spec, self.target).job_name)
+        return "there was none" if job is None else f"{job.state}: {job.detail}"

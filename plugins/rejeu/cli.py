@@ -1,0 +1,169 @@
+"""The `rejeu` command: checks specs, runs a replay, and keeps the local stack. Each command is thin over a module."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich_argparse import RichHelpFormatter
+
+import rejeu
+from rejeu.errors import RejeuError, SpecError
+from rejeu.spec import StreamSpec, load_files, load_specs
+
+if TYPE_CHECKING:
+    from rejeu.local.stack import Stack
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+HOME = Path(".rejeu")
+DEMO_HOME = HOME / "demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit codes are those of `rejeu.errors`."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["replay"]:
+        # Its flags are the request's own fields, parsed in one place for the CLI, the DAGs and the containers.
+        from rejeu.replay.__main__ import main as replay
+
+        return replay(given[1:])
+    arguments = parser().parse_args(given)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except RejeuError as error:
+        errors.print(f"rejeu: {error}", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        errors.print("rejeu: interrupted", markup=False)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="rejeu", description=rejeu.__doc__, formatter_class=RichHelpFormatter)
+    top.add_argument("--version", action="version", version=f"rejeu {rejeu.__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, formatter_class=RichHelpFormatter)
+        made.set_defaults(run=run)
+        return made
+
+    validate_ = add("validate", validate, "Check specs: every file given, or all of dags/streams.")
+    validate_.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    schema_ = add("schema", schema, "Print the JSON Schema of a spec.")
+    schema_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
+    add("replay", schema, "Publish rows to a topic; see `rejeu replay --help`.")
+    add("up", up, "Start the local stack, and leave it running.")
+    add("down", down, "Stop the local stack, and everything it started.")
+    add("status", status, "Show the parts of the local stack.")
+    logs_ = add("logs", logs, "Show the logs of all parts.")
+    logs_.add_argument("--follow", "-f", action="store_true", help="go on until Ctrl-C")
+    add("env", env, "Print the local stack's environment, for `eval`.")
+    demo_ = add("demo", demo, "Run a stream's whole life on this machine, with a kill on the way, and compare.")
+    demo_.add_argument("--keep", action="store_true", help="leave the stack up afterwards")
+    demo_.add_argument("--report", type=Path, default=HOME / "demo.json", metavar="FILE", help="where the result goes")
+    return top
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Check specs; the exit code is 2 if one is wrong."""
+    results = load_files(arguments.files) if arguments.files else load_specs([root() / "dags" / "streams"])
+    for loaded in results:
+        if loaded.error is None:
+            console.print(f"{loaded.file}: ok", markup=False, soft_wrap=True)
+        else:
+            errors.print(str(loaded.error), markup=False)
+    return SpecError.exit_code if any(loaded.error for loaded in results) else 0
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """The JSON Schema that editors complete a spec with."""
+    text = json.dumps(StreamSpec.model_json_schema(), indent=2) + "\n"
+    if arguments.write:
+        arguments.write.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    return 0
+
+
+def up(_: argparse.Namespace) -> int:
+    """Start the stack and say where it is."""
+    stack = _stack(HOME)
+    stack.up(_say)
+    console.print(f"\nAirflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}", markup=False)
+    console.print("`make logs` follows all parts, `make down` stops them.")
+    return 0
+
+
+def down(_: argparse.Namespace) -> int:
+    """Stop every stack of this checkout: the one that `up` started, and a demo's that was kept."""
+    for home in (HOME, DEMO_HOME):
+        if home.exists():
+            _stack(home).down(_say)
+    return 0
+
+
+def status(_: argparse.Namespace) -> int:
+    """A table of the parts."""
+    table = Table("part", "state", "pid", "address")
+    for part in _stack(_running()).status():
+        table.add_row(part.part, part.state, str(part.pid or ""), part.address)
+    console.print(table)
+    return 0
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    """The parts' logs, each line with the part's name in front."""
+    for line in _stack(_running()).logs(follow=arguments.follow):
+        print(line)
+    return 0
+
+
+def env(_: argparse.Namespace) -> int:
+    """The variables that a shell needs to work with the stack."""
+    for name, value in _stack(_running()).variables().items():
+        print(f"export {name}={json.dumps(value)}")
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """The main job, end to end."""
+    from rejeu.local.demo import run_demo
+
+    keep = arguments.keep or os.environ.get("KEEP") == "1"
+    return run_demo(root(), DEMO_HOME, arguments.report, keep=keep, console=console)
+
+
+def root() -> Path:
+    """The checkout: where dags/, plugins/ and beam_jobs/ lie."""
+    return Path(rejeu.__file__).parents[2]
+
+
+def _running() -> Path:
+    """The home of the stack that is up: `up`'s, else a kept demo's."""
+    return HOME if (HOME / "stack.json").exists() else DEMO_HOME
+
+
+def _stack(home: Path) -> Stack:
+    from rejeu.local.stack import Stack
+
+    return Stack(root(), home)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Makes sure that a stream's topic, subscription, dataset, tables and view exist, as its spec wants them.
+
+Every function may be called again and again; nothing that exists is emptied or replaced, a view excepted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from google.api_core.exceptions import AlreadyExists, NotFound
+from google.cloud import bigquery
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+from google.protobuf.duration_pb2 import Duration
+
+from rejeu import sql
+from rejeu.errors import SourceError
+from rejeu.pipelines import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
+from rejeu.spec import StreamSpec
+from rejeu.target import Target
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 60.0
+ACK_DEADLINE_SECONDS = 60
+RETENTION_SECONDS = 7 * 24 * 3600
+"""The longest that Pub/Sub keeps what a stopped streaming job has not read."""
+DAY_TYPES = frozenset({"TIMESTAMP", "DATETIME", "DATE"})
+
+INCIDENT_COLUMNS: Final = (
+    Column("stream", "STRING", "REQUIRED"),
+    Column("lost_at", "TIMESTAMP"),
+    Column("detected_at", "TIMESTAMP"),
+    Column("relaunched_at", "TIMESTAMP"),
+    Column("resumed_at", "TIMESTAMP"),
+    Column("gap_seconds", "FLOAT64"),
+    Column("cause", "STRING"),
+    Column("rows_owed", "INT64"),
+    Column("rows_lost", "INT64"),
+    Column("probe", "STRING"),
+    Column("launcher", "STRING"),
+    Column("dag_run_id", "STRING"),
+)
+
+
+def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:
+    """The topic, and the subscription of the streaming job."""
+    topic = target.topic(spec.live.topic)
+    subscription = target.subscription(spec.subscription)
+    try:
+        publisher.create_topic(name=topic, timeout=TIMEOUT_SECONDS)
+        log.info("%s: created %s", spec.stream, topic)
+    except AlreadyExists:
+        pass
+    try:
+        subscriber.create_subscription(
+            request={
+                "name": subscription,
+                "topic": topic,
+                "ack_deadline_seconds": ACK_DEADLINE_SECONDS,
+                "message_retention_duration": Duration(seconds=RETENTION_SECONDS),
+            },
+            timeout=TIMEOUT_SECONDS,
+        )
+        log.info("%s: created %s", spec.stream, subscription)
+    except AlreadyExists:
+        pass
+
+
+def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, columns: Sequence[Column]) -> None:
+    """Datasets, batch table, streaming table, dead letters, incidents, and the live view over them."""
+    streaming = target.table(spec.live.table)
+    ensure_table(client, target, streaming, (*columns, ROW_ID_COLUMN), spec.event_time, spec.cluster)
+    batch = target.table(spec.batch.table) if spec.batch else None
+    if batch is not None:
+        ensure_table(client, target, batch, columns, spec.event_time, spec.cluster)
+    ensure_table(client, target, target.table(spec.dead_letters), DEAD_LETTER_COLUMNS, "failed_at")
+    ensure_table(client, target, target.incidents, INCIDENT_COLUMNS, "lost_at")
+    view = bigquery.Table(target.table(spec.view))
+    view.view_query = sql.live_view(streaming, batch, spec.event_time, [column.name for column in columns])
+    _ensure_dataset(client, target, target.table(spec.view))
+    try:
+        if client.get_table(view.reference, timeout=TIMEOUT_SECONDS).view_query != view.view_query:
+            client.update_table(view, ["view_query"], timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        client.create_table(view, exists_ok=True, timeout=TIMEOUT_SECONDS)
+        log.info("%s: created view %s", spec.stream, spec.view)
+
+
+def ensure_table(
+    client: bigquery.Client,
+    target: Target,
+    name: str,
+    columns: Sequence[Column],
+    day_column: str,
+    cluster: Sequence[str] = (),
+) -> None:
+    """The table, partitioned by day where the column's type allows that.
+
+    Raises SourceError where it exists and lacks a column: adding one to somebody's table is theirs to decide.
+    """
+    _ensure_dataset(client, target, name)
+    table = bigquery.Table(name, schema=[bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns])
+    types = {column.name: column.type for column in columns}
+    if types.get(day_column) in DAY_TYPES:
+        table.time_partitioning = bigquery.TimePartitioning(field=day_column)
+    if cluster:
+        table.clustering_fields = list(cluster)
+    try:
+        found = client.get_table(name, timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        client.create_table(table, exists_ok=True, timeout=TIMEOUT_SECONDS)
+        log.info("created table %s", name)
+        return
+    missing = [column for column in columns if column.name not in {field.name for field in found.schema}]
+    if missing:
+        remedy = ", ".join(f"ADD COLUMN {column.name} {column.type}" for column in missing)
+        raise SourceError(
+            f"table {name} exists and lacks {', '.join(column.name for column in missing)}: a stream's table has all "
+            f"its columns. Run ALTER TABLE `{name}` {remedy}, or name another table in the spec"
+        )
+
+
+def _ensure_dataset(client: bigquery.Client, target: Target, table: str) -> None:
+    project, dataset, _ = table.split(".")
+    wanted = bigquery.Dataset(f"{project}.{dataset}")
+    wanted.location = target.location
+    try:
+        client.get_dataset(wanted.reference, timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        client.create_dataset(wanted, exists_ok=True, timeout=TIMEOUT_SECONDS)
+        log.info("created dataset %s.%s", project, dataset)

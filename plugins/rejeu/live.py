@@ -1,0 +1,132 @@
+"""What the DAGs decide and ask for, without Airflow: where a replay starts, and the requests that start jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from rejeu.ports import StateStore
+from rejeu.request import CURSOR, BatchJobRequest, ReplayRequest, Speed, StreamJobRequest
+from rejeu.spec import StreamSpec
+from rejeu.state.heartbeat import HeartbeatProbe
+from rejeu.state.lease import update_state
+from rejeu.state.model import Status, StreamState
+from rejeu.target import Target
+from rejeu.timeline import HandOver, format_instant, from_us, hand_over_instant
+
+
+class Start(StrEnum):
+    """How `live` brings a stream to life."""
+
+    ADOPT = "adopt"
+    RESUME = "resume"
+    AT = "at"
+    FIRST_ROW = "first row"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where the replay starts and why; `at` is set for `Start.AT` alone."""
+
+    start: Start
+    at: datetime | None
+    reason: str
+
+
+def decide_start(
+    state: StreamState | None, batch_max: datetime | None, rule: HandOver, wanted_start: datetime | None, now: datetime
+) -> Decision:
+    """Where `live` starts the replay.
+
+    A start given by hand wins. A replay that lives is left alone. A cursor beyond the hand-over is gone on from,
+    so a second batch neither repeats nor skips what was streamed meanwhile. Else the batch hands over.
+    """
+    if wanted_start is not None:
+        return Decision(Start.AT, wanted_start, f"started by hand at {format_instant(wanted_start)}")
+    lives = state is not None and state.wanted and state.lease_until is not None and state.lease_until > now
+    if state is not None and lives:
+        return Decision(Start.ADOPT, None, f"epoch {state.epoch} publishes already ({state.holder})")
+    hand_over = None if batch_max is None else hand_over_instant(batch_max, rule)
+    if state is not None and state.cursor is not None:
+        reached = from_us(state.cursor.event_us)
+        if hand_over is None or reached >= hand_over:
+            return Decision(Start.RESUME, None, f"goes on at the cursor, {format_instant(reached)}")
+    if hand_over is not None and batch_max is not None:
+        reason = f"the batch ends at {format_instant(batch_max)}; {rule} is {format_instant(hand_over)}"
+        return Decision(Start.AT, hand_over, reason)
+    return Decision(Start.FIRST_ROW, None, "no batch and no cursor: starts at the source's first row")
+
+
+def replay_request(spec: StreamSpec, target: Target, start: datetime | str | None, speed: Speed | None) -> ReplayRequest:
+    """The replay of this stream, from an instant, the cursor, or the source's first row."""
+    source = spec.replay.source
+    return ReplayRequest.of(
+        topic=target.topic(spec.live.topic),
+        stream=spec.stream,
+        project=target.project,
+        table=source.table,
+        query=source.query,
+        file=target.place(source.files) if source.files else None,
+        generator=source.generator,
+        event_time=spec.source_time,
+        time_unit=source.time_unit,
+        key=spec.source_key,
+        from_=start,
+        speed=speed or target.speed or spec.replay.speed,
+        state=target.state,
+    )
+
+
+def relaunch_request(state: StreamState) -> ReplayRequest:
+    """The stream's last replay once more, from its cursor."""
+    return ReplayRequest.from_argv(state.request).model_copy(update={"from_": CURSOR})
+
+
+def stream_job_request(spec: StreamSpec, target: Target) -> StreamJobRequest:
+    """The streaming job of this stream."""
+    return StreamJobRequest.of(
+        stream=spec.stream,
+        pipeline=spec.live.pipeline,
+        subscription=target.subscription(spec.subscription),
+        table=target.table(spec.live.table),
+        dead_letters=target.table(spec.dead_letters),
+        event_time=spec.event_time,
+    )
+
+
+def batch_job_request(spec: StreamSpec, target: Target, files: str, partition: str, output: str) -> BatchJobRequest:
+    """The job that prepares one partition's raw files for the load job."""
+    return BatchJobRequest.of(
+        stream=spec.stream,
+        pipeline=spec.live.pipeline,
+        files=target.place(files, partition=partition),
+        output=output,
+        event_time=spec.event_time,
+        partition=partition,
+    )
+
+
+def announce(store: StateStore, stream: str, *, wish: bool) -> StreamState:
+    """Say that a replay is about to start, so that no watchdog takes the moment before it for silence.
+
+    With `wish` the stream is wanted from now on; without, one that was stopped meanwhile stays stopped.
+    """
+    now = datetime.now(UTC)
+
+    def starting(state: StreamState) -> StreamState:
+        if not (wish or state.wanted):
+            return state
+        return state.model_copy(update={"wanted": True, "status": Status.STARTING, "status_at": now, "error": None})
+
+    return update_state(store, stream, starting)
+
+
+def silence(store: StateStore, stream: str) -> StreamState:
+    """Say that the stream is not wanted: its replay drains and ends by itself, and silence means nothing."""
+    return update_state(store, stream, lambda state: state.model_copy(update={"wanted": False}))
+
+
+def make_probe(spec: StreamSpec, store: StateStore) -> HeartbeatProbe:
+    """The probe that the spec asks for."""
+    return HeartbeatProbe(store, spec.stream, spec.watchdog.silence, spec.watchdog.grace)

@@ -1,0 +1,204 @@
+"""The demo: a stream's whole life on this machine, killed on the way, and compared with SQL at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from rejeu.errors import StackError
+from rejeu.live import make_probe
+from rejeu.local.airflow_api import AirflowApi
+from rejeu.local.demo_data import DemoData
+from rejeu.local.interrupts import interruptible
+from rejeu.local.stack import Stack
+from rejeu.ports import Signal
+from rejeu.spec import StreamSpec, read_spec
+from rejeu.state import open_store
+from rejeu.state.lease import read_state
+from rejeu.state.model import StreamState
+from rejeu.target import Target
+
+STREAM: Final = "crypto_rates"
+SPEED: Final = 60
+KILL_AFTER: Final = timedelta(seconds=8)
+"""How long the stream flows before its replay is killed."""
+STEP_SECONDS: Final = 240.0
+POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `demo.json` holds. Instants are RFC 3339, UTC; rows are counted with SQL in BigQuery."""
+
+    stream: str
+    source_rows: int
+    batch_rows: int
+    expected_rows: int
+    streamed_rows: int
+    missing: int
+    unexpected: int
+    duplicates_in_live_view: int
+    dead_letters: int
+    incidents: int
+    killed_at: str
+    detected_at: str
+    relaunched_at: str
+    resumed_at: str
+    gap_seconds: float
+    handover_seconds: float
+    total_seconds: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row is there, once, and none that should not be."""
+        return self.missing == self.unexpected == self.duplicates_in_live_view == 0
+
+
+def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Console) -> int:
+    """Run it; 0 only if every row is there once. Ends the stack unless it is to be kept."""
+    stack = Stack(root, home)
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}")
+
+    finished = False
+    with interruptible():
+        try:
+            stack.down()
+            shutil.rmtree(home, ignore_errors=True)
+            os.environ.setdefault("REJEU_SPEED", str(SPEED))
+            say("starting the stack: emulators, Airflow")
+            stack.up(lambda text: say(f"  {text}"))
+            os.environ.update(stack.env())
+            result = Demo(read_spec(root / "dags" / "streams" / f"{STREAM}.yaml"), stack, say).run(begun)
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(json.dumps(vars(result), indent=2) + "\n", encoding="utf-8")
+            finished = True
+        finally:
+            if not (keep and finished):
+                stack.down(say)
+    _show(result, console)
+    console.print(f"written to {report}", markup=False)
+    if keep:
+        console.print(f"Airflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}", markup=False)
+    return 0 if result.exact else 1
+
+
+class Demo:
+    """The steps, one method each, in their order."""
+
+    def __init__(self, spec: StreamSpec, stack: Stack, say: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._target = Target.from_env(stack.env())
+        self._store = open_store(self._target.state)
+        self._airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
+        self._say = say
+        self._data = DemoData(spec, self._target)
+
+    def run(self, begun: float) -> Result:
+        """The whole life of the stream."""
+        self._say("writing a day of oracle requests as files, and the half hour after it into the source table")
+        source_rows = self._data.write()
+        self._batch()
+        handover = self._live()
+        killed_at = self._kill()
+        self._await_repair()
+        self._await_end()
+        self._say("comparing the live view with the source, in SQL")
+        counts = self._data.compare()
+        incident = self._data.last_incident()
+        gap = (incident["resumed_at"] - killed_at).total_seconds()
+        return Result(
+            stream=self._spec.stream,
+            source_rows=source_rows,
+            **counts,
+            killed_at=_text(killed_at),
+            **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
+            gap_seconds=round(gap, 2),
+            handover_seconds=round(handover, 2),
+            total_seconds=round(time.monotonic() - begun, 1),
+        )
+
+    def _batch(self) -> None:
+        """The batch DAG loads the day."""
+        dag_id = f"{self._spec.stream}.batch"
+        self._until(lambda: dag_id in self._airflow.dag_ids(), f"{dag_id} to be known to Airflow")
+        run_id = self._airflow.trigger(dag_id, partition=self._data.day.isoformat())
+        self._airflow.follow(dag_id, run_id, STEP_SECONDS, self._say)
+        self._batch_ended = datetime.now(UTC)
+
+    def _live(self) -> float:
+        """The batch's end starts the live DAG; returns the seconds from there to the first message."""
+        dag_id = f"{self._spec.stream}.live"
+        self._until(lambda: self._airflow.runs(dag_id), f"a run of {dag_id}")
+        self._airflow.follow(dag_id, self._airflow.runs(dag_id)[-1]["dag_run_id"], STEP_SECONDS, self._say)
+        self._until(lambda: self._state().resumed_at, "the first message")
+        first = self._state().resumed_at
+        assert first is not None
+        self._say(f"the stream is live; the first message came {(first - self._batch_ended).total_seconds():.1f} s after the batch")
+        return (first - self._batch_ended).total_seconds()
+
+    def _kill(self) -> datetime:
+        """SIGKILL to the replay, in the middle of its work."""
+        first = self._state().resumed_at
+        assert first is not None
+        self._until(lambda: datetime.now(UTC) >= first + KILL_AFTER, "some seconds of streaming")
+        state = self._state()
+        assert state.holder is not None, "a replay that publishes holds the lease"
+        pid = int(state.holder.rpartition(":")[2])
+        os.kill(pid, signal.SIGKILL)
+        self._say(f"[bold]killed the replay[/bold] (SIGKILL to {pid}) after {state.published:,} rows")
+        return datetime.now(UTC)
+
+    def _await_repair(self) -> None:
+        """The watchdog DAG notices, and brings the signal back."""
+        dag_id = f"{self._spec.stream}.watchdog"
+        epoch = self._state().epoch
+        self._until(lambda: self._airflow.runs(dag_id), f"a run of {dag_id}")
+        self._until(lambda: self._state().epoch > epoch and self._state().resumed_at, "the signal's return")
+        self._say(f"the signal is back: epoch {self._state().epoch}, {self._state().owed:,} rows were owed")
+        self._airflow.follow(dag_id, self._airflow.runs(dag_id)[0]["dag_run_id"], STEP_SECONDS, self._say)
+
+    def _await_end(self) -> None:
+        """The replay reaches the end of the source, and the streaming job the end of the messages."""
+        probe = make_probe(self._spec, self._store)
+        self._until(lambda: probe.check(datetime.now(UTC)).signal is Signal.FINISHED, "the end of the source")
+        self._say("the replay has published the last row")
+        self._until(self._data.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
+
+    def _state(self) -> StreamState:
+        state = read_state(self._store, self._spec.stream)
+        return state if state is not None else StreamState(stream=self._spec.stream)
+
+    def _until(self, met: Callable[[], Any], what: str, pause: float = POLL_SECONDS, *, fatal: bool = True) -> None:
+        deadline = time.monotonic() + STEP_SECONDS
+        while not met():
+            if time.monotonic() > deadline:
+                if fatal:
+                    raise StackError(f"waited {STEP_SECONDS:g} s for {what}: see `make logs`, and the DAG runs in the UI")
+                return
+            time.sleep(pause)
+
+
+def _text(instant: datetime) -> str:
+    return instant.isoformat(timespec="milliseconds")
+
+
+def _show(result: Result, console: Console) -> None:
+    table = Table(title=f"{result.stream}: {'every row once' if result.exact else 'NOT EXACT'}", show_header=False)
+    for name, value in vars(result).items():
+        shown = f"{value:,}" if isinstance(value, int) else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    console.print(table)

@@ -1,0 +1,246 @@
+"""What one local stack is: its folders, ports and secrets, and the environment that follows from them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Self
+
+from rejeu.errors import StackError
+from rejeu.local.sweep import MARK
+
+HOST: Final = "127.0.0.1"
+PROJECT: Final = "rejeu-local"
+BUCKET: Final = "rejeu-local-bucket"
+USER: Final = "admin"
+SERVERS: Final = ("ui", "pubsub", "bigquery", "bigquery_grpc", "storage", "metadata")
+PORTS: Final = range(20_000, 32_768)
+"""Below the ports that Linux and macOS give to outgoing connections, which could take one before its server starts."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one stack lives. `pubsub` is an address; `own_pubsub` says whether it is ours to start and stop."""
+
+    stack: str
+    root: str
+    home: str
+    dags: str
+    ports: dict[str, int]
+    pubsub: str
+    own_pubsub: bool
+    keys: dict[str, str]
+
+    @classmethod
+    def choose(cls, root: Path, home: Path) -> Self:
+        """Free ports, the same ones each time if they can be had, and the secrets of this home.
+
+        Raises StackError where `REJEU_UI_PORT` asks for a port that cannot be had.
+        """
+        stack = stack_id(home)
+        free = _free_ports(stack)
+        ports = {server: next(free) for server in SERVERS} | _wanted_ui_port()
+        # Within the environment of a stack the variable names that stack's own Pub/Sub.
+        given = None if MARK in os.environ else os.environ.get("PUBSUB_EMULATOR_HOST")
+        return cls(
+            stack=stack,
+            root=str(root),
+            home=str(home),
+            dags=os.environ.get("REJEU_DAGS") or str(root / "dags"),
+            ports=ports,
+            pubsub=given or f"{HOST}:{ports['pubsub']}",
+            own_pubsub=not given,
+            keys=_keys(home / "keys.json"),
+        )
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """The place that was saved there; None if there is none."""
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def save(self, file: Path) -> None:
+        """Write it for `read`, for the owner's eyes only."""
+        write_private(file, asdict(self))
+
+    def address(self, server: str) -> str:
+        """`host:port` of one of SERVERS."""
+        return self.pubsub if server == "pubsub" else f"{HOST}:{self.ports[server]}"
+
+    @property
+    def airflow_home(self) -> Path:
+        return Path(self.home, "airflow")
+
+    @property
+    def database(self) -> Path:
+        """Named after the version that made it: another Airflow starts with a database of its own."""
+        return self.airflow_home / f"airflow-{version('apache-airflow')}.db"
+
+    @property
+    def passwords(self) -> Path:
+        return self.airflow_home / "passwords.json"
+
+    @property
+    def storage(self) -> Path:
+        """Objects lie below as `.cloudstorage/BUCKET/NAME`."""
+        return Path(self.home, "storage")
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://{self.address('ui')}"
+
+    def variables(self) -> dict[str, str]:
+        """What the stack adds to the environment of every process that belongs to it."""
+        return (
+            self._google()
+            | self._airflow()
+            | {
+                MARK: self.stack,
+                "REJEU_HOME": self.home,
+                "REJEU_TARGET": "local",
+                "REJEU_PROJECT": PROJECT,
+                "REJEU_BUCKET": BUCKET,
+                "REJEU_STATE": f"sqlite:{self.home}/state.db",
+                "REJEU_DAGS": self.dags,
+                "PYTHONPATH": f"{self.root}/plugins:{self.root}",
+                # setproctitle, which Airflow calls, otherwise overwrites the environment that `sweep` reads.
+                "SPT_NOENV": "1",
+            }
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The whole environment of such a process: the caller's, without its own Google and Airflow settings."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name != "GOOGLE_APPLICATION_CREDENTIALS" and not name.startswith("AIRFLOW__")
+        }
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        local = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost"]))
+        # gRPC reads the small letters, others the capitals.
+        return inherited | self.variables() | {"PATH": programs, "NO_PROXY": local, "no_proxy": local}
+
+    def _google(self) -> dict[str, str]:
+        return {
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "CLOUDSDK_CONFIG": f"{self.home}/gcloud",
+            "GCE_METADATA_HOST": self.address("metadata"),
+            "GCE_METADATA_IP": self.address("metadata"),
+            "PUBSUB_EMULATOR_HOST": self.pubsub,
+            "PUBSUB_PROJECT_ID": PROJECT,
+            "BIGQUERY_EMULATOR_HOST": f"http://{self.address('bigquery')}",
+            "BIGQUERY_STORAGE_EMULATOR_HOST": self.address("bigquery_grpc"),
+            "STORAGE_EMULATOR_HOST": f"http://{self.address('storage')}",
+            "BQEMU_GCS_LOCAL_ROOT": str(self.storage / ".cloudstorage"),
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps(
+                {"conn_type": "google_cloud_platform", "extra": {"project": PROJECT}}
+            ),
+        }
+
+    def _airflow(self) -> dict[str, str]:
+        settings = {
+            "CORE__DAGS_FOLDER": self.dags,
+            "CORE__PLUGINS_FOLDER": f"{self.root}/plugins",
+            "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords),
+            "CORE__FERNET_KEY": self.keys["fernet"],
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=30",
+            "API__BASE_URL": self.ui_url,
+            "API__SECRET_KEY": self.keys["session"],
+            "API_AUTH__JWT_SECRET": self.keys["jwt"],
+        } | AIRFLOW_SETTINGS
+        return {"AIRFLOW_HOME": str(self.airflow_home)} | {f"AIRFLOW__{name}": text for name, text in settings.items()}
+
+
+AIRFLOW_SETTINGS: Final = {
+    "CORE__LOAD_EXAMPLES": "False",
+    "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    "CORE__EXECUTOR": "LocalExecutor",
+    "CORE__PARALLELISM": "6",
+    "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "2",
+    "API__WORKERS": "1",
+    # Short waits: someone looks on. The defaults suit fleets.
+    "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+    "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+    "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "2",
+    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+    "DAG_PROCESSOR__PRINT_STATS_INTERVAL": "0",
+    # What was killed is missed and taken over after seconds, not minutes.
+    "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
+    "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    # Two busy cores may keep a healthy server from answering for longer than the default of 5 s.
+    "WORKERS__EXECUTION_API_TIMEOUT": "20",
+}
+
+
+def stack_id(home: Path) -> str:
+    """The same home always has the same id, so that what runs is found even where every file is lost."""
+    return f"rejeu-{hashlib.blake2b(str(home).encode(), digest_size=6).hexdigest()}"
+
+
+def write_private(file: Path, document: object) -> None:
+    """Write JSON that only its owner can read, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    partial.replace(file)
+
+
+def _keys(file: Path) -> dict[str, str]:
+    """The secrets of a home, made once: what Airflow encrypted must stay readable."""
+    if not file.exists():
+        fernet = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        signing = {name: secrets.token_urlsafe(64) for name in ("jwt", "session")}
+        write_private(file, signing | {"fernet": fernet, "password": secrets.token_urlsafe(12)})
+    keys: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    return keys
+
+
+def _free_ports(seed: str) -> Iterator[int]:
+    first = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest()) % len(PORTS)
+    return (port for port in (*PORTS[first:], *PORTS[:first]) if _is_free(port))
+
+
+def _wanted_ui_port() -> dict[str, int]:
+    wanted = os.environ.get("REJEU_UI_PORT")
+    if not wanted:
+        return {}
+    if not wanted.isdecimal() or not 0 < int(wanted) < 65_536:
+        raise StackError(f"REJEU_UI_PORT is {wanted!r}: it must be a port, 1 to 65535; set another or unset it")
+    if not _is_free(int(wanted)):
+        raise StackError(
+            f"REJEU_UI_PORT is {wanted}: it must be free, but another program listens there; "
+            f"stop that program (`ss -ltnp 'sport = :{wanted}'` names it), set another port or unset it"
+        )
+    return {"ui": int(wanted)}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a connection that has just ended there is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,163 @@
+"""A launcher of local processes: each outlives the task that started it, and is found again by its exact name."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from rejeu.errors import LaunchError
+from rejeu.ports import ENDED, Job, JobRequest, JobState
+
+DRAIN_SECONDS = 30.0
+
+# The shell stays behind only to write down how the job ended, whoever reaps it: it ignores the signals that the
+# job itself answers. The exit file appears whole or not at all.
+KEEPER = 'trap : TERM INT; "$@"; echo $? > "$0.partial"; mv "$0.partial" "$0"'
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of a job, as JSON in the launcher's folder; `started` is the process's own birth."""
+
+    name: str
+    id: str
+    pid: int
+    started: float
+    log: str
+    exit_file: str
+    ready_text: str | None
+
+
+class ProcessLauncher:
+    """Runs `python -m <module> <argv>` in a session of its own, logging to a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, request: JobRequest) -> Job:
+        with self._locked(request.job_name):
+            running = self.find(request.job_name)
+            if running is not None and running.state not in ENDED:
+                return running
+            return self._spawn(request)
+
+    def find(self, name: str) -> Job | None:
+        record = self._read(name)
+        return None if record is None else self._describe(record)
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        record = self._read(name)
+        if record is None:
+            return None
+        process = _living(record)
+        if process is not None:
+            members = [*process.children(recursive=True), process]
+            if drain:
+                _signal(members[:-1] or members, signal.SIGTERM)
+                _, members = psutil.wait_procs(members, timeout=DRAIN_SECONDS)
+            # Children first: the keeper then writes down that the job was killed.
+            _signal(members, signal.SIGKILL)
+            psutil.wait_procs(members, timeout=DRAIN_SECONDS)
+            if self._describe(record).state is JobState.FAILED:
+                Path(record.exit_file).write_text(JobState.STOPPED, encoding="utf-8")
+        return self._describe(record)
+
+    def _spawn(self, request: JobRequest) -> Job:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        log = self._folder / f"{request.job_name}.{stamp}.log"
+        exit_file = self._folder / f"{request.job_name}.{stamp}.exit"
+        command = [sys.executable, "-m", request.module, *request.to_argv()]
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    ["/bin/sh", "-c", KEEPER, str(exit_file), *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise LaunchError(f"{request.job_name} could not be started: {error}") from error
+        record = Record(
+            name=request.job_name,
+            id=f"{process.pid}.{stamp}",
+            pid=process.pid,
+            started=psutil.Process(process.pid).create_time(),
+            log=str(log),
+            exit_file=str(exit_file),
+            ready_text=request.ready_text,
+        )
+        partial = self._path(request.job_name).with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        partial.replace(self._path(request.job_name))
+        return self._describe(record)
+
+    def _describe(self, record: Record) -> Job:
+        process = _living(record)
+        if process is not None:
+            ready = record.ready_text is None or record.ready_text in _text(record.log)
+            state = JobState.RUNNING if ready else JobState.STARTING
+            return Job(record.name, record.id, state, f"pid {record.pid}, log {record.log}")
+        code = _text(record.exit_file).strip()
+        if code in ("0", JobState.STOPPED):
+            state = JobState.SUCCEEDED if code == "0" else JobState.STOPPED
+            return Job(record.name, record.id, state, f"log {record.log}")
+        last = " | ".join(_text(record.log).strip().splitlines()[-3:])
+        return Job(record.name, record.id, JobState.FAILED, f"exit code {code or 'unknown'}: {last} (log {record.log})")
+
+    def _read(self, name: str) -> Record | None:
+        try:
+            return Record(**json.loads(self._path(name).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """One starter at a time for a name, across processes."""
+        with (self._folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _living(record: Record) -> psutil.Process | None:
+    """The job's process; a pid is reused, so the birth time must agree."""
+    try:
+        process = psutil.Process(record.pid)
+        # A task that started the job and still runs is its parent: the job's remains are its to reap.
+        if process.status() == psutil.STATUS_ZOMBIE:
+            if process.ppid() == os.getpid():
+                os.waitpid(record.pid, os.WNOHANG)
+            return None
+        return process if abs(process.create_time() - record.started) < 1 else None
+    except (psutil.NoSuchProcess, ChildProcessError):  # another thread was first to reap it
+        return None
+
+
+def _signal(processes: list[psutil.Process], number: int) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

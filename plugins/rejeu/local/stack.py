@@ -1,0 +1,231 @@
+"""The local stack: everything that the real job needs on one machine, started, watched and ended as one.
+
+What runs is in `parts`, under which settings in `place`, who keeps it running in `supervision`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from rejeu.errors import StackError
+from rejeu.local.health import answers_grpc
+from rejeu.local.interrupts import interruptible, uninterruptible
+from rejeu.local.logs import last_lines, tail
+from rejeu.local.parts import AIRFLOW_GROUP, DATABASE, EMULATOR_GROUP, PARTS, Part, parts_of
+from rejeu.local.place import USER, Place, stack_id, write_private
+from rejeu.local.supervision import Condition, Supervisor
+from rejeu.local.sweep import end, marked, sweep
+
+START_SECONDS: Final = 180
+LOOK_SECONDS: Final = 0.2
+JOB_DRAIN_SECONDS: Final = 3.0
+SWEEP_SECONDS: Final = 1.0
+ERROR_LINES: Final = 15
+ALIVE: Final = frozenset({"STARTING", "RUNNING"})
+
+Progress = Callable[[str], None]
+
+
+class Login(NamedTuple):
+    """Who may use Airflow's pages."""
+
+    user: str
+    password: str
+
+
+class PartStatus(NamedTuple):
+    """One part: `state` is supervisord's word in small letters, or `external` for somebody else's server."""
+
+    part: str
+    state: str
+    pid: int | None
+    address: str
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+class Stack:
+    """The stack of one home. Its processes belong to no terminal: they run until `down`, from whichever process."""
+
+    def __init__(self, root: Path, home: Path | None = None) -> None:
+        self._root = root.resolve()
+        self._home = (home or root / ".rejeu").resolve()
+        self._id = stack_id(self._home)
+        self._saved = self._home / "stack.json"
+        self._supervisor = Supervisor(self._home / "run", self._home / "logs", self._id)
+
+    def up(self, progress: Progress = _silent, parts: Iterable[str] = PARTS) -> None:
+        """Start these parts and wait until each is well; says so where they are already.
+
+        Raises StackError where a part dies, is not well in time, or has no port. Whatever ends this early (an
+        error, Ctrl-C, SIGTERM) ends the stack first.
+        """
+        names = list(parts)
+        with uninterruptible(), self._alone():
+            if self._is_up(names):
+                progress(f"the stack of {self._home} is up already")
+                return
+            try:
+                with interruptible():
+                    self._start(names, progress)
+            except BaseException:
+                self.down(progress)
+                raise
+
+    def down(self, progress: Progress = _silent) -> None:
+        """End every process of this stack: Airflow, then the jobs that DAGs started, then the emulators.
+
+        Safe at any time and however often. Raises StackError if a process outlives SIGKILL.
+        """
+        with uninterruptible():
+            self._saved.unlink(missing_ok=True)
+            if self._supervisor.conditions():
+                _tell(progress, "stopping Airflow")
+                self._supervisor.stop(AIRFLOW_GROUP)
+                kept = {process.pid for process in self._supervisor.family()}
+                jobs = [process for process in marked(self._id) if process.pid not in kept]
+                if jobs:
+                    _tell(progress, f"stopping {len(jobs)} processes of jobs")
+                    end(jobs, JOB_DRAIN_SECONDS)
+                _tell(progress, "stopping the emulators")
+                self._supervisor.stop(EMULATOR_GROUP)
+                self._supervisor.shutdown()
+            sweep(self._id, SWEEP_SECONDS)
+            _tell(progress, "nothing of the stack runs")
+
+    def status(self) -> list[PartStatus]:
+        """Every part and how it is, whether the stack is up or not."""
+        place, conditions = Place.read(self._saved), self._supervisor.conditions()
+        addresses = {part.name: part.address for part in parts_of(place, PARTS)} if place else {}
+        external = place is not None and not place.own_pubsub
+        return [
+            PartStatus("pubsub", "external", None, place.pubsub)
+            if name == "pubsub" and place is not None and external
+            else _status(name, conditions.get(name), addresses.get(name, ""))
+            for name in PARTS
+        ]
+
+    def env(self) -> dict[str, str]:
+        """The whole environment for a process that works with the stack. Raises StackError if it is not up."""
+        return self._place().environment()
+
+    def variables(self) -> dict[str, str]:
+        """What the stack adds to such an environment. Raises StackError if it is not up."""
+        return self._place().variables()
+
+    @property
+    def ui_url(self) -> str:
+        """Where Airflow's pages are. Raises StackError if the stack is not up."""
+        return self._place().ui_url
+
+    @property
+    def login(self) -> Login:
+        """Raises StackError if the stack is not up."""
+        return Login(USER, self._place().keys["password"])
+
+    def logs(self, *, follow: bool = True) -> Iterator[str]:
+        """The last lines of every part, then what they add, each with the part's name in front."""
+        return tail({name: self._supervisor.log_file(name) for name in PARTS}, follow=follow)
+
+    def _place(self) -> Place:
+        place = Place.read(self._saved)
+        if place is None or not self._supervisor.conditions():
+            raise StackError(f"no stack of {self._home} is up: it must run for this; start it with `rejeu up`")
+        return place
+
+    def _is_up(self, names: list[str]) -> bool:
+        place, conditions = Place.read(self._saved), self._supervisor.conditions()
+        return place is not None and all(
+            part.name in conditions and conditions[part.name].state == "RUNNING" for part in parts_of(place, names)
+        )
+
+    def _start(self, names: list[str], progress: Progress) -> None:
+        sweep(self._id, SWEEP_SECONDS)
+        place = Place.choose(self._root, self._home)
+        _require_given_pubsub(place)
+        parts = parts_of(place, names)
+        _furnish(place)
+        self._supervisor.start([part.program for part in parts], self._root, place.environment())
+        self._bring_up(parts, progress)
+        place.save(self._saved)
+
+    def _bring_up(self, parts: list[Part], progress: Progress) -> None:
+        """Start each part once those it needs are well, and return when all are."""
+        begun, waiting, starting = time.monotonic(), {part.name: part for part in parts}, dict[str, int | None]()
+        while waiting:
+            for part in waiting.values():
+                if part.name not in starting and not waiting.keys() & set(part.after):
+                    self._supervisor.launch(part.program.group, part.name)
+                    starting[part.name] = None
+            self._refuse_dead(starting)
+            for name in [name for name in starting if name in waiting and waiting[name].healthy()]:
+                del waiting[name]
+                progress(f"{name} is well after {time.monotonic() - begun:.1f} s")
+            if time.monotonic() - begun > START_SECONDS:
+                raise self._failure(next(iter(waiting)), f"is not well after {START_SECONDS} s")
+            time.sleep(LOOK_SECONDS)
+
+    def _refuse_dead(self, starting: dict[str, int | None]) -> None:
+        """A part that ended while it starts is an error even if supervisord has restarted it."""
+        conditions = self._supervisor.conditions()
+        if not conditions:
+            raise self._failure("supervisord", "does not answer")
+        for name, pid in starting.items():
+            now = conditions[name]
+            starting[name] = pid or now.pid
+            done = name == DATABASE and now.state == "EXITED" and now.exit_status == 0
+            if not done and (now.state not in ALIVE or now.pid != starting[name]):
+                raise self._failure(name, f"died while the stack started ({now.state.lower()})")
+
+    def _failure(self, name: str, what: str) -> StackError:
+        log = self._supervisor.log_file(name)
+        tail_of_log = "\n".join(f"  {line}" for line in last_lines(log, ERROR_LINES))
+        return StackError(f"{name} {what}; the end of {log} should say why:\n{tail_of_log}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One `up` at a time for a home; the lock ends with its process."""
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._home / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"another `rejeu up` is at work in {self._home}: one at a time; wait for it or end it"
+                raise StackError(message) from None
+            yield
+
+
+def _require_given_pubsub(place: Place) -> None:
+    if not place.own_pubsub and not answers_grpc(place.pubsub)():
+        raise StackError(
+            f"PUBSUB_EMULATOR_HOST is {place.pubsub!r}: a Pub/Sub emulator must answer there; "
+            "start it, or unset the variable to have one of the stack's own"
+        )
+
+
+def _furnish(place: Place) -> None:
+    """Make what the programs expect to find."""
+    for folder in (place.airflow_home, place.storage, Path(place.home, "gcloud"), Path(place.home, "bigquery")):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_private(place.passwords, {USER: place.keys["password"]})
+    # Every setting comes from the environment; without a file Airflow writes one of 120 kB, from four processes.
+    (place.airflow_home / "airflow.cfg").touch(mode=0o600)
+
+
+def _status(name: str, condition: Condition | None, address: str) -> PartStatus:
+    if condition is None:
+        return PartStatus(name, "stopped", None, address)
+    return PartStatus(name, condition.state.lower(), condition.pid, address)
+
+
+def _tell(progress: Progress, text: str) -> None:
+    """A terminal that is gone must not keep the end from being finished."""
+    with suppress(OSError):
+        progress(text)

@@ -1,0 +1,22 @@
+"""What the reading side hands to the engine: rows in replay order, each with its id; how they are read is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rejeu.replay.order import Chunk, in_order
+from rejeu.replay.position import Position
+from rejeu.replay.source import read_rows
+from rejeu.request import ReplayRequest
+
+__all__ = ["Chunk", "read_chunks"]
+
+
+def read_chunks(request: ReplayRequest, start: Position | None) -> Iterator[Chunk]:
+    """The rows from `start` (None: the source's first row) up to `request.until`, exclusive, in replay order.
+
+    The same source gives the same ids in the same order, whatever `start` is and however the storage serves it.
+    Raises SourceError and RowError, before the chunk that holds the row is given out.
+    """
+    rows = read_rows(request, None if start is None else start.event_us)
+    return in_order(rows, request.stream, start)

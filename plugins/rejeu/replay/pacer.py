@@ -1,0 +1,63 @@
+"""When to publish: the wall clock that cannot step, the wait that can be interrupted, and how late rows were."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from rejeu.timeline import Timeline
+
+BUCKETS_PER_DOUBLING = 32
+"""Resolution of the lateness histogram: about 2 %, over any range, in a fixed number of cells."""
+CELLS = BUCKETS_PER_DOUBLING * 50
+
+
+class Clock:
+    """Microseconds since the epoch; anchored once, then monotonic, so that a stepped clock makes no row early."""
+
+    def __init__(self) -> None:
+        self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+        self._wake = threading.Event()
+
+    def now_us(self) -> int:
+        return self._offset_us + time.monotonic_ns() // 1000
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless somebody calls `wake` first or has called it since the last wait."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+    def wake(self) -> None:
+        """End the current wait, or the next one: from any thread, or from a signal handler."""
+        self._wake.set()
+
+
+class Lateness:
+    """How long after their due time rows were handed to the transport; percentiles from a histogram."""
+
+    def __init__(self) -> None:
+        self._cells = np.zeros(CELLS, dtype=np.int64)
+        self._max_us = 0
+
+    def add(self, timeline: Timeline, event_us: Sequence[int], now_us: int) -> None:
+        """Count rows that are sent now."""
+        if timeline.speed is None:
+            return
+        due = timeline.wall_us + (np.asarray(event_us, dtype=np.int64) - timeline.event_us) / timeline.speed
+        late = np.maximum(now_us - due, 1.0)
+        cells = np.minimum(np.log2(late) * BUCKETS_PER_DOUBLING, CELLS - 1).astype(np.int64)
+        self._cells += np.bincount(cells, minlength=CELLS)
+        self._max_us = max(self._max_us, int(late.max()))
+
+    def milliseconds(self) -> dict[str, float] | None:
+        """p50, p99 and max in milliseconds; None where nothing had a due time."""
+        total = int(self._cells.sum())
+        if total == 0:
+            return None
+        steps = np.cumsum(self._cells)
+        found = {name: int(np.searchsorted(steps, share * total)) for name, share in (("p50", 0.5), ("p99", 0.99))}
+        upper = {name: min(2 ** ((cell + 1) / BUCKETS_PER_DOUBLING), self._max_us) for name, cell in found.items()}
+        return {name: round(us / 1000, 3) for name, us in (upper | {"max": self._max_us}).items()}

@@ -1,0 +1,64 @@
+"""The SQL that Rejeu runs, as pure text: tables are named in full, values travel as query parameters.
+
+Every statement runs on BigQuery and on the local emulator, which is why some look plainer than they could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import dedent
+
+
+def live_view(streaming: str, batch: str | None, event_time: str, columns: Sequence[str]) -> str:
+    """Batch and streaming rows, each once.
+
+    A day belongs to its batch up to the batch's last instant and to the stream after it, which is the hand-over
+    rule read backwards; what was delivered twice is removed by its row id.
+    """
+    names = ", ".join(columns)
+    once = f"SELECT * FROM `{streaming}` QUALIFY ROW_NUMBER() OVER (PARTITION BY row_id) = 1"
+    if batch is None:
+        return f"SELECT {names} FROM ({once})"
+    streamed = ", ".join(f"streamed.{column}" for column in columns)
+    return dedent(f"""\
+        SELECT {names} FROM `{batch}`
+        UNION ALL
+        SELECT {streamed}
+        FROM ({once}) AS streamed
+        LEFT JOIN (
+          SELECT DATE({event_time}) AS day, MAX({event_time}) AS last FROM `{batch}` GROUP BY day
+        ) AS loaded ON DATE(streamed.{event_time}) = loaded.day
+        WHERE loaded.last IS NULL OR streamed.{event_time} > loaded.last""")
+
+
+def replace_slice(table: str, staging: str, columns: Sequence[str], condition: str) -> str:
+    """Put the staged rows in the place of those that meet `condition`, in one atomic statement.
+
+    A load job into a partition (`table$20210430`) would do for one slice of one table; this does for any, and the
+    emulator refuses the decorator.
+    """
+    names = ", ".join(columns)
+    return dedent(f"""\
+        MERGE `{table}` USING `{staging}` ON FALSE
+        WHEN NOT MATCHED BY SOURCE AND {condition} THEN DELETE
+        WHEN NOT MATCHED BY TARGET THEN INSERT ({names}) VALUES ({names})""")
+
+
+def measure_partition(table: str, event_time: str) -> str:
+    """Rows and last instant of one day, and of the whole table; parameter @day."""
+    return dedent(f"""\
+        SELECT
+          COUNTIF(DATE({event_time}) = @day) AS row_count,
+          MAX(IF(DATE({event_time}) = @day, {event_time}, NULL)) AS max_timestamp,
+          MAX({event_time}) AS table_max_timestamp
+        FROM `{table}`""")
+
+
+def last_instant(table: str, event_time: str) -> str:
+    """The last instant of the batch table."""
+    return f"SELECT MAX({event_time}) AS last FROM `{table}`"
+
+
+def insert_row(table: str, columns: Sequence[str]) -> str:
+    """One row, each column as the parameter of its name."""
+    return f"INSERT INTO `{table}` ({', '.join(columns)}) VALUES ({', '.join('@' + name for name in columns)})"

@@ -1,0 +1,66 @@
+"""A state store in one SQLite file, for one machine; several processes may use it at once."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rejeu.errors import StateConflictError, StateError
+from rejeu.ports import Versioned
+
+BUSY_SECONDS = 10.0
+"""How long a writer waits for another one; writes take well under a millisecond."""
+
+
+class SqliteStore:
+    """Documents as rows with a version; each call opens a connection of its own, so any thread may call."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"state store {self._path}: its folder cannot be made ({error.strerror})") from None
+        with self._connect() as connection:
+            # WAL lets probes read while a replay writes, and a commit costs one append.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS document (name TEXT PRIMARY KEY, version INTEGER, body TEXT)"
+            )
+
+    def load(self, name: str) -> Versioned | None:
+        with self._connect() as connection:
+            row = connection.execute("SELECT body, version FROM document WHERE name = ?", (name,)).fetchone()
+        return None if row is None else Versioned(json.loads(row[0]), row[1])
+
+    def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
+        body = json.dumps(document)
+        with self._connect() as connection:
+            if expected is None:
+                done = connection.execute("INSERT OR IGNORE INTO document VALUES (?, 1, ?)", (name, body))
+            else:
+                done = connection.execute(
+                    "UPDATE document SET body = ?, version = version + 1 WHERE name = ? AND version = ?",
+                    (body, name, expected),
+                )
+        if done.rowcount != 1:
+            raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again")
+        return (expected or 0) + 1
+
+    def names(self) -> list[str]:
+        with self._connect() as connection:
+            return [row[0] for row in connection.execute("SELECT name FROM document ORDER BY name")]
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection, connection:
+                # A crash of the machine may cost the last checkpoint, which only means duplicates to remove.
+                connection.execute("PRAGMA synchronous=NORMAL")
+                yield connection
+        except sqlite3.Error as error:
+            raise StateError(f"state store {self._path}: {error}. Check that the path is a writable file") from error

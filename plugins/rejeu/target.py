@@ -1,0 +1,81 @@
+"""The target: where jobs run and where things lie. The same specs and DAGs serve every target; only this differs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rejeu.errors import RequestError
+from rejeu.ports import Launcher
+from rejeu.request import Speed
+
+PREFIX = "REJEU_"
+
+
+class Target(BaseModel):
+    """Read from the environment variables `REJEU_<FIELD>`, which containers, Airflow and laptops all have."""
+
+    model_config = ConfigDict(frozen=True)
+
+    project: str = Field(min_length=6)
+    """Google Cloud project of topics, tables and jobs."""
+    bucket: str = ""
+    """Cloud Storage bucket for raw files and staging, without gs://."""
+    state: str = "sqlite:.rejeu/state.db"
+    """The state store's URI, as `rejeu.state.open_store` reads it."""
+    dataset: str = "rejeu"
+    """BigQuery dataset of Rejeu's own tables: incidents, staging."""
+    location: str = "US"
+    """BigQuery location of new datasets."""
+    launcher: Literal["process"] = "process"
+    """What starts the replay and the streaming job."""
+    speed: Speed | None = None
+    """Replaces every spec's speed: a laptop replays an hour in a minute with 60."""
+    home: Path = Path(".rejeu")
+    """Folder for what local jobs leave: records and logs."""
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Raises RequestError naming the variable where one is missing or wrong."""
+        given = os.environ if environment is None else environment
+        values = {name: given[PREFIX + name.upper()] for name in cls.model_fields if PREFIX + name.upper() in given}
+        values.setdefault("project", given.get("GOOGLE_CLOUD_PROJECT", ""))
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            variable = PREFIX + str(detail["loc"][0]).upper()
+            raise RequestError(
+                f"{variable} is {detail['input']!r}: {detail['msg']}. Set it in Airflow's environment"
+            ) from None
+
+    def place(self, text: str, **values: str) -> str:
+        """Fill `{bucket}` and the like into a path of a spec."""
+        return text.format(bucket=self.bucket, **values)
+
+    def table(self, name: str) -> str:
+        """The table's full name: `dataset.table` lies in the target's project."""
+        return name if name.count(".") == 2 else f"{self.project}.{name}"
+
+    def topic(self, name: str) -> str:
+        """The topic as Pub/Sub names it."""
+        return f"projects/{self.project}/topics/{name}"
+
+    def subscription(self, name: str) -> str:
+        """The subscription as Pub/Sub names it."""
+        return f"projects/{self.project}/subscriptions/{name}"
+
+    @property
+    def incidents(self) -> str:
+        """The table of incidents."""
+        return f"{self.project}.{self.dataset}.incidents"
+
+    def make_launcher(self) -> Launcher:
+        """The launcher of this target."""
+        from rejeu.local.process import ProcessLauncher
+
+        return ProcessLauncher(self.home / "jobs")

@@ -1,0 +1,55 @@
+"""Fakes of the ports, for tests of ours and of users: a launcher that starts nothing, a probe that says what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from rejeu.ports import ENDED, Job, JobRequest, JobState, Signal, Verdict
+from rejeu.state.memory import MemoryStore
+
+__all__ = ["FakeLauncher", "FakeProbe", "MemoryStore"]
+
+
+class FakeLauncher:
+    """Remembers what was asked of it; `end` decides how a job ended."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.started: list[JobRequest] = []
+        self.stopped: list[str] = []
+
+    def start(self, request: JobRequest) -> Job:
+        running = self.jobs.get(request.job_name)
+        if running is not None and running.state not in ENDED:
+            return running
+        self.started.append(request)
+        state = JobState.RUNNING if request.ready_text is None else JobState.STARTING
+        self.jobs[request.job_name] = Job(request.job_name, str(len(self.started)), state)
+        return self.jobs[request.job_name]
+
+    def find(self, name: str) -> Job | None:
+        return self.jobs.get(name)
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        if name not in self.jobs:
+            return None
+        self.stopped.append(name)
+        if self.jobs[name].state not in ENDED:
+            self.end(name, JobState.STOPPED)
+        return self.jobs[name]
+
+    def end(self, name: str, state: JobState, detail: str = "") -> None:
+        """Let a job be where a test wants it."""
+        self.jobs[name] = replace(self.jobs[name], state=state, detail=detail)
+
+
+class FakeProbe:
+    """Gives one verdict after the other, the last one for ever."""
+
+    def __init__(self, verdicts: Iterable[Verdict | Signal]) -> None:
+        self._verdicts = [each if isinstance(each, Verdict) else Verdict(each) for each in verdicts]
+
+    def check(self, now: datetime) -> Verdict:
+        return self._verdicts.pop(0) if len(self._verdicts) > 1 else self._verdicts[0]

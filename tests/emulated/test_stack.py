@@ -1,0 +1,350 @@
+"""The local stack as its users meet it: real servers, real signals, and a look for what is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import psutil
+import pytest
+
+from rejeu.errors import StackError
+from rejeu.local.place import stack_id
+from rejeu.local.stack import PARTS, PartStatus, Stack
+from rejeu.local.sweep import marked
+
+pytestmark = pytest.mark.emulated
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("storage", "metadata")
+SLOW = ("storage", "metadata", "bigquery")
+DAG = """
+import subprocess
+from datetime import datetime
+from airflow.sdk import dag, task
+
+@dag(schedule=None, start_date=datetime(2024, 1, 1))
+def launcher():
+    @task
+    def launch():
+        silence = subprocess.DEVNULL
+        command = ["sleep", "600"]
+        return subprocess.Popen(command, stdin=silence, stdout=silence, stderr=silence, start_new_session=True).pid
+    launch()
+
+launcher()
+"""
+UP = """
+import sys
+from pathlib import Path
+from rejeu.local.stack import Stack
+root, home, parts = sys.argv[1:]
+Stack(Path(root), Path(home)).up(lambda text: print(text, flush=True), parts.split(","))
+"""
+
+
+def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+def left_of(home: Path) -> list[str]:
+    """The commands of the processes that a stack has, or has left."""
+    return [" ".join(process.cmdline()) for process in marked(stack_id(home.resolve()))]
+
+
+def states(stack: Stack) -> dict[str, str]:
+    return {status.part: status.state for status in stack.status()}
+
+
+def part(stack: Stack, name: str) -> PartStatus:
+    return next(status for status in stack.status() if status.part == name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    dags = tmp_path_factory.mktemp("dags")
+    (dags / "launcher.py").write_text(DAG)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT"):
+            environment.delenv(name, raising=False)
+        environment.setenv("REJEU_DAGS", str(dags))
+        environment.setenv("PYTHONPATH", f"{ROOT}/plugins{os.pathsep}{ROOT}")
+        yield
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack that is not up; whatever the test starts of it ends with the test."""
+    stack = Stack(ROOT, tmp_path)
+    yield stack
+    stack.down()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `up` in a process group of its own, as a terminal does."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*parts: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", UP, str(ROOT), str(tmp_path), ",".join(parts)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+    Stack(ROOT, tmp_path).down()
+
+
+class Airflow:
+    """As much of Airflow's API as these tests ask."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._http = httpx.Client(base_url=stack.ui_url, timeout=20, trust_env=False)
+        user, password = stack.login
+        token = self._http.post("/auth/token", json={"username": user, "password": password}).json()["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str) -> Any:
+        answer = self._http.get(f"/api/v2/{path}")
+        return answer.json() if answer.is_success else {}
+
+    def run(self, dag: str) -> Any:
+        """Run the DAG to its end; what its only task returned."""
+        eventually(lambda: self.get(f"dags/{dag}") != {})
+        path = f"dags/{dag}/dagRuns"
+        run = self._http.post(f"/api/v2/{path}", json={"logical_date": None}).json()["dag_run_id"]
+        eventually(lambda: self.get(f"{path}/{run}")["state"] == "success")
+        task = self.get(f"{path}/{run}/taskInstances")["task_instances"][0]["task_id"]
+        return self.get(f"{path}/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
+
+    def is_well(self) -> bool:
+        health = self.get("monitor/health")
+        return {part["status"] for part in health.values()} == {"healthy"}
+
+
+@pytest.mark.stack
+class TestWholeStack:
+    """One stack for all of these: it takes half a minute to start."""
+
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+        home = tmp_path_factory.mktemp("whole")
+        stack = Stack(ROOT, home)
+        stack.up()
+        yield stack
+        stack.down()
+        assert left_of(home) == []
+        assert set(states(stack).values()) == {"stopped"}
+
+    def test_every_part_runs_and_airflow_is_well(self, whole: Stack) -> None:
+        assert states(whole) == dict.fromkeys(PARTS, "running")
+        assert Airflow(whole).is_well()
+
+    def test_a_second_up_says_that_it_is_up(self, whole: Stack) -> None:
+        before, said = whole.status(), list[str]()
+
+        whole.up(said.append)
+
+        assert "up already" in said[-1]
+        assert whole.status() == before
+
+    def test_secrets_are_for_their_owner_only(self, whole: Stack) -> None:
+        home = Path(whole.env()["REJEU_HOME"])
+
+        secret = [home / "stack.json", home / "keys.json", home / "airflow" / "passwords.json"]
+
+        assert [file.stat().st_mode & 0o777 for file in (home, *secret)] == [0o700, 0o600, 0o600, 0o600]
+
+    def test_clients_of_the_environment_reach_every_emulator_unpatched(self, whole: Stack) -> None:
+        program = (
+            "from google.cloud import bigquery, pubsub_v1, storage\n"
+            "print(next(iter(bigquery.Client().query('SELECT 40 + 2').result()))[0])\n"
+            "print(*[bucket.name for bucket in storage.Client().list_buckets()])\n"
+            "print(pubsub_v1.PublisherClient().create_topic(name='projects/rejeu-local/topics/any').name)\n"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], env=whole.env(), capture_output=True, text=True)
+
+        assert ran.stdout.split() == ["42", "rejeu-local-bucket", "projects/rejeu-local/topics/any"], ran.stderr
+
+    def test_a_job_outlives_the_task_that_started_it(self, whole: Stack) -> None:
+        """And the fixture sees that it does not outlive the stack."""
+        job = psutil.Process(Airflow(whole).run("launcher"))
+
+        assert job.is_running()
+        assert job.ppid() != part(whole, "scheduler").pid
+        assert job.pid in {process.pid for process in marked(whole.env()["REJEU_STACK"])}
+
+    def test_a_part_that_is_killed_comes_back(self, whole: Stack) -> None:
+        killed = part(whole, "triggerer").pid
+        assert killed is not None
+
+        os.kill(killed, signal.SIGKILL)
+
+        eventually(lambda: part(whole, "triggerer").pid not in (killed, None))
+        eventually(lambda: part(whole, "triggerer").state == "running" and Airflow(whole).is_well())
+
+    def test_logs_name_their_parts(self, whole: Stack) -> None:
+        assert {line.split("|")[0].strip() for line in whole.logs(follow=False)} >= {"scheduler", "bigquery"}
+
+
+def test_down_may_be_called_at_any_time(tmp_path: Path) -> None:
+    stack = Stack(ROOT, tmp_path / "never" / "was")
+    stack.down()
+    assert not (tmp_path / "never").exists()
+
+    stack.up(parts=QUICK)
+    begun = time.monotonic()
+    stack.down()
+    stack.down()
+
+    assert time.monotonic() - begun < 8
+    assert left_of(tmp_path / "never" / "was") == []
+
+
+def test_a_stack_that_is_not_up_says_how_to_start_it(stack: Stack) -> None:
+    with pytest.raises(StackError, match="start it with `rejeu up`"):
+        stack.env()
+    assert set(states(stack).values()) == {"stopped"}
+
+
+def test_down_ends_what_a_killed_supervisor_left(stack: Stack, tmp_path: Path) -> None:
+    stack.up(parts=QUICK)
+    supervisor = next(each for each in marked(stack.env()["REJEU_STACK"]) if "supervisord" in " ".join(each.cmdline()))
+    supervisor.kill()
+    eventually(lambda: states(stack)["storage"] == "stopped")
+    assert left_of(tmp_path) != []
+
+    stack.down()
+
+    assert left_of(tmp_path) == []
+
+
+def test_up_after_a_killed_supervisor_starts_anew(stack: Stack, tmp_path: Path) -> None:
+    stack.up(parts=["metadata"])
+    old = part(stack, "metadata").pid
+    next(each for each in marked(stack_id(tmp_path)) if "supervisord" in " ".join(each.cmdline())).kill()
+
+    stack.up(parts=["metadata"])
+
+    assert part(stack, "metadata").pid != old
+    assert len(left_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["its first process is there", "a part is well"])
+def test_an_up_that_is_interrupted_leaves_nothing(
+    moment: str, number: signal.Signals, up: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = up(*SLOW)
+    if moment == "a part is well":
+        assert process.stdout is not None
+        assert "is well" in process.stdout.readline()
+    else:
+        eventually(lambda: left_of(tmp_path) != [])
+
+    os.killpg(process.pid, number)
+
+    assert process.wait(timeout=8) == {signal.SIGINT: -signal.SIGINT}.get(number, 128 + number)
+    assert left_of(tmp_path) == []
+
+
+def test_more_ctrl_c_while_it_cleans_up_changes_nothing(
+    up: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = up(*SLOW)
+    eventually(lambda: left_of(tmp_path) != [])
+
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+
+    assert left_of(tmp_path) == []
+
+
+def test_down_cleans_up_after_an_up_that_was_killed(
+    up: Callable[..., subprocess.Popen[str]], stack: Stack, tmp_path: Path
+) -> None:
+    process = up(*SLOW)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    assert left_of(tmp_path) != []
+
+    stack.down()
+
+    assert left_of(tmp_path) == []
+
+
+def test_two_ups_at_once_are_refused(up: Callable[..., subprocess.Popen[str]], stack: Stack, tmp_path: Path) -> None:
+    first = up(*QUICK)
+    eventually(lambda: left_of(tmp_path) != [])
+
+    with pytest.raises(StackError, match="one at a time"):
+        stack.up(parts=QUICK)
+
+    assert first.wait(timeout=20) == 0
+    assert states(stack)["storage"] == "running"
+
+
+def test_a_part_that_dies_is_named_with_its_last_words_and_its_log(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "bigquery").mkdir()
+    (tmp_path / "bigquery" / "bqemulator.duckdb").write_text("not a database" * 1000)
+
+    with pytest.raises(StackError) as refused:
+        stack.up(parts=SLOW)
+
+    assert "bigquery died while the stack started" in str(refused.value)
+    assert f"{tmp_path}/logs/bigquery.log" in str(refused.value)
+    assert "not a valid DuckDB database file" in str(refused.value)
+    assert left_of(tmp_path) == []
+
+
+def test_a_pubsub_emulator_that_is_given_must_answer(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
+
+    with pytest.raises(StackError, match=r"PUBSUB_EMULATOR_HOST is '127\.0\.0\.1:1'.*must answer"):
+        stack.up(parts=QUICK)
+
+
+def test_a_pubsub_emulator_that_is_given_is_used_and_left_alone(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Stack(ROOT, tmp_path_factory.mktemp("other"))
+    other.up(parts=["pubsub"])
+    address = part(other, "pubsub").address
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+    try:
+        stack.up(parts=("pubsub", "metadata"))
+
+        assert part(stack, "pubsub") == PartStatus("pubsub", "external", None, address)
+        assert stack.env()["PUBSUB_EMULATOR_HOST"] == address
+        stack.down()
+        assert part(other, "pubsub").state == "running"
+    finally:
+        other.down()
+
+
+def test_without_gcloud_the_built_in_pubsub_serves(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    stack.up(parts=["pubsub"])
+
+    pubsub = part(stack, "pubsub")
+    assert "rejeu.local.pubsub" in psutil.Process(pubsub.pid).cmdline()
+    with grpc.insecure_channel(pubsub.address) as channel:
+        topics = channel.unary_unary("/google.pubsub.v1.Publisher/ListTopics")
+        assert topics(b"\x0a\x14projects/rejeu-local", timeout=5) == b""

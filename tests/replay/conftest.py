@@ -1,0 +1,91 @@
+"""What the replay's tests share: a request with the boring parts filled in, and a BigQuery emulator."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rejeu.replay.chunks import read_chunks
+from rejeu.replay.position import Position
+from rejeu.request import ReplayRequest
+
+PROJECT = "rejeu-local"
+START_SECONDS = 60.0
+
+Rows = list[tuple[int, str, bytes]]
+
+
+@pytest.fixture
+def request_for() -> Callable[..., ReplayRequest]:
+    """Builds a request for a source; `event_time` is `at` unless told otherwise."""
+
+    def build(**values: Any) -> ReplayRequest:
+        return ReplayRequest.of(**({"topic": f"projects/{PROJECT}/topics/t", "stream": "feed", "event_time": "at"} | values))
+
+    return build
+
+
+@pytest.fixture
+def read(request_for: Callable[..., ReplayRequest]) -> Callable[..., Rows]:
+    """Reads a whole source: (event time, row id, body) of each row."""
+
+    def rows(start: Position | None = None, **values: Any) -> Rows:
+        return [
+            row
+            for chunk in read_chunks(request_for(**values), start)
+            for row in zip(chunk.event_us, chunk.row_ids, chunk.data, strict=True)
+        ]
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A BigQuery emulator that the environment names; gives the folder that stands for `gs://`."""
+    from duckdb_extensions import import_extension
+
+    import_extension("spatial")
+    folder = tmp_path_factory.mktemp("bigquery")
+    rest, grpc = _free_port(), _free_port()
+    command = [sys.executable, "-m", "bqemulator", "start", "--ephemeral", "--log-level", "ERROR"]
+    with (folder / "log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
+        process = subprocess.Popen(
+            [*command, "--rest-port", str(rest), "--grpc-port", str(grpc)],
+            env=os.environ | {"BQEMU_GCS_LOCAL_ROOT": str(folder)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            for port in (rest, grpc):
+                _wait_for(port, process, folder / "log")
+            patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
+            patch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", f"127.0.0.1:{grpc}")
+            yield folder
+        finally:
+            process.terminate()
+            process.wait(timeout=START_SECONDS)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            probe.settimeout(0.1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"the emulator did not open port {port}: {log.read_text()[-2000:]}")

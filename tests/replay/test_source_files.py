@@ -1,0 +1,172 @@
+"""Files as a source: sorted, verbatim where they are JSON, and refused with file and line where they are broken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rejeu.errors import RowError, SourceError
+from rejeu.replay.position import Position
+
+Read = Callable[..., list[tuple[int, str, bytes]]]
+
+SECOND_US = 1_000_000
+
+
+def write_lines(path: Path, *lines: str) -> str:
+    data = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def at(second: int) -> str:
+    return f"1970-01-01T00:00:{second:02d}Z"
+
+
+def line(second: int, **more: Any) -> str:
+    return json.dumps({"at": at(second), **more})
+
+
+def test_lines_are_published_as_they_stand(tmp_path: Path, read: Read) -> None:
+    odd = '{"at": "1970-01-01T00:00:01.000000999Z",  "n": 1.50, "big": 123456789012345678901234567890, "é": "\\u00e9"}'
+    rows = read(file=write_lines(tmp_path / "a.ndjson", line(2), "", f"  {odd}\r"), key=("n",))
+    assert rows[0] == (1_000_000, "feed/1000000/1.5/0", odd.encode())
+
+
+def test_files_of_a_pattern_are_one_source_by_event_time(tmp_path: Path, read: Read) -> None:
+    seconds = list(range(60))
+    random.Random(1).shuffle(seconds)
+    write_lines(tmp_path / "a.ndjson", *(line(second) for second in seconds[:30]))
+    write_lines(tmp_path / "b.ndjson.gz", *(line(second) for second in seconds[30:]))
+    rows = read(file=f"{tmp_path}/*")
+    assert [event_us for event_us, _, _ in rows] == [second * SECOND_US for second in range(60)]
+
+
+def test_parquet_and_json_of_the_same_rows_have_the_same_ids(tmp_path: Path, read: Read) -> None:
+    rows = [{"at": second % 7, "record": {"k": f"k{second % 3}"}, "tags": ["a"]} for second in range(40)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    write_lines(tmp_path / "a.jsonl", *(json.dumps(row) for row in rows))
+    options = {"key": ("record.k",), "time_unit": "s"}
+    parquet = read(file=str(tmp_path / "a.parquet"), **options)
+    text = read(file=str(tmp_path / "a.jsonl"), **options)
+    assert [identity for _, identity, _ in parquet] == [identity for _, identity, _ in text]
+    assert [json.loads(body) for _, _, body in parquet] == [json.loads(body) for _, _, body in text]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "ndjson"])
+def test_a_window_of_a_file_is_read_from_a_position_to_until(tmp_path: Path, read: Read, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    rows = [{"at": at(second // 2), "n": second} for second in range(20)]
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        write_lines(path, *map(json.dumps, rows))
+    whole = read(file=str(path))
+    rest = read(Position(3 * SECOND_US, 1), file=str(path), until="1970-01-01T00:00:08Z")
+    assert rest == whole[7:16]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param(pa.array([SECOND_US], pa.timestamp("us", "UTC")), id="TIMESTAMP"),
+        pytest.param(pa.array([SECOND_US * 1_000], pa.timestamp("ns")), id="nanoseconds"),
+        pytest.param(pa.array(["1970-01-01 00:00:01 UTC"]), id="text"),
+        pytest.param(pa.array(["1970-01-01T02:00:01.000000999+02:00"]), id="text with offset"),
+    ],
+)
+def test_parquet_times_of_every_type_are_understood(tmp_path: Path, read: Read, times: pa.Array) -> None:
+    pq.write_table(pa.table({"at": times}), tmp_path / "a.parquet")
+    assert [event_us for event_us, _, _ in read(file=str(tmp_path / "a.parquet"))] == [SECOND_US]
+
+
+def test_integers_that_are_text_are_times_too(tmp_path: Path, read: Read) -> None:
+    assert read(file=write_lines(tmp_path / "a.json", '{"at": "1"}'), time_unit="s")[0][0] == SECOND_US
+
+
+BROKEN = {
+    "a broken line": ('{"at": "1970', r"a\.ndjson, line 3 is broken: .*one whole JSON object"),
+    "a line that is no object": ("[1]", r"a\.ndjson, line 3: at is None"),
+    "two objects in a line": (f"{line(1)} {line(1)}", r"a\.ndjson, line 3 is broken"),
+    "no event time": ('{"n": 1}', r"a\.ndjson, line 3: at is None: an event time is .*mend or remove the row"),
+    "an event time that is null": ('{"at": null}', r"line 3: at is None"),
+    "an event time that cannot be read": ('{"at": "noon"}', r"line 3: at is 'noon'"),
+    "an event time without a zone": ('{"at": "1970-01-01T00:00:01"}', r"line 3: at is '1970-01-01T00:00:01'"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_bad_line_is_named_before_any_row_is_given_out(tmp_path: Path, read: Read, case: str) -> None:
+    text, message = BROKEN[case]
+    file = write_lines(tmp_path / "a.ndjson", line(1), "", text, line(2))
+    with pytest.raises(RowError, match=message):
+        read(file=file)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path, read: Read) -> None:
+    path = tmp_path / "a.ndjson.gz"
+    write_lines(path, *(line(second % 60, n=random.Random(second).random()) for second in range(2_000)))
+    path.write_bytes(path.read_bytes()[:10_000])
+    with pytest.raises(SourceError, match=r"a\.ndjson\.gz.* (truncated|broken)"):
+        read(file=str(path))
+    parquet = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"at": [at(1)]}), parquet)
+    parquet.write_bytes(parquet.read_bytes()[:-20])
+    with pytest.raises(SourceError, match=r"a\.parquet cannot be read"):
+        read(file=str(parquet))
+
+
+def test_a_parquet_row_without_a_time_is_named(tmp_path: Path, read: Read) -> None:
+    pq.write_table(pa.table({"at": pa.array([1, None], pa.timestamp("us"))}), tmp_path / "a.parquet")
+    with pytest.raises(RowError, match=r"a\.parquet, row 2: at is null"):
+        read(file=str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"event_time": "when"}, "--event-time when: the source has no 'when'; name one of at, n"),
+        ({"key": ("id",)}, "--key id: the source has no 'id'; name one of at, n"),
+        ({"key": ("n.id",)}, "--key n.id: n has no 'id'; n is no single record but int64"),
+        ({"event_time": "n"}, "give --time-unit s, ms or us"),
+    ],
+)
+def test_a_missing_column_is_told_with_those_there_are(
+    tmp_path: Path, read: Read, options: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table({"at": [at(1)], "n": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=message):
+        read(file=str(tmp_path / "a.parquet"), **options)
+
+
+def test_a_key_that_no_line_has_is_refused(tmp_path: Path, read: Read) -> None:
+    with pytest.raises(SourceError, match="--key id is in none of the first 1 rows; they have at, n"):
+        read(file=write_lines(tmp_path / "a.ndjson", line(1, n=1)), key=("id",))
+
+
+def test_decimals_that_would_lose_digits_are_refused(tmp_path: Path, read: Read) -> None:
+    wide = pa.array([Decimal(1)], pa.decimal256(76, 38))
+    pq.write_table(pa.table({"at": [at(1)], "d": wide}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"column d is decimal256\(76, 38\)"):
+        read(file=str(tmp_path / "a.parquet"))
+
+
+def test_files_that_are_not_there_or_of_two_kinds_are_refused(tmp_path: Path, read: Read) -> None:
+    with pytest.raises(SourceError, match="no file is named"):
+        read(file=f"{tmp_path}/*.parquet")
+    write_lines(tmp_path / "a.ndjson", line(1))
+    pq.write_table(pa.table({"at": [at(1)]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="some files are Parquet and some are JSON: give one kind"):
+        read(file=f"{tmp_path}/*")
+    write_lines(tmp_path / "a.csv", "at")
+    with pytest.raises(SourceError, match=r"a\.csv has an unknown suffix"):
+        read(file=f"{tmp_path}/*.csv")

@@ -1,0 +1,54 @@
+"""The exception tree: what the docstring draws is what there is."""
+
+import inspect
+import re
+
+import pytest
+
+from rejeu import errors
+from rejeu.errors import RejeuError, SpecError
+
+NODE = re.compile(r"^(?P<lead>[ │├└─]*)(?P<name>\w+Error)\s+(?P<code>\d+)\s", re.MULTILINE)
+
+
+def _drawn() -> list[tuple[str, str, int]]:
+    """(class, parent, exit code) of each line of the docstring's tree, from its indentation."""
+    path: list[tuple[int, str]] = []
+    found = []
+    for node in NODE.finditer(errors.__doc__ or ""):
+        depth = len(node["lead"])
+        path = [(at, name) for at, name in path if at < depth]
+        found.append((node["name"], path[-1][1] if path else "Exception", int(node["code"])))
+        path.append((depth, node["name"]))
+    return found
+
+
+def _real() -> list[tuple[str, str, int]]:
+    classes = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, RejeuError)]
+    return [(each.__name__, each.__bases__[0].__name__, each.exit_code) for each in classes]
+
+
+def test_the_tree_in_the_docstring_is_the_real_one() -> None:
+    assert sorted(_drawn()) == sorted(_real())
+
+
+def test_every_error_says_in_its_docstring_when_it_comes() -> None:
+    for name, _, _ in _real():
+        assert getattr(errors, name).__doc__, f"{name} has no docstring"
+
+
+def test_no_error_ends_a_program_as_success_or_as_a_signal_does() -> None:
+    assert all(0 < code < 126 for _, _, code in _real())
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("replay.speed", "s.yaml: replay.speed: it is -2: it must be above 0. Mend it."),
+        ("", "s.yaml: it is -2: it must be above 0. Mend it."),
+    ],
+)
+def test_a_spec_error_says_file_field_reason_and_remedy(field: str, message: str) -> None:
+    error = SpecError("s.yaml", field, "it is -2: it must be above 0", "Mend it.")
+    assert str(error) == message
+    assert (error.file, error.field, error.remedy) == ("s.yaml", field, "Mend it.")
