@@ -30,7 +30,7 @@ from beam_jobs.transforms.sink import InsertRows
 from beam_jobs.transforms.validate import Validate
 from rejeu.errors import RejeuError, RequestError
 from rejeu.message import EVENT_TIME, ROW_ID
-from rejeu.pipelines import Column
+from rejeu.pipelines import PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
 
 SUBSCRIPTION: Final = r"projects/[a-z][a-z0-9:.-]{4,}[a-z0-9]/subscriptions/[A-Za-z][A-Za-z0-9_.~+%-]{2,254}"
@@ -43,8 +43,7 @@ def run(argv: Sequence[str]) -> None:
     request, options = read_arguments(StreamJobRequest, argv)
     check_names(request, options)
     columns = columns_of(request.table)
-    check_column("--event-time", request.event_time, columns)
-    check_column("--table", ROW_ID, columns)
+    check_table(request, columns)
     options.view_as(StandardOptions).streaming = True
     if is_direct(options):
         run_locally(request, columns, options)
@@ -65,6 +64,18 @@ def check_names(request: StreamJobRequest, options: PipelineOptions) -> None:
     runner = options.view_as(StandardOptions).runner
     if not is_direct(options) and runner != "DataflowRunner":
         raise RequestError(f"--runner is {runner}: only DirectRunner and DataflowRunner read Pub/Sub from Python")
+
+
+def check_table(request: StreamJobRequest, columns: Sequence[Column]) -> None:
+    """Raises RequestError where the table lacks a column: every single row would be a dead letter."""
+    known = {column.name.lower() for column in columns}
+    written = (*(PIPELINES[request.pipeline].columns or ()), ROW_ID_COLUMN)
+    missing = [column.name for column in written if column.name.lower() not in known]
+    if missing:
+        raise RequestError(
+            f"--table is {request.table}: it lacks {', '.join(missing)}, which {request.pipeline} writes; add them"
+        )
+    check_column("--event-time", request.event_time, columns)
 
 
 def build(request: StreamJobRequest, columns: Sequence[Column], options: PipelineOptions) -> beam.Pipeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import apache_beam as beam
 import msgspec
@@ -10,6 +11,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.transforms.counts import Count
 from beam_jobs.transforms.records import Message, Row
+
+BLOCK_BYTES: Final = 1 << 20
 
 
 class ReadLines(beam.PTransform):
@@ -40,7 +43,16 @@ class WriteLines(beam.PTransform):
 
 
 def _lines(path: str) -> Iterator[Message]:
+    for number, line in enumerate(_split(path), start=1):
+        if line.strip():
+            yield Message(f"{path}:{number}", line.rstrip(b"\r"), {"file": path, "line": str(number)})
+
+
+def _split(path: str) -> Iterator[bytes]:
+    """The file's lines, read in blocks: `readline` on a file in Cloud Storage reads byte by byte."""
+    rest = b""
     with FileSystems.open(path) as file:
-        for number, line in enumerate(iter(file.readline, b""), start=1):
-            if line.strip():
-                yield Message(f"{path}:{number}", line.rstrip(b"\r\n"), {"file": path, "line": str(number)})
+        while block := file.read(BLOCK_BYTES):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+    yield rest

@@ -101,7 +101,9 @@ def up(_: argparse.Namespace) -> int:
     """Start the stack and say where it is."""
     stack = _stack(HOME)
     stack.up(_say)
-    console.print(f"\nAirflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}", markup=False)
+    console.print(
+        f"\nAirflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}", markup=False
+    )
     console.print("`make logs` follows all parts, `make down` stops them.")
     return 0
 

@@ -58,7 +58,9 @@ def decide_start(
     return Decision(Start.FIRST_ROW, None, "no batch and no cursor: starts at the source's first row")
 
 
-def replay_request(spec: StreamSpec, target: Target, start: datetime | str | None, speed: Speed | None) -> ReplayRequest:
+def replay_request(
+    spec: StreamSpec, target: Target, start: datetime | str | None, speed: Speed | None
+) -> ReplayRequest:
     """The replay of this stream, from an instant, the cursor, or the source's first row."""
     source = spec.replay.source
     return ReplayRequest.of(

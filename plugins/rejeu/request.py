@@ -101,6 +101,14 @@ class Request(BaseModel):
             raise RequestError("; ".join(_reason(detail) for detail in error.errors())) from None
 
 
+def explain(detail: Any) -> str:
+    """What pydantic found, as the value and the rule; the rule alone where the value is a whole mapping."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if "it is" in message or isinstance(detail["input"], dict):
+        return message
+    return f"it is {detail['input']!r}: {message}"
+
+
 def _flag(name: str) -> str:
     return "--" + name.rstrip("_").replace("_", "-")
 
@@ -120,10 +128,7 @@ def _to_text(value: object) -> str:
 
 def _reason(detail: Any) -> str:
     field = _flag(str(detail["loc"][0])) if detail["loc"] else ""
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if field and detail["type"] != "missing" and "it is" not in message:
-        message = f"it is {detail['input']!r}: {message}"
-    return f"{field}: {message}".removeprefix(": ")
+    return f"{field}: {explain(detail)}".removeprefix(": ")
 
 
 class ReplayRequest(Request):

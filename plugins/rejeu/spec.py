@@ -28,7 +28,7 @@ from pydantic import (
 
 from rejeu.errors import SpecError
 from rejeu.pipelines import PIPELINES, Pipeline
-from rejeu.request import STREAM_NAME, Speed, TimeUnit
+from rejeu.request import STREAM_NAME, Speed, TimeUnit, explain
 from rejeu.timeline import HandOver
 
 SUFFIXES = (".yaml", ".yml")
@@ -312,22 +312,25 @@ def _spec_error(file: Path, error: ValidationError) -> SpecError:
     details = error.errors()
     first: Any = details[0]
     field = ".".join(str(part) for part in first["loc"])
-    reason = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason, remedy = "there is no such field", f"Fields here: {', '.join(_siblings(first['loc']))}."
     elif first["type"] == "missing":
         reason, remedy = "it is missing", "Add it; `rejeu schema` describes every field."
     else:
-        given = "" if isinstance(first["input"], dict) else f"it is {first['input']!r}: "
-        reason = reason if "it is" in reason else f"{given}{reason}"
-        remedy = "`rejeu schema` describes every field."
+        reason, remedy = explain(first), "`rejeu schema` describes every field."
     more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
     return SpecError(str(file), field, reason + more, remedy)
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     model: type[Part] = StreamSpec
-    parts: dict[str, type[Part]] = {"batch": Batch, "live": Live, "replay": Replay, "watchdog": Watchdog, "source": Source}
+    parts: dict[str, type[Part]] = {
+        "batch": Batch,
+        "live": Live,
+        "replay": Replay,
+        "watchdog": Watchdog,
+        "source": Source,
+    }
     for part in location[:-1]:
         model = parts.get(str(part), model)
     return list(model.model_fields)

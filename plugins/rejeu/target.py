@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rejeu.errors import RequestError
 from rejeu.ports import Launcher
-from rejeu.request import Speed
+from rejeu.request import Speed, explain
 
 PREFIX = "REJEU_"
 
@@ -49,9 +49,7 @@ class Target(BaseModel):
         except ValidationError as error:
             detail = error.errors()[0]
             variable = PREFIX + str(detail["loc"][0]).upper()
-            raise RequestError(
-                f"{variable} is {detail['input']!r}: {detail['msg']}. Set it in Airflow's environment"
-            ) from None
+            raise RequestError(f"{variable}: {explain(detail)}. Set it in Airflow's environment") from None
 
     def place(self, text: str, **values: str) -> str:
         """Fill `{bucket}` and the like into a path of a spec."""

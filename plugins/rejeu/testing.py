@@ -1,4 +1,4 @@
-"""Fakes of the ports, for tests of ours and of users: a launcher that starts nothing, a probe that says what it is told."""
+"""Fakes of the ports, for our tests and users': a launcher that starts nothing, a probe that says what it is told."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import google.pubsub_v1 as pubsub_v1_api
 import grpc
 from google.cloud import pubsub_v1
 from google.pubsub_v1.types import ReceivedMessage
+
 from rejeu.local.pubsub_emulator import find_google_emulator
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from rejeu.errors import StackError
+from rejeu.local.parts import PARTS
 from rejeu.local.place import stack_id
-from rejeu.local.stack import PARTS, PartStatus, Stack
+from rejeu.local.stack import PartStatus, Stack
 from rejeu.local.sweep import marked
 
 pytestmark = pytest.mark.emulated
@@ -49,7 +50,7 @@ Stack(Path(root), Path(home)).up(lambda text: print(text, flush=True), parts.spl
 """
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it never came true"
@@ -133,19 +134,21 @@ class Airflow:
         return {part["status"] for part in health.values()} == {"healthy"}
 
 
+@pytest.fixture(scope="class")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for a class: it takes half a minute to start."""
+    home = tmp_path_factory.mktemp("whole")
+    stack = Stack(ROOT, home)
+    stack.up()
+    yield stack
+    stack.down()
+    assert left_of(home) == []
+    assert set(states(stack).values()) == {"stopped"}
+
+
 @pytest.mark.stack
 class TestWholeStack:
-    """One stack for all of these: it takes half a minute to start."""
-
-    @pytest.fixture(scope="class")
-    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-        home = tmp_path_factory.mktemp("whole")
-        stack = Stack(ROOT, home)
-        stack.up()
-        yield stack
-        stack.down()
-        assert left_of(home) == []
-        assert set(states(stack).values()) == {"stopped"}
+    """With Airflow."""
 
     def test_every_part_runs_and_airflow_is_well(self, whole: Stack) -> None:
         assert states(whole) == dict.fromkeys(PARTS, "running")

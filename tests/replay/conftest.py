@@ -28,7 +28,9 @@ def request_for() -> Callable[..., ReplayRequest]:
     """Builds a request for a source; `event_time` is `at` unless told otherwise."""
 
     def build(**values: Any) -> ReplayRequest:
-        return ReplayRequest.of(**({"topic": f"projects/{PROJECT}/topics/t", "stream": "feed", "event_time": "at"} | values))
+        return ReplayRequest.of(
+            **({"topic": f"projects/{PROJECT}/topics/t", "stream": "feed", "event_time": "at"} | values)
+        )
 
     return build
 
@@ -69,6 +71,25 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
             patch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", f"127.0.0.1:{grpc}")
             yield folder
+        finally:
+            process.terminate()
+            process.wait(timeout=START_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Cloud Storage emulator that the environment names."""
+    folder = tmp_path_factory.mktemp("storage")
+    port = _free_port()
+    program = Path(sys.executable).with_name("gcp-storage-emulator")
+    with (folder / "log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
+        process = subprocess.Popen(
+            [program, "-d", folder, "start", "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log
+        )
+        try:
+            _wait_for(port, process, folder / "log")
+            patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+            yield
         finally:
             process.terminate()
             process.wait(timeout=START_SECONDS)

@@ -48,7 +48,7 @@ def test_google_auth_finds_project_and_token_unpatched(server: MetadataServer, t
         timeout=60,
         check=True,
     )
-    assert asked.stdout.split() == ["some-project", "local", "rejeu@local.iam.gserviceaccount.com"]
+    assert asked.stdout.split() == ["some-project", "local", "rejeu-local"]
 
 
 @pytest.mark.emulated

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from google.cloud import bigquery
+from google.cloud.bigquery import SchemaField as Field
 
 import rejeu.replay.bigquery
 from rejeu.errors import RowError, SourceError
-from rejeu.gcp.clients import bigquery_client
+from rejeu.gcp.clients import bigquery_client, finite_retry
 from rejeu.replay.position import Position
 from tests.replay.conftest import PROJECT
 
@@ -36,14 +37,15 @@ TIMES = {
 
 @pytest.fixture
 def make_table(emulator: Path) -> MakeTable:
-    """Makes a table of these columns and fills it from a SELECT; gives its name."""
+    """Makes a table of these columns ("name TYPE, …", or fields) and fills it from a SELECT; gives its name."""
     client = bigquery_client(PROJECT)
     client.create_dataset("replay", exists_ok=True)
 
-    def make(columns: str, select: str) -> str:
+    def make(columns: str | list[Field], select: str) -> str:
         name = f"replay.t{uuid.uuid4().hex}"
-        for statement in (f"CREATE TABLE {name} ({columns})", f"INSERT INTO {name} {select}"):
-            client.query(statement, retry=None).result(retry=None, timeout=60)
+        schema = plain_fields(columns) if isinstance(columns, str) else columns
+        client.create_table(bigquery.Table(f"{PROJECT}.{name}", schema=schema), retry=finite_retry())
+        client.query(f"INSERT INTO {name} {select}", retry=finite_retry()).result(timeout=60)
         return name
 
     return make
@@ -53,6 +55,10 @@ def make_table(emulator: Path) -> MakeTable:
 def read(read: Read) -> Read:
     """`at` is a reserved word."""
     return partial(read, event_time="ts")
+
+
+def plain_fields(columns: str) -> list[Field]:
+    return [Field(name, kind) for name, _, kind in (column.partition(" ") for column in columns.split(", "))]
 
 
 def numbers(count: int, us: str = "n * 1000000") -> str:
@@ -83,7 +89,7 @@ def test_a_table_is_read_window_by_window_in_order(
 
 
 def test_dates_are_midnights(make_table: MakeTable, read: Read) -> None:
-    table = make_table("ts DATE, n INT64", f"SELECT DATE '2021-05-01' + CAST(n AS INT64), n FROM ({numbers(5)})")
+    table = make_table("ts DATE, n INT64", f"SELECT DATE_ADD(DATE '2021-05-01', INTERVAL n DAY), n FROM ({numbers(5)})")
     rows = read(Position(START_US + 1), table=table, until="2021-05-04T00:00:00.000001Z")
     assert [body["ts"] for body in bodies(rows)] == ["2021-05-02", "2021-05-03", "2021-05-04"]
 
@@ -104,15 +110,18 @@ def test_windows_are_cut_only_where_rows_are(make_table: MakeTable, read: Read) 
 
 
 def test_every_type_arrives_as_bigquery_loads_it(make_table: MakeTable, read: Read) -> None:
-    columns = (
-        "ts TIMESTAMP, f FLOAT64, n NUMERIC, b BOOL, y BYTES, d DATE, t TIME, dt DATETIME, j JSON, "
-        "r STRUCT<a INT64, z TIMESTAMP>, l ARRAY<STRING>, rr ARRAY<STRUCT<q BYTES>>, nothing STRING"
-    )
+    plain = "ts TIMESTAMP, f FLOAT64, n NUMERIC, b BOOL, y BYTES, d DATE, t TIME, dt DATETIME, j JSON, nothing STRING"
+    columns = [
+        *plain_fields(plain),
+        Field("r", "RECORD", fields=[Field("a", "INT64"), Field("z", "TIMESTAMP")]),
+        Field("l", "STRING", "REPEATED"),
+        Field("rr", "RECORD", "REPEATED", fields=[Field("q", "BYTES")]),
+    ]
     table = make_table(
         columns,
         "SELECT TIMESTAMP '2021-05-01', CAST('nan' AS FLOAT64), NUMERIC '1.5', TRUE, b'ab', DATE '2021-05-01', "
         "TIME '01:02:03.5', DATETIME '2021-05-01T00:00:01', JSON '{\"a\": 1}', "
-        "STRUCT(1, TIMESTAMP '2021-05-01'), ['a', 'b'], [STRUCT(b'x')], CAST(NULL AS STRING)",
+        "CAST(NULL AS STRING), STRUCT(1, TIMESTAMP '2021-05-01'), ['a', 'b'], [STRUCT(b'x')]",
     )
     expected = {
         "ts": "2021-05-01T00:00:00.000000Z",
@@ -137,7 +146,7 @@ def test_a_view_is_read_as_a_query(make_table: MakeTable, read: Read) -> None:
     table = make_table("ts TIMESTAMP, n INT64", f"SELECT TIMESTAMP_MICROS(us), n FROM ({numbers(5)})")
     view = bigquery.Table(f"{PROJECT}.{table}_view")
     view.view_query = f"SELECT * FROM `{PROJECT}.{table}`"
-    bigquery_client(PROJECT).create_table(view, retry=None)
+    bigquery_client(PROJECT).create_table(view, retry=finite_retry())
     assert read(table=f"{table}_view") == read(table=table)
 
 

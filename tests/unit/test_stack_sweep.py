@@ -12,6 +12,7 @@ from rejeu.local.sweep import MARK, end, family, marked, sweep
 
 Start = Callable[..., subprocess.Popen[str]]
 STACK = f"rejeu-test-{os.getpid()}"
+OTHER = f"rejeu-other-{os.getpid()}"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); signal.pause()"
 PATIENT = "import signal; print('on', flush=True); signal.pause()"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {PATIENT!r}])"
@@ -32,14 +33,17 @@ def start() -> Iterator[Start]:
         return process
 
     yield begin
+    # With their children, which would hold the output open.
     for process in started:
-        process.kill()
+        for each in family(process.pid):
+            each.kill()
+    for process in started:
         process.communicate()
 
 
 def test_only_processes_of_the_stack_are_found(start: Start) -> None:
     ours = start(PATIENT)
-    start(PATIENT, stack="rejeu-other")
+    start(PATIENT, stack=OTHER)
 
     assert [process.pid for process in marked(STACK)] == [ours.pid]
 
@@ -95,7 +99,7 @@ def test_a_process_may_end_by_itself_first(start: Start) -> None:
 def test_nothing_is_left_after_a_sweep(start: Start) -> None:
     start(PARENT)
     start(STUBBORN)
-    bystander = start(PATIENT, stack="rejeu-other")
+    bystander = start(PATIENT, stack=OTHER)
 
     sweep(STACK, patience=0.2)
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from rejeu.errors import RequestError
 from rejeu.timeline import (
-    MICROSECOND,
     HandOver,
     Timeline,
     format_instant,
@@ -180,7 +179,3 @@ def test_max_lets_everything_go_from_now_on(timeline: Timeline, elapsed: int) ->
 def test_a_pace_after_max_starts_at_the_anchored_row() -> None:
     paced_again = Timeline(event_us=7, wall_us=WALL_US, speed=None).at_speed(1, WALL_US + 5)
     assert paced_again == Timeline(event_us=7, wall_us=WALL_US + 5, speed=1)
-
-
-def test_the_resolution_is_bigquerys() -> None:
-    assert timedelta(microseconds=1) == MICROSECOND

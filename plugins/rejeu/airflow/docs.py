@@ -48,8 +48,9 @@ def _batch(spec: StreamSpec) -> str:
         loaded once.
 
         - **Scheduled**: `{spec.batch.schedule}` (UTC), for the day before.
-        - **A range of days**: `airflow backfill create --dag-id {spec.stream}.batch --from-date 2021-04-01 --to-date 2021-04-30`.
-        - **Loaded elsewhere**: trigger with `loaded_by: elsewhere`, and the run waits for a load job outside Airflow.""")
+        - **A range of days**:
+          `airflow backfill create --dag-id {spec.stream}.batch --from-date 2021-04-01 --to-date 2021-04-30`.
+        - **Loaded elsewhere**: trigger with `loaded_by: elsewhere`; the run waits for a load job outside Airflow.""")
 
 
 def _live(spec: StreamSpec) -> str:

@@ -84,7 +84,10 @@ def _batch(spec: StreamSpec, target: Target) -> DAG:
     assert batch is not None, "parts_of names a batch only where the spec has one"
     params = {
         "partition": Param(
-            None, type=["null", "string"], format="date", description="Day to load; empty: the first day of the data interval."
+            None,
+            type=["null", "string"],
+            format="date",
+            description="Day to load; empty: the first day of the data interval.",
         ),
         "loaded_by": Param(
             batch.loaded_by, enum=["rejeu", "elsewhere"], description="elsewhere: wait for a load job outside Airflow."
@@ -98,7 +101,10 @@ def _batch(spec: StreamSpec, target: Target) -> DAG:
         prepare = PreparePartition(task_id="prepare", spec=spec)
         awaited = AwaitLoadJob(task_id="await_load_job", spec=spec)
         measure = MeasureBatch(
-            task_id="measure", spec=spec, asset=_batch_asset(batch, spec, target), trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+            task_id="measure",
+            spec=spec,
+            asset=_batch_asset(batch, spec, target),
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         chain(EnsureStream(task_id="ensure", spec=spec), choose, [prepare, awaited])
         for kind in ("rows", "dead"):
@@ -144,10 +150,21 @@ def _live(spec: StreamSpec, target: Target) -> DAG:
     batch_asset = _batch_asset(spec.batch, spec, target) if spec.batch else None
     params = {
         "from": Param(
-            None, type=["null", "string"], format="date-time", description="Start here, whatever the batch and the cursor say (UTC)."
+            None,
+            type=["null", "string"],
+            format="date-time",
+            description="Start here, whatever the batch and the cursor say (UTC).",
         ),
-        "hand_over": Param(spec.live.hand_over.value, enum=["next_row", "next_minute"], description="Where the stream starts after the batch."),
-        "speed": Param(None, type=["null", "number", "string"], description=f"Event seconds per second, or max; empty: {spec.replay.speed}."),
+        "hand_over": Param(
+            spec.live.hand_over.value,
+            enum=["next_row", "next_minute"],
+            description="Where the stream starts after the batch.",
+        ),
+        "speed": Param(
+            None,
+            type=["null", "number", "string"],
+            description=f"Event seconds per second, or max; empty: {spec.replay.speed}.",
+        ),
     }
     schedule = [batch_asset] if batch_asset else None
     with _dag(spec, "live", schedule=schedule, params=params, max_active_runs=1) as dag:

@@ -28,7 +28,7 @@ class _StreamTrigger(BaseTrigger):
     """What the two triggers over a probe share: its arguments, and a look through it."""
 
     def __init__(self, stream: str, state: str, silence_seconds: float, grace_seconds: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.stream = stream
         self.state = state
         self.silence_seconds = silence_seconds
@@ -62,8 +62,10 @@ class SilenceTrigger(_StreamTrigger, BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         while True:
             verdict = await self.look()
-            if verdict.signal.needs_relaunch and await self._is_news():
-                yield TriggerEvent(event_of(self.stream, verdict))
+            if verdict.signal.needs_relaunch:
+                event = event_of(self.stream, verdict)
+                if await self._is_news():
+                    yield TriggerEvent(event)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _is_news(self) -> bool:
@@ -91,7 +93,7 @@ class JobTrigger(BaseTrigger):
     """Fires once when a launcher's job runs, or has ended."""
 
     def __init__(self, name: str, until_end: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
         self.until_end = until_end
 
@@ -120,7 +122,7 @@ class LoadJobTrigger(BaseTrigger):
     """Fires once when a load job, whoever started it, has filled a partition of a table."""
 
     def __init__(self, project: str, table: str, event_time: str, partition: str, poll_seconds: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.question = {"project": project, "table": table, "event_time": event_time, "partition": partition}
         self.poll_seconds = poll_seconds
 

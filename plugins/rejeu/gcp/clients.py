@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 import grpc
+
 from rejeu.errors import SourceError
 
 if TYPE_CHECKING:

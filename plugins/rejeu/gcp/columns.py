@@ -29,13 +29,17 @@ def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) ->
     columns = _source_columns(spec, target, client)
     if spec.source_time not in {column.name for column in columns}:
         names = ", ".join(column.name for column in columns)
-        raise SourceError(f"{spec.stream}: the source has no column {spec.source_time}: event_time must be one of {names}")
+        raise SourceError(
+            f"{spec.stream}: the source has no column {spec.source_time}: event_time must be one of {names}"
+        )
     return columns
 
 
 def from_api(fields: Sequence[bigquery.SchemaField]) -> tuple[Column, ...]:
     """BigQuery's schema as columns of ours."""
-    return tuple(Column(field.name, field.field_type, field.mode or "NULLABLE", from_api(field.fields)) for field in fields)
+    return tuple(
+        Column(field.name, field.field_type, field.mode or "NULLABLE", from_api(field.fields)) for field in fields
+    )
 
 
 def _source_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
@@ -51,10 +55,10 @@ def _source_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -
     if source.files is not None:
         from rejeu.replay.files import file_schema
 
-        return from_arrow(file_schema(target.place(source.files)))
-    from rejeu.replay.generators import generator_columns
+        return from_arrow(file_schema(target.place(source.files), target.project))
+    from rejeu.replay.generators import open_generator
 
-    return generator_columns(source.generator or "")
+    return open_generator(source.generator or "").columns
 
 
 def from_arrow(schema: pa.Schema) -> tuple[Column, ...]:
@@ -75,7 +79,9 @@ def _from_arrow(name: str, kind: pa.DataType) -> Column:
     for test, found in _scalars():
         if test(kind):
             return Column(name, found)
-    raise SourceError(f"column {name} has the type {kind}, which has no counterpart in BigQuery: convert it in the file")
+    raise SourceError(
+        f"column {name} has the type {kind}, which has no counterpart in BigQuery: convert it in the file"
+    )
 
 
 def _scalars() -> Sequence[tuple[Any, str]]:

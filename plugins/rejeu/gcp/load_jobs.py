@@ -20,9 +20,7 @@ def find_load_job(project: str, table: str, event_time: str, partition: str) -> 
     client = bigquery_client(project)
     day = date.fromisoformat(partition)
     ended_after = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    jobs = client.list_jobs(
-        all_users=True, state_filter="done", min_creation_time=ended_after, timeout=TIMEOUT_SECONDS
-    )
+    jobs = client.list_jobs(all_users=True, state_filter="done", min_creation_time=ended_after, timeout=TIMEOUT_SECONDS)
     for job in jobs:
         if isinstance(job, bigquery.LoadJob) and job.error_result is None and _fills(job, table, partition):
             return job.job_id if _has_rows(client, table, event_time, day) else None

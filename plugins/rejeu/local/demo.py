@@ -8,19 +8,20 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from rejeu.errors import StackError
 from rejeu.live import make_probe
 from rejeu.local.airflow_api import AirflowApi
-from rejeu.local.demo_data import DemoData
+from rejeu.local.demo_data import STREAM, DemoData
 from rejeu.local.interrupts import interruptible
+from rejeu.local.parts import DEMO_DATA, PARTS
 from rejeu.local.stack import Stack
 from rejeu.ports import Signal
 from rejeu.spec import StreamSpec, read_spec
@@ -29,7 +30,6 @@ from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState
 from rejeu.target import Target
 
-STREAM: Final = "crypto_rates"
 SPEED: Final = 60
 KILL_AFTER: Final = timedelta(seconds=8)
 """How long the stream flows before its replay is killed."""
@@ -37,9 +37,10 @@ STEP_SECONDS: Final = 240.0
 POLL_SECONDS: Final = 0.2
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(BaseModel):
     """What `demo.json` holds. Instants are RFC 3339, UTC; rows are counted with SQL in BigQuery."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stream: str
     source_rows: int
@@ -71,7 +72,7 @@ def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Conso
     begun = time.monotonic()
 
     def say(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}")
+        console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}", soft_wrap=True)
 
     finished = False
     with interruptible():
@@ -79,12 +80,13 @@ def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Conso
             stack.down()
             shutil.rmtree(home, ignore_errors=True)
             os.environ.setdefault("REJEU_SPEED", str(SPEED))
-            say("starting the stack: emulators, Airflow")
-            stack.up(lambda text: say(f"  {text}"))
+            say("starting emulators and Airflow; writing a day of oracle requests as files, and the half hour after it")
+            say("into the source table")
+            stack.up(lambda text: say(f"  {text}"), (*PARTS, DEMO_DATA))
             os.environ.update(stack.env())
             result = Demo(read_spec(root / "dags" / "streams" / f"{STREAM}.yaml"), stack, say).run(begun)
             report.parent.mkdir(parents=True, exist_ok=True)
-            report.write_text(json.dumps(vars(result), indent=2) + "\n", encoding="utf-8")
+            report.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
             finished = True
         finally:
             if not (keep and finished):
@@ -92,7 +94,9 @@ def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Conso
     _show(result, console)
     console.print(f"written to {report}", markup=False)
     if keep:
-        console.print(f"Airflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}", markup=False)
+        console.print(
+            f"Airflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}", markup=False
+        )
     return 0 if result.exact else 1
 
 
@@ -105,12 +109,12 @@ class Demo:
         self._store = open_store(self._target.state)
         self._airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         self._say = say
-        self._data = DemoData(spec, self._target)
+        written = json.loads((self._target.home / "demo-data.json").read_text(encoding="utf-8"))
+        self._source_rows = int(written["source_rows"])
+        self._data = DemoData(spec, self._target, date.fromisoformat(written["day"]))
 
     def run(self, begun: float) -> Result:
         """The whole life of the stream."""
-        self._say("writing a day of oracle requests as files, and the half hour after it into the source table")
-        source_rows = self._data.write()
         self._batch()
         handover = self._live()
         killed_at = self._kill()
@@ -120,24 +124,25 @@ class Demo:
         counts = self._data.compare()
         incident = self._data.last_incident()
         gap = (incident["resumed_at"] - killed_at).total_seconds()
-        return Result(
-            stream=self._spec.stream,
-            source_rows=source_rows,
-            **counts,
-            killed_at=_text(killed_at),
-            **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
-            gap_seconds=round(gap, 2),
-            handover_seconds=round(handover, 2),
-            total_seconds=round(time.monotonic() - begun, 1),
+        return Result.model_validate(
+            {
+                "stream": self._spec.stream,
+                "source_rows": self._source_rows,
+                **counts,
+                "killed_at": _text(killed_at),
+                **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
+                "gap_seconds": round(gap, 2),
+                "handover_seconds": round(handover, 2),
+                "total_seconds": round(time.monotonic() - begun, 1),
+            }
         )
 
     def _batch(self) -> None:
-        """The batch DAG loads the day."""
+        """The scheduled run of the batch DAG loads the day before."""
         dag_id = f"{self._spec.stream}.batch"
-        self._until(lambda: dag_id in self._airflow.dag_ids(), f"{dag_id} to be known to Airflow")
-        run_id = self._airflow.trigger(dag_id, partition=self._data.day.isoformat())
-        self._airflow.follow(dag_id, run_id, STEP_SECONDS, self._say)
-        self._batch_ended = datetime.now(UTC)
+        self._until(lambda: dag_id in self._airflow.dag_ids() and self._airflow.runs(dag_id), f"a run of {dag_id}")
+        run = self._airflow.follow(dag_id, self._airflow.runs(dag_id)[-1]["dag_run_id"], STEP_SECONDS, self._say)
+        self._batch_ended = datetime.fromisoformat(run["end_date"])
 
     def _live(self) -> float:
         """The batch's end starts the live DAG; returns the seconds from there to the first message."""
@@ -147,8 +152,9 @@ class Demo:
         self._until(lambda: self._state().resumed_at, "the first message")
         first = self._state().resumed_at
         assert first is not None
-        self._say(f"the stream is live; the first message came {(first - self._batch_ended).total_seconds():.1f} s after the batch")
-        return (first - self._batch_ended).total_seconds()
+        seconds = (first - self._batch_ended).total_seconds()
+        self._say(f"the stream is live; the first message came {seconds:.1f} s after the batch")
+        return seconds
 
     def _kill(self) -> datetime:
         """SIGKILL to the replay, in the middle of its work."""
@@ -187,7 +193,9 @@ class Demo:
         while not met():
             if time.monotonic() > deadline:
                 if fatal:
-                    raise StackError(f"waited {STEP_SECONDS:g} s for {what}: see `make logs`, and the DAG runs in the UI")
+                    raise StackError(
+                        f"waited {STEP_SECONDS:g} s for {what}: see `make logs`, and the DAG runs in the UI"
+                    )
                 return
             time.sleep(pause)
 
@@ -198,7 +206,7 @@ def _text(instant: datetime) -> str:
 
 def _show(result: Result, console: Console) -> None:
     table = Table(title=f"{result.stream}: {'every row once' if result.exact else 'NOT EXACT'}", show_header=False)
-    for name, value in vars(result).items():
+    for name, value in result:
         shown = f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(name.replace("_", " "), shown)
     console.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any, Final
 
 from google.cloud import bigquery, storage
 
+import rejeu
 from rejeu.gcp.clients import bigquery_client, storage_client
 from rejeu.replay.generators.oracle_requests import COLUMNS, OracleRequests
-from rejeu.spec import StreamSpec
+from rejeu.spec import StreamSpec, read_spec
 from rejeu.target import Target
 
-DAY: Final = date(2021, 4, 30)
+STREAM: Final = "crypto_rates"
 STREAMED_MINUTES: Final = 30.0
 BATCH_EVERY, STREAMED_EVERY = 10.0, 1.5
 """Mean seconds between two requests: the chain's own pace was about one a block of 3 s."""
@@ -31,13 +33,21 @@ EXPECTED: Final = """
       unnest(rates)::DOUBLE / multiplier AS rate
     FROM (
       SELECT
-        json_extract_string(line, '$.block_timestamp_truncated') AS timestamp,
-        json_extract_string(line, '$.oracle_request_id') AS request,
-        from_json(json_extract_string(line, '$.decoded_result.calldata'), '{"symbols":["VARCHAR"]}').symbols AS symbols,
-        from_json(json_extract_string(line, '$.decoded_result.calldata'), '{"multiplier":"BIGINT"}').multiplier AS multiplier,
-        from_json(json_extract_string(line, '$.decoded_result.result'), '{"rates":["BIGINT"]}').rates AS rates
-      FROM (SELECT json AS line FROM read_ndjson_objects(?))
-      WHERE json_extract_string(line, '$.request.oracle_script_id') = '3'
+        timestamp,
+        request,
+        from_json(calldata, '{"symbols":["VARCHAR"]}').symbols AS symbols,
+        from_json(calldata, '{"multiplier":"BIGINT"}').multiplier AS multiplier,
+        from_json(result, '{"rates":["BIGINT"]}').rates AS rates
+      FROM (
+        SELECT
+          json ->> '$.block_timestamp_truncated' AS timestamp,
+          json ->> '$.oracle_request_id' AS request,
+          json ->> '$.request.oracle_script_id' AS script,
+          json ->> '$.decoded_result.calldata' AS calldata,
+          json ->> '$.decoded_result.result' AS result
+        FROM read_ndjson_objects(?)
+      )
+      WHERE script = '3'
     )
     WHERE len(symbols) = len(rates)
 """
@@ -47,19 +57,22 @@ EXPECTED: Final = """
 class DemoData:
     """One day in raw files, the half hour after it in the source table, and the truth about both."""
 
-    day = DAY
-
-    def __init__(self, spec: StreamSpec, target: Target) -> None:
+    def __init__(self, spec: StreamSpec, target: Target, day: date) -> None:
         self._spec = spec
         self._target = target
+        self._day = day
         self._expected = f"{target.project}.rejeu_demo.expected"
 
     def write(self) -> int:
         """Write files, source table and truth; returns the rows of the source table."""
-        midnight = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
+        midnight = datetime(self._day.year, self._day.month, self._day.day, tzinfo=UTC)
         history = list(OracleRequests(start=midnight, minutes=24 * 60, seed=1, every=BATCH_EVERY).lines())
         future = OracleRequests(
-            start=midnight + timedelta(days=1), minutes=STREAMED_MINUTES, seed=2, every=STREAMED_EVERY, first_id=2_000_000
+            start=midnight + timedelta(days=1),
+            minutes=STREAMED_MINUTES,
+            seed=2,
+            every=STREAMED_EVERY,
+            first_id=2_000_000,
         )
         streamed = list(future.lines())
         with TemporaryDirectory(prefix="rejeu-demo-") as folder:
@@ -73,7 +86,9 @@ class DemoData:
     def is_complete(self) -> bool:
         """Whether as many rows have arrived as must."""
         view = self._target.table(self._spec.view)
-        row = self._row(f"SELECT (SELECT COUNT(*) FROM `{view}`) AS found, (SELECT COUNT(*) FROM `{self._expected}`) AS due")
+        row = self._row(
+            f"SELECT (SELECT COUNT(*) FROM `{view}`) AS found, (SELECT COUNT(*) FROM `{self._expected}`) AS due"
+        )
         return bool(row["found"] >= row["due"])
 
     def compare(self) -> dict[str, int]:
@@ -90,8 +105,8 @@ class DemoData:
             f"ON {same} AND {close} WHERE found.request IS NULL",
             "unexpected": f"SELECT COUNT(*) FROM `{view}` AS found LEFT JOIN `{self._expected}` AS due "
             f"ON {same} WHERE due.request IS NULL",
-            "duplicates_in_live_view": f"SELECT COUNT(*) - (SELECT COUNT(*) FROM (SELECT DISTINCT request, symbol FROM `{view}`)) "
-            f"FROM `{view}`",
+            "duplicates_in_live_view": "SELECT COUNT(*) - "
+            f"(SELECT COUNT(*) FROM (SELECT DISTINCT request, symbol FROM `{view}`)) FROM `{view}`",
             "dead_letters": f"SELECT COUNT(*) FROM `{self._target.table(self._spec.dead_letters)}`",
             "incidents": f"SELECT COUNT(*) FROM `{self._target.incidents}`",
         }
@@ -116,7 +131,7 @@ class DemoData:
     def _write_files(self, lines: list[bytes]) -> None:
         """The raw files, where the spec says that a day's files lie."""
         assert self._spec.batch is not None
-        pattern = self._target.place(self._spec.batch.files, partition=DAY.isoformat())
+        pattern = self._target.place(self._spec.batch.files, partition=self._day.isoformat())
         folder = pattern.removeprefix(f"gs://{self._target.bucket}/").rpartition("/")[0]
         for number in range(FILES):
             blob = self._bucket.blob(f"{folder}/part-{number}.ndjson")
@@ -142,3 +157,25 @@ class DemoData:
         )
         uri = f"gs://{self._target.bucket}/{name}"
         self._bigquery.load_table_from_uri(uri, table, job_config=configuration).result(timeout=TIMEOUT_SECONDS)
+
+
+def due_day(now: datetime) -> date:
+    """The day that the batch DAG's newest scheduled run is about: schedule `0 1 * * *`, the day before."""
+    return (now - timedelta(hours=25)).date()
+
+
+def main() -> int:
+    """Write the data of the stream's demo; the file named by the only argument says that it is done, and what."""
+    target = Target.from_env()
+    spec = read_spec(Path(rejeu.__file__).parents[2] / "dags" / "streams" / f"{STREAM}.yaml")
+    day = due_day(datetime.now(UTC))
+    done = Path(sys.argv[1])
+    written = {"day": day.isoformat(), "source_rows": DemoData(spec, target, day).write()}
+    partial = done.with_suffix(".partial")
+    partial.write_text(json.dumps(written), encoding="utf-8")
+    partial.replace(done)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,18 +14,19 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-ACCOUNT = {"email": "rejeu@local.iam.gserviceaccount.com", "aliases": ["default"], "scopes": ["local"]}
+# Not an e-mail address: google-auth asks the real Google about those, in the background, whatever the token.
+ACCOUNT = {"email": "rejeu-local", "aliases": ["default"], "scopes": ["local"]}
 TOKEN = {"access_token": "local", "expires_in": 3600, "token_type": "Bearer"}
 ROOT = "/computeMetadata/v1"
 
 
 class MetadataServer(ThreadingHTTPServer):
-    """Serves on localhost; port 0 takes any that is free, `server_port` tells which."""
+    """Port 0 takes any that is free, `server_port` tells which."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, project: str) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, port: int, project: str, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), _Handler)
         account = f"{ROOT}/instance/service-accounts/default"
         self.answers = {
             "": "",
@@ -57,10 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m rejeu.local.metadata", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--project", default="rejeu-local", help="the project that clients without one are in")
     arguments = parser.parse_args(argv)
-    with MetadataServer(arguments.port, arguments.project) as server:
+    with MetadataServer(arguments.port, arguments.project, arguments.host) as server:
         # `shutdown` waits for `serve_forever`, which runs in the thread that the signal interrupts.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())

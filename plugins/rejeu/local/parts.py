@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from rejeu.local.health import Check, answers_grpc, answers_http, beats
@@ -19,7 +20,9 @@ PARTS: Final = EMULATORS + AIRFLOW
 EMULATOR_GROUP: Final = "emulators"
 AIRFLOW_GROUP: Final = "airflow"
 DATABASE: Final = "database"
-"""Not a part: it runs once for a home, and ends."""
+DEMO_DATA: Final = "demo-data"
+ONCE: Final = frozenset({DATABASE, DEMO_DATA})
+"""Not parts: each runs once for a home, and ends."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Part:
 
 def parts_of(place: Place, names: Iterable[str]) -> list[Part]:
     """The parts of these names, and what they need once; without Pub/Sub where somebody else's is used."""
-    known = {part.name: part for part in (*_emulators(place), *_airflow(place))}
+    known = {part.name: part for part in (*_emulators(place), *_airflow(place), _demo_data(place))}
     wanted = [known[name] for name in names if name in known]
     needs_database = any(DATABASE in part.after for part in wanted) and not place.database.exists()
     return [_database(place), *wanted] if needs_database else wanted
@@ -70,15 +73,13 @@ def _airflow(place: Place) -> list[Part]:
             (DATABASE,),
         ),
         # On two cores: beside the API server, which everybody waits for, there is time for one at once.
-        Part(
-            _component("dag-processor", "dag-processor"), "", beats(ui, "dag_processor", since), (DATABASE, "triggerer")
-        ),
+        Part(_warm("dag-processor", "dag-processor"), "", beats(ui, "dag_processor", since), (DATABASE, "triggerer")),
         # The first task that it starts reports to the API server, and may use any emulator.
         Part(
-            _component("scheduler", "scheduler", "--skip-serve-logs"),
+            _warm("scheduler", "scheduler", "--skip-serve-logs"),
             "",
             beats(ui, "scheduler", since),
-            (DATABASE, "api-server", *EMULATORS),
+            (DATABASE, DEMO_DATA, "api-server", *EMULATORS),
         ),
     ]
 
@@ -95,6 +96,19 @@ def _emulator(name: str, command: list[str]) -> Program:
 
 def _component(name: str, *arguments: str) -> Program:
     return Program(name, (sys.executable, "-m", "airflow", *arguments), AIRFLOW_GROUP, stop_seconds=1)
+
+
+def _warm(name: str, *arguments: str) -> Program:
+    """A component that forks: its children find imported what it has imported."""
+    command = (sys.executable, "-m", "rejeu.local.warm_airflow", *arguments)
+    return Program(name, command, AIRFLOW_GROUP, stop_seconds=2)
+
+
+def _demo_data(place: Place) -> Part:
+    """Fills the emulators while Airflow starts; the scheduler, which runs at once what is due, waits for it."""
+    done = Path(place.home, "demo-data.json")
+    command = (sys.executable, "-m", "rejeu.local.demo_data", str(done))
+    return Part(Program(DEMO_DATA, command, EMULATOR_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
 
 
 def _pubsub(place: Place) -> list[str]:

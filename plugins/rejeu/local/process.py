@@ -63,13 +63,12 @@ class ProcessLauncher:
             return None
         process = _living(record)
         if process is not None:
-            members = [*process.children(recursive=True), process]
-            if drain:
-                _signal(members[:-1] or members, signal.SIGTERM)
-                _, members = psutil.wait_procs(members, timeout=DRAIN_SECONDS)
-            # Children first: the keeper then writes down that the job was killed.
-            _signal(members, signal.SIGKILL)
-            psutil.wait_procs(members, timeout=DRAIN_SECONDS)
+            own = process.children(recursive=True)
+            # The keeper ends by itself once it has reaped the job: were it killed too, zombies could stay behind.
+            for number in (signal.SIGTERM, signal.SIGKILL) if drain else (signal.SIGKILL,):
+                _signal(own or [process], number)
+                psutil.wait_procs([process], timeout=DRAIN_SECONDS)
+            _signal([process], signal.SIGKILL)
             if self._describe(record).state is JobState.FAILED:
                 Path(record.exit_file).write_text(JobState.STOPPED, encoding="utf-8")
         return self._describe(record)

@@ -16,7 +16,7 @@ from rejeu.errors import StackError
 from rejeu.local.health import answers_grpc
 from rejeu.local.interrupts import interruptible, uninterruptible
 from rejeu.local.logs import last_lines, tail
-from rejeu.local.parts import AIRFLOW_GROUP, DATABASE, EMULATOR_GROUP, PARTS, Part, parts_of
+from rejeu.local.parts import AIRFLOW_GROUP, EMULATOR_GROUP, ONCE, PARTS, Part, parts_of
 from rejeu.local.place import USER, Place, stack_id, write_private
 from rejeu.local.supervision import Condition, Supervisor
 from rejeu.local.sweep import end, marked, sweep
@@ -164,25 +164,26 @@ class Stack:
                 if part.name not in starting and not waiting.keys() & set(part.after):
                     self._supervisor.launch(part.program.group, part.name)
                     starting[part.name] = None
-            self._refuse_dead(starting)
-            for name in [name for name in starting if name in waiting and waiting[name].healthy()]:
+            running = self._running(starting)
+            for name in [name for name in running if name in waiting and waiting[name].healthy()]:
                 del waiting[name]
                 progress(f"{name} is well after {time.monotonic() - begun:.1f} s")
             if time.monotonic() - begun > START_SECONDS:
                 raise self._failure(next(iter(waiting)), f"is not well after {START_SECONDS} s")
             time.sleep(LOOK_SECONDS)
 
-    def _refuse_dead(self, starting: dict[str, int | None]) -> None:
-        """A part that ended while it starts is an error even if supervisord has restarted it."""
+    def _running(self, starting: dict[str, int | None]) -> list[str]:
+        """Those that run; one that ended while it started is an error even if supervisord has restarted it."""
         conditions = self._supervisor.conditions()
         if not conditions:
             raise self._failure("supervisord", "does not answer")
         for name, pid in starting.items():
             now = conditions[name]
             starting[name] = pid or now.pid
-            done = name == DATABASE and now.state == "EXITED" and now.exit_status == 0
+            done = name in ONCE and now.state == "EXITED" and now.exit_status == 0
             if not done and (now.state not in ALIVE or now.pid != starting[name]):
                 raise self._failure(name, f"died while the stack started ({now.state.lower()})")
+        return [name for name in starting if conditions[name].state != "STARTING"]
 
     def _failure(self, name: str, what: str) -> StackError:
         log = self._supervisor.log_file(name)

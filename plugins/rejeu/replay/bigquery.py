@@ -110,8 +110,12 @@ class _Reader:
         return arrange(_mark_json(pa.concat_tables(streams), self._table.schema), self._request)
 
     def _read(self, stream: str, session: ReadSession) -> pa.Table:
-        rows = self._client.read_rows(stream, retry=finite_retry(), timeout=READ_SECONDS)
-        return rows.to_arrow(session)
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+        responses = self._client.read_rows(stream, retry=finite_retry(), timeout=READ_SECONDS)
+        batches = [response.arrow_record_batch.serialized_record_batch for response in responses]
+        return pa.Table.from_batches(
+            [pa.ipc.read_record_batch(pa.py_buffer(batch), schema) for batch in batches], schema
+        )
 
 
 def _plan(

@@ -56,6 +56,8 @@ class Replay:
         self._timeline: Timeline | None = None
         self._position: Position | None = None
         self._lost: LeaseLostError | None = None
+        self._began_us = 0
+        self._owed = 0
 
     def stop(self) -> None:
         """Publish nothing more, wait for what is under way, save the cursor, give the lease up."""
@@ -98,6 +100,7 @@ class Replay:
         fields: dict[str, Any] = {}
         if before is not None:
             self._position, self._timeline = before.cursor, before.timeline
+            self._began_us = self._clock.now_us()
         else:
             start = request.from_ if isinstance(request.from_, datetime) else None
             self._position = Position(to_us(start)) if start else None
@@ -105,17 +108,17 @@ class Replay:
                 "wanted": True, "cursor": self._position, "timeline": None, "next_due": None,
                 "last_published": None, "request": tuple(request.to_argv()),
             }  # fmt: skip
-            if start is not None:
-                self._set_timeline(to_us(start))
-                fields["timeline"] = self._timeline
         holder = f"{socket.gethostname()}:{os.getpid()}"
         self._lease = Lease.acquire(self._store, request.stream, holder, request.lease_seconds, **fields)
         place = f"from {_place(self._position)}" if self._position else "from the first row"
         log.info("%s: replay %s, speed %s, epoch %d", request.stream, place, request.speed, self._lease.epoch)
 
-    def _set_timeline(self, event_us: int) -> None:
+    def _start_timeline(self, first_us: int) -> Timeline:
+        """The clock starts once rows are at hand: what reading took must not make the first ones late."""
+        start = self._request.from_
+        event_us = to_us(start) if isinstance(start, datetime) else first_us
         speed = None if self._request.speed == MAX else float(self._request.speed)
-        self._timeline = Timeline(event_us=event_us, wall_us=self._clock.now_us(), speed=speed)
+        return Timeline(event_us=event_us, wall_us=self._clock.now_us(), speed=speed)
 
     def _work(self) -> RejeuError | None:
         """Send and save until something ends it; returns what went wrong, if anything did."""
@@ -138,7 +141,9 @@ class Replay:
             keeper.join()
         failure = failure or self._lost or self._publisher.error
         if failure is None and not drained:
-            failure = PublishError(f"{self._request.topic_path}: rows sent were not acknowledged in {DRAIN_SECONDS:g} s")
+            failure = PublishError(
+                f"{self._request.topic_path}: rows sent were not acknowledged in {DRAIN_SECONDS:g} s"
+            )
         status = Status.FAILED if failure else Status.FINISHED if finished else Status.STOPPED
         self._lease.release(status, error=str(failure) if failure else None, **self._reached())
         return failure
@@ -160,9 +165,8 @@ class Replay:
     def _send_due(self, chunk: Chunk, at: int) -> int:
         """Send the rows that are due from index `at` on, or wait a little; returns the next index."""
         if self._timeline is None:
-            self._set_timeline(chunk.event_us[at])
+            self._timeline = self._start_timeline(chunk.event_us[at])
         timeline = self._timeline
-        assert timeline is not None
         now = self._clock.now_us()
         wait_us = timeline.due_us(chunk.event_us[at]) - now
         if wait_us > 0:
@@ -174,7 +178,11 @@ class Replay:
             return at
         self._lateness.add(timeline, chunk.event_us[at:end], self._clock.now_us())
         self._position = batch.end
-        if timeline.speed is not None:
+        if timeline.speed is None:
+            return end
+        if timeline.due_us(chunk.event_us[at]) < self._began_us:
+            self._owed += bisect_right(chunk.event_us, timeline.event_at(self._began_us), at, end) - at
+        if end - at < MAX_REQUEST_MESSAGES:
             time.sleep(TICK_SECONDS)
         return end
 
@@ -260,10 +268,15 @@ class Replay:
         cursor = self._publisher.cursor
         pending_us = self._publisher.oldest_pending()
         due_us = pending_us if pending_us is not None else self._next_event_us
-        fields: dict[str, Any] = {"published": self._publisher.acknowledged, "timeline": self._timeline}
+        fields: dict[str, Any] = {
+            "published": self._publisher.acknowledged,
+            "owed": self._owed,
+            "timeline": self._timeline,
+        }
         if cursor is not None:
             fields["cursor"] = cursor
             fields["last_published"] = self._publisher.last_acknowledged
+            fields["resumed_at"] = self._publisher.first_acknowledged
         if due_us is not None and self._timeline is not None:
             fields["next_due"] = from_us(self._timeline.due_us(due_us))
         return fields

@@ -60,7 +60,8 @@ def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held = []
         held.append(ordered.slice(cut))
         held_us = int(times[-1])
-    yield from (pa.concat_tables(held) for _ in held[:1])
+    if held:
+        yield pa.concat_tables(held)
 
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:
@@ -103,7 +104,7 @@ def _bodies(rows: pa.ChunkedArray) -> list[bytes]:
     """A row is a struct to be encoded, or JSON already."""
     if pa.types.is_struct(rows.type):
         return encode(pa.Table.from_struct_array(rows))
-    return [text.encode() for text in rows.to_pylist()]
+    return rows.to_pylist()  # type: ignore[no-any-return]
 
 
 def _keys(piece: pa.Table, data: list[bytes]) -> list[str]:

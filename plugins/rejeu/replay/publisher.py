@@ -72,6 +72,7 @@ class Publisher:
         self.topic = topic
         self.acknowledged = 0
         self.cursor: Position | None = None
+        self.first_acknowledged: datetime | None = None
         self.last_acknowledged: datetime | None = None
         self.error: PublishError | None = None
         self._publish = channel.unary_unary(
@@ -158,6 +159,7 @@ class Publisher:
                 self.cursor = done.end
                 self.acknowledged += done.rows
                 self.last_acknowledged = datetime.now(UTC)
+                self.first_acknowledged = self.first_acknowledged or self.last_acknowledged
         self._slots.release()
 
     def _retry(self, batch: Batch, error: grpc.RpcError) -> None:

@@ -47,7 +47,9 @@ class Report(BaseModel):
         partial.replace(target)
 
     def __str__(self) -> str:
-        late = f", late p50 {self.lateness_ms['p50']:g} ms, p99 {self.lateness_ms['p99']:g} ms" if self.lateness_ms else ""
+        late = (
+            f", late p50 {self.lateness_ms['p50']:g} ms, p99 {self.lateness_ms['p99']:g} ms" if self.lateness_ms else ""
+        )
         return (
             f"{self.stream}: {self.status}: {self.published:,} rows in {self.seconds:.1f} s "
             f"({self.messages_per_second:,.0f}/s{late}), epoch {self.epoch}"
@@ -72,7 +74,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._drawn:
             self._live.stop()
 

@@ -1,6 +1,6 @@
 """The shape in which rows go from every source to `rejeu.replay.order`: an Arrow table of three kinds of columns.
 
-`event_us` (int64, no nulls), `row` (the row as a struct, or as JSON text where it is JSON already), and the key's
+`event_us` (int64, no nulls), `row` (a struct, or bytes where it is JSON already), and the key's
 columns after it. From one table to the next, times never go back; within one, rows stand in any order.
 """
 
@@ -26,12 +26,9 @@ def arrange(table: pa.Table, request: ReplayRequest) -> pa.Table:
     return name_columns([times, table.to_struct_array(), *(_column(table, name) for name in request.key)])
 
 
-def name_columns(columns: Sequence[pa.ChunkedArray]) -> pa.Table:
-    return pa.table(list(columns), names=[EVENT_US, ROW, *key_names(len(columns) - 2)])
-
-
-def key_names(count: int) -> list[str]:
-    return [f"key{index}" for index in range(count)]
+def name_columns(columns: Sequence[pa.ChunkedArray | pa.Array]) -> pa.Table:
+    """Event time, row, then the key's columns, as a table."""
+    return pa.table(list(columns), names=[EVENT_US, ROW, *(f"key{index}" for index in range(len(columns) - 2))])
 
 
 def key_columns(rows: pa.Table) -> list[str]:

@@ -1,7 +1,8 @@
-"""Event times from Arrow columns of any type that a source may have; how SQL sees them is not here."""
+"""Event times from Arrow columns and JSON values of any type that a source may have; how SQL sees them is not here."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ def event_times(column: pa.ChunkedArray, name: str, unit: TimeUnit | None) -> pa
     if pa.types.is_integer(kind):
         return pc.multiply_checked(column.cast(pa.int64()), unit_factor(unit, name))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return pa.chunked_array([[_parse(text, name) for text in column.to_pylist()]], pa.int64())
+        return pa.chunked_array([[text_time(text, name) for text in column.to_pylist()]], pa.int64())
     raise SourceError(f"{name} is {kind}: {RULE}; convert it in a query")
 
 
@@ -42,8 +43,17 @@ def unit_factor(unit: TimeUnit | None, name: str) -> int:
     return MICROSECONDS[unit]
 
 
-def _parse(text: str, name: str) -> int:
-    """ISO 8601, or the way BigQuery exports a TIMESTAMP: `2021-05-01 00:00:00 UTC`."""
+def json_time(value: object, name: str, unit: TimeUnit | None) -> int:
+    """The event time of a JSON value, which may have its integers as text. Raises RowError."""
+    if unit is None and isinstance(value, str):
+        return text_time(value, name)
+    if unit is not None and isinstance(value, int | str) and re.fullmatch(r"-?\d+", str(value)):
+        return int(value) * MICROSECONDS[unit]
+    raise RowError(f"{name} is {value!r}: {RULE}")
+
+
+def text_time(text: str, name: str) -> int:
+    """ISO 8601, or the way BigQuery exports a TIMESTAMP: `2021-05-01 00:00:00 UTC`. Raises RowError."""
     try:
         return to_us(parse_instant(text.removesuffix(" UTC") + "Z" if text.endswith(" UTC") else text))
     except RequestError as error:

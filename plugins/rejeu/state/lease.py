@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,7 +46,7 @@ def release_dead(store: StateStore, stream: str, epoch: int) -> None:
     def fence(state: StreamState) -> StreamState:
         if state.epoch != epoch:
             return state
-        return state.model_copy(update={"epoch": epoch + 1, "holder": None, "lease_until": None})
+        return state.model_copy(update={"epoch": epoch + 1, "holder": None, "lease_until": None, "resumed_at": None})
 
     update_state(store, stream, fence)
 
@@ -103,7 +104,8 @@ class Lease:
     def checkpoint(self, **fields: Any) -> StreamState:
         """Renew the lease and save `fields`; returns the document, in which others may have left a wish.
 
-        Raises LeaseLostError where another replay took over. One that ran out unnoticed is simply renewed.
+        Raises LeaseLostError where another replay took over, or this one gave the lease up. A lease that ran out
+        unnoticed is simply renewed.
         """
         asked = time.monotonic()
         now = datetime.now(UTC)
@@ -115,20 +117,18 @@ class Lease:
         """Give the stream up at once, saying how it ended; a lease already lost is left to its new holder."""
         now = datetime.now(UTC)
         ending = {"holder": None, "lease_until": None, "status": status, "status_at": now, "error": error}
-        try:
+        with suppress(LeaseLostError):
             self._write({**fields, **ending})
-        except LeaseLostError:
-            pass
         self._expires = 0.0
 
     def _write(self, fields: dict[str, Any]) -> None:
         epoch = self.state.epoch
 
         def mine(state: StreamState) -> StreamState:
-            if state.epoch != epoch:
+            if state.epoch != epoch or state.holder is None:
                 raise LeaseLostError(
-                    f"{state.stream}: epoch {state.epoch} ({state.holder or 'fenced off'}) took over from epoch {epoch}: "
-                    "this replay stops before its next message"
+                    f"{state.stream}: epoch {state.epoch} ({state.holder or 'fenced off'}) took over from epoch "
+                    f"{epoch}: this replay stops before its next message"
                 )
             return state.model_copy(update=fields)
 

@@ -136,7 +136,8 @@ class MeasureBatch(BatchOperator):
         if not row["row_count"]:
             raise SourceError(
                 f"{self.spec.stream}: partition {partition} of {self.table} is empty after its load: look whether "
-                f"{self.batch.files} holds rows that the pipeline {self.spec.live.pipeline} keeps, and at {self.spec.dead_letters}"
+                f"{self.batch.files} holds rows that the pipeline {self.spec.live.pipeline} keeps, and at "
+                f"{self.spec.dead_letters}"
             )
         measured = {
             "partition": partition,
@@ -147,5 +148,3 @@ class MeasureBatch(BatchOperator):
         context["outlet_events"][self.asset].extra = measured
         self.log.info("%s: batch %s", self.spec.stream, measured)
         return measured
-
-

@@ -35,7 +35,9 @@ class RelaunchReplay(StreamOperator):
         if not verdict.signal.needs_relaunch or state is None:
             raise AirflowSkipException(f"{self.spec.stream}: {verdict.signal}: nothing to repair")
         if not state.request:
-            raise AirflowSkipException(f"{self.spec.stream}: no replay ever took the lease: run {self.spec.stream}.live")
+            raise AirflowSkipException(
+                f"{self.spec.stream}: no replay ever took the lease: run {self.spec.stream}.live"
+            )
         request = relaunch_request(state)
         # A replay without a sign of life may still exist, paused or cut off: it must be gone before another comes.
         self.launcher.stop(request.job_name, drain=False)

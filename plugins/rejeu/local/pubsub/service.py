@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+
 from rejeu.local.pubsub import wire
 from rejeu.local.pubsub.broker import Broker
 from rejeu.local.pubsub.subscription import Consumer, Delivery, Subscription

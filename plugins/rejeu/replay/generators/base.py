@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +25,9 @@ class Generator(BaseModel, ABC):
     """A simulator; its fields are the options of `--generator name:option=value,...`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: ClassVar[tuple[Column, ...]]
+    """What its rows have, as BigQuery has it."""
 
     @abstractmethod
     def tables(self) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ import random
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import pyarrow as pa
 from pydantic import Field
@@ -20,6 +20,7 @@ from rejeu.replay.generators.base import Generator, arrow_schema
 from rejeu.request import Instant
 
 Row = dict[str, Any]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _PACKET = (Column("oracle_script_id", "INT64"), Column("calldata", "STRING"))
 
@@ -121,10 +122,12 @@ FIRST_HEIGHT: Final = 6_500_000
 class OracleRequests(Generator):
     """Requests from `start` on, for so many `minutes`, `every` so many seconds in the mean."""
 
+    columns = COLUMNS
+
     start: Instant = datetime(2021, 5, 1, tzinfo=UTC)
-    minutes: float = Field(60.0, gt=0)
+    minutes: Positive = 60.0
     seed: int = 0
-    every: float = Field(1.0, gt=0)
+    every: Positive = 1.0
     first_id: int = 1_400_000
 
     def tables(self) -> Iterator[pa.Table]:

@@ -1,0 +1,53 @@
+"""`python -m rejeu.replay.health`: whether this container's replay holds its stream's lease; exit code 0 or 1.
+
+A container's health check has no arguments of its own: it reads those that the container was started with.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rejeu.errors import RejeuError
+from rejeu.request import ReplayRequest
+from rejeu.state import open_store
+from rejeu.state.lease import read_state
+
+FIRST_PROCESS: Final = Path("/proc/1/cmdline")
+
+
+def trouble(request: ReplayRequest, host: str, now: datetime) -> str | None:
+    """What is wrong with the request's replay on this host; None where it does its work, or leaves no trace of it."""
+    if request.state is None:
+        return None
+    state = read_state(open_store(request.state), request.stream)
+    if state is None or state.holder is None or state.lease_until is None:
+        return f"{request.stream}: nobody holds the lease"
+    if state.holder.rpartition(":")[0] != host:
+        return f"{request.stream}: the lease is {state.holder}'s, and not held here ({host})"
+    if state.lease_until <= now:
+        return f"{request.stream}: the lease ran out at {state.lease_until.isoformat()}, and was not renewed"
+    return None
+
+
+def main(first_process: Path = FIRST_PROCESS) -> int:
+    """Check the replay of the container's first process, which may have an init before it."""
+    command = first_process.read_text(encoding="utf-8").rstrip("\0").split("\0")
+    if ReplayRequest.module not in command:
+        print(f"{' '.join(command)!r} is no replay: ask in a replay's own container", file=sys.stderr)
+        return 1
+    try:
+        request = ReplayRequest.from_argv(command[command.index(ReplayRequest.module) + 1 :])
+        found = trouble(request, socket.gethostname(), datetime.now(UTC))
+    except RejeuError as error:
+        found = str(error)
+    if found:
+        print(found, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The health check of a replay's container."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from rejeu.replay.health import main, trouble
+from rejeu.request import ReplayRequest
+from rejeu.state import open_store
+from rejeu.state.lease import Lease
+from rejeu.state.model import Status
+
+HOST = "container"
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> ReplayRequest:
+    return ReplayRequest.of(
+        topic="projects/p/topics/t", file="rows.ndjson", event_time="at", state=f"sqlite:{tmp_path}/s.db"
+    )
+
+
+def hold(request: ReplayRequest, host: str = HOST) -> Lease:
+    return Lease.acquire(open_store(request.state), request.stream, f"{host}:7", request.lease_seconds)
+
+
+def test_a_replay_is_well_while_it_holds_its_lease(request_: ReplayRequest) -> None:
+    hold(request_)
+    assert trouble(request_, HOST, datetime.now(UTC)) is None
+
+
+def test_a_replay_that_hangs_is_not_well_once_its_lease_has_run_out(request_: ReplayRequest) -> None:
+    hold(request_)
+    later = datetime.now(UTC) + timedelta(seconds=request_.lease_seconds + 1)
+    assert "ran out" in str(trouble(request_, HOST, later))
+
+
+def test_a_replay_is_not_well_while_another_one_publishes(request_: ReplayRequest) -> None:
+    hold(request_, host="elsewhere")
+    assert "elsewhere:7" in str(trouble(request_, HOST, datetime.now(UTC)))
+
+
+def test_a_replay_that_has_not_begun_or_has_ended_is_not_well(request_: ReplayRequest) -> None:
+    assert "nobody" in str(trouble(request_, HOST, datetime.now(UTC)))
+    hold(request_).release(Status.FAILED)
+    assert "nobody" in str(trouble(request_, HOST, datetime.now(UTC)))
+
+
+def test_a_replay_without_a_store_leaves_no_trace_to_judge_by(request_: ReplayRequest) -> None:
+    forgetful = request_.model_copy(update={"state": None})
+    assert trouble(forgetful, HOST, datetime.now(UTC)) is None
+
+
+@pytest.mark.parametrize("before", [[], ["/sbin/docker-init", "--"]], ids=["first", "behind an init"])
+def test_the_check_reads_what_the_container_was_started_with(
+    request_: ReplayRequest, tmp_path: Path, before: list[str]
+) -> None:
+    first = tmp_path / "cmdline"
+    command = [*before, "python", "-m", "rejeu.replay", *request_.to_argv()]
+    first.write_text("".join(f"{word}\0" for word in command))
+    assert main(first) == 1
+    hold(request_, socket.gethostname())
+    assert main(first) == 0
+
+
+def test_a_container_that_runs_no_replay_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cmdline").write_text("sleep\0infinity\0")
+    assert main(tmp_path / "cmdline") == 1
+    assert "'sleep infinity' is no replay" in capsys.readouterr().err

@@ -1,0 +1,203 @@
+"""What the DAGs decide and ask for: where a replay starts, and the requests that start jobs."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rejeu.errors import RequestError
+from rejeu.live import (
+    Decision,
+    Start,
+    announce,
+    batch_job_request,
+    decide_start,
+    make_probe,
+    relaunch_request,
+    replay_request,
+    silence,
+    stream_job_request,
+)
+from rejeu.ports import Signal
+from rejeu.replay.position import Position
+from rejeu.request import CURSOR, ReplayRequest
+from rejeu.spec import StreamSpec, read_spec
+from rejeu.state.lease import Lease, read_state
+from rejeu.state.model import Status, StreamState
+from rejeu.target import Target
+from rejeu.testing import MemoryStore
+from rejeu.timeline import MICROSECOND, HandOver, parse_instant, to_us
+
+NOW = parse_instant("2026-11-20T12:00:00Z")
+BATCH_MAX = parse_instant("2021-04-30T23:59:58.5Z")
+TARGET = Target(project="rejeu-test", bucket="raw", state="sqlite:/tmp/state.db")
+STREAM = "crypto_rates"
+
+
+@pytest.fixture
+def spec() -> StreamSpec:
+    return read_spec(Path(__file__).parents[2] / "dags" / "streams" / "crypto_rates.yaml")
+
+
+def _state(**fields: Any) -> StreamState:
+    return StreamState(stream=STREAM, **fields)
+
+
+def _living(**fields: Any) -> StreamState:
+    return _state(**{"epoch": 3, "holder": "host:7", "lease_until": NOW + timedelta(seconds=1)} | fields)
+
+
+def _at(instant: datetime) -> Position:
+    return Position(to_us(instant))
+
+
+def _decide(
+    state: StreamState | None = None,
+    batch_max: datetime | None = BATCH_MAX,
+    rule: HandOver = HandOver.NEXT_ROW,
+    wanted_start: datetime | None = None,
+) -> Decision:
+    return decide_start(state, batch_max, rule, wanted_start, NOW)
+
+
+# Where the replay starts
+
+
+def test_the_stream_starts_at_the_first_instant_after_the_batch() -> None:
+    decision = _decide()
+    assert (decision.start, decision.at) == (Start.AT, BATCH_MAX + MICROSECOND)
+    assert decision.reason == ("the batch ends at 2021-04-30T23:59:58.500000Z; next_row is 2021-04-30T23:59:58.500001Z")
+
+
+def test_the_stream_starts_at_the_next_minute_where_the_spec_says_so() -> None:
+    assert _decide(rule=HandOver.NEXT_MINUTE).at == parse_instant("2021-05-01T00:00:00Z")
+
+
+def test_without_batch_and_cursor_the_stream_starts_at_the_first_row() -> None:
+    assert _decide(batch_max=None).start is Start.FIRST_ROW
+    assert _decide(_state(), batch_max=None).start is Start.FIRST_ROW
+
+
+def test_a_start_given_by_hand_wins_over_everything() -> None:
+    by_hand = parse_instant("2021-01-01T00:00:00Z")
+    decision = _decide(_living(cursor=_at(BATCH_MAX)), wanted_start=by_hand)
+    assert (decision.start, decision.at) == (Start.AT, by_hand)
+    assert decision.reason == "started by hand at 2021-01-01T00:00:00.000000Z"
+
+
+def test_a_replay_that_lives_is_left_alone_and_named() -> None:
+    decision = _decide(_living(cursor=_at(BATCH_MAX + timedelta(days=1))))
+    assert decision == Decision(Start.ADOPT, None, "epoch 3 publishes already (host:7)")
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [{"lease_until": NOW}, {"lease_until": None, "holder": None}, {"wanted": False}],
+    ids=["its lease ran out", "it released its lease", "it was told to stop"],
+)
+def test_a_replay_that_is_gone_is_gone_on_from_at_its_cursor(gone: dict[str, Any]) -> None:
+    decision = _decide(_living(cursor=_at(BATCH_MAX + timedelta(hours=1)), **gone))
+    assert decision == Decision(Start.RESUME, None, "goes on at the cursor, 2021-05-01T00:59:58.500000Z")
+
+
+@pytest.mark.parametrize(
+    ("beyond_batch", "start"),
+    [(timedelta(0), Start.AT), (MICROSECOND, Start.RESUME), (timedelta(days=1), Start.RESUME)],
+)
+def test_a_batch_that_went_beyond_the_cursor_hands_over_anew(beyond_batch: timedelta, start: Start) -> None:
+    assert _decide(_state(cursor=_at(BATCH_MAX + beyond_batch))).start is start
+
+
+def test_without_a_batch_the_cursor_is_gone_on_from() -> None:
+    assert _decide(_state(cursor=_at(BATCH_MAX)), batch_max=None).start is Start.RESUME
+
+
+# Requests
+
+
+def test_the_replay_is_what_spec_and_target_say(spec: StreamSpec) -> None:
+    assert replay_request(spec, TARGET, BATCH_MAX, None) == ReplayRequest.of(
+        topic="projects/rejeu-test/topics/bigquery-to-pubsub-test0",
+        stream=STREAM,
+        project="rejeu-test",
+        table="crypto_band.oracle_requests",
+        event_time="block_timestamp_truncated",
+        key=("oracle_request_id",),
+        from_=BATCH_MAX,
+        speed=1.0,
+        state="sqlite:/tmp/state.db",
+    )
+
+
+def test_a_source_of_files_lies_in_the_targets_bucket(spec: StreamSpec) -> None:
+    source = {"source": {"files": "gs://{bucket}/requests/*.parquet", "time": "at"}}
+    from_files = StreamSpec.model_validate(spec.model_dump() | {"replay": source})
+    assert replay_request(from_files, TARGET, None, None).file == "gs://raw/requests/*.parquet"
+
+
+def test_the_speed_by_hand_wins_over_the_targets_and_that_over_the_specs(spec: StreamSpec) -> None:
+    faster = TARGET.model_copy(update={"speed": 60.0})
+    assert replay_request(spec, faster, None, "max").speed == "max"
+    assert replay_request(spec, faster, None, None).speed == 60
+    assert replay_request(spec, TARGET, None, None).speed == 1
+
+
+def test_the_streaming_job_reads_the_streams_own_subscription_into_its_tables(spec: StreamSpec) -> None:
+    request_ = stream_job_request(spec, TARGET)
+    assert (request_.pipeline, request_.event_time) == ("rates", "timestamp")
+    assert request_.subscription == "projects/rejeu-test/subscriptions/bigquery-to-pubsub-test0-crypto-rates"
+    assert request_.table == "rejeu-test.temp_crypto_batch.streaming_timestamp"
+    assert request_.dead_letters == "rejeu-test.temp_crypto_batch.dead_letters"
+
+
+def test_the_batch_job_reads_one_partition(spec: StreamSpec) -> None:
+    assert spec.batch is not None
+    request_ = batch_job_request(spec, TARGET, spec.batch.files, "2021-04-30", "gs://raw/out")
+    assert request_.files == "gs://raw/crypto_rates/dt=2021-04-30/*.ndjson"
+    assert (request_.output, request_.partition) == ("gs://raw/out", "2021-04-30")
+
+
+def test_a_relaunch_is_the_last_replay_once_more_from_its_cursor(spec: StreamSpec) -> None:
+    first = replay_request(spec, TARGET, BATCH_MAX, "max")
+    again = relaunch_request(_state(request=tuple(first.to_argv())))
+    assert again == first.model_copy(update={"from_": CURSOR})
+    assert ReplayRequest.from_argv(again.to_argv()) == again
+
+
+def test_a_wrong_start_is_refused_before_a_job_is_started(spec: StreamSpec) -> None:
+    with pytest.raises(RequestError, match="has no time zone"):
+        replay_request(spec, TARGET, "2021-05-01T00:00:00", None)
+
+
+# What is said to the watchdog
+
+
+def test_an_announced_stream_is_starting_and_wanted_again(spec: StreamSpec) -> None:
+    store = MemoryStore()
+    silence(store, STREAM)
+    state = announce(store, STREAM, wish=True)
+    assert (state.wanted, state.status) == (True, Status.STARTING)
+    assert make_probe(spec, store).check(datetime.now(UTC)).signal is Signal.STARTING
+
+
+def test_a_relaunch_does_not_wake_a_stream_that_was_stopped_meanwhile(spec: StreamSpec) -> None:
+    store = MemoryStore()
+    stopped = silence(store, STREAM)
+    assert announce(store, STREAM, wish=False) == stopped
+    assert make_probe(spec, store).check(datetime.now(UTC)).signal is Signal.STOPPED
+
+
+def test_silencing_a_stream_leaves_its_lease_and_cursor() -> None:
+    store = MemoryStore()
+    lease = Lease.acquire(store, STREAM, "here", 60, cursor=Position(7, 1))
+    silence(store, STREAM)
+    assert read_state(store, STREAM) == lease.state.model_copy(update={"wanted": False})
+
+
+def test_the_probe_waits_as_long_as_the_spec_says(spec: StreamSpec) -> None:
+    store = MemoryStore()
+    store.save(STREAM, _state(status=Status.RUNNING, next_due=NOW).model_dump(mode="json"), None)
+    probe = make_probe(spec, store)
+    assert probe.check(NOW + spec.watchdog.silence - MICROSECOND).signal is Signal.QUIET
+    assert probe.check(NOW + spec.watchdog.silence).signal is Signal.SILENT

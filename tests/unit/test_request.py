@@ -1,0 +1,225 @@
+"""Requests: typed values that survive as arguments, and refuse what is wrong in the words of a person."""
+
+import string
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from rejeu.errors import RequestError
+from rejeu.request import CURSOR, MAX, BatchJobRequest, ReplayRequest, Request, StreamJobRequest
+
+NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
+NEEDED_ARGV = ["--topic", "projects/p/topics/rates", "--table", "crypto.requests", "--event-time", "at"]
+
+texts = st.text(min_size=1).filter(lambda text: text != "--")
+"""Two dashes alone are lost by argparse before Python 3.11.9 (github.com/python/cpython/issues/109475)."""
+stream_names = st.from_regex(r"[a-z][a-z0-9_]{2,62}", fullmatch=True)
+columns = st.text(string.ascii_letters + "_.", min_size=1)
+instants = st.datetimes(timezones=st.just(UTC))
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+
+
+@st.composite
+def replay_requests(draw: st.DrawFn) -> ReplayRequest:
+    source = draw(st.sampled_from(["table", "query", "file", "generator"]))
+    start, end = draw(st.none() | st.just(CURSOR) | instants), draw(st.none() | instants)
+    assume(not isinstance(start, datetime) or end is None or start < end)
+    return ReplayRequest.of(
+        topic=draw(texts),
+        project=draw(texts),
+        stream=draw(stream_names),
+        **{source: draw(texts)},
+        event_time=draw(columns),
+        time_unit=draw(st.sampled_from([None, "s", "ms", "us"])),
+        key=tuple(draw(st.lists(columns, max_size=3))),
+        from_=start,
+        until=end,
+        speed=draw(st.just(MAX) | positive),
+        state=draw(texts),
+        report=draw(st.none() | texts),
+        lease_seconds=draw(st.floats(0.1, 600)),
+        checkpoint_seconds=draw(st.floats(0.01, 60)),
+        patience_seconds=draw(positive),
+    )
+
+
+stream_job_requests = st.builds(
+    StreamJobRequest,
+    stream=stream_names,
+    pipeline=texts,
+    subscription=texts,
+    table=texts,
+    dead_letters=texts,
+    event_time=columns,
+)
+batch_job_requests = st.builds(
+    BatchJobRequest,
+    stream=stream_names,
+    pipeline=texts,
+    files=texts,
+    output=texts,
+    event_time=columns,
+    partition=texts,
+)
+
+
+def _refusal(**changes: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        ReplayRequest.of(**NEEDED | changes)
+    return str(caught.value)
+
+
+# Arguments
+
+
+@given(replay_requests() | stream_job_requests | batch_job_requests)
+def test_a_request_survives_its_own_arguments(request_: Request) -> None:
+    assert type(request_).from_argv(request_.to_argv()) == request_
+
+
+@pytest.mark.parametrize("text", ["-x", "--speed", "a=b", "-1", "SELECT 1 -- one\nFROM t", "'\"", "é 日本"])
+def test_a_value_may_look_like_anything(text: str) -> None:
+    request_ = ReplayRequest.of(**NEEDED | {"table": None, "query": text})
+    assert ReplayRequest.from_argv(request_.to_argv()) == request_
+
+
+def test_what_is_left_at_its_default_is_not_written() -> None:
+    written = ReplayRequest.of(**NEEDED).to_argv()
+    assert written == ["--topic=projects/p/topics/rates", "--table=crypto.requests", "--event-time=at"]
+
+
+def test_a_person_may_put_flag_and_value_apart() -> None:
+    assert ReplayRequest.from_argv(NEEDED_ARGV) == ReplayRequest.of(**NEEDED)
+
+
+def test_every_field_has_a_flag_with_help() -> None:
+    for kind in (ReplayRequest, StreamJobRequest, BatchJobRequest):
+        help_text = kind.parser().format_help()
+        for name, field in kind.model_fields.items():
+            assert f"--{name.rstrip('_').replace('_', '-')} " in help_text
+            assert field.description
+
+
+def test_a_key_is_a_list_with_commas() -> None:
+    assert ReplayRequest.from_argv([*NEEDED_ARGV, "--key", "request.id, symbol"]).key == ("request.id", "symbol")
+
+
+def test_instants_of_another_zone_become_utc() -> None:
+    request_ = ReplayRequest.from_argv([*NEEDED_ARGV, "--from", "2021-05-01T02:00:00+02:00"])
+    assert request_.from_ == datetime(2021, 5, 1, tzinfo=UTC)
+    assert "--from=2021-05-01T00:00:00.000000Z" in request_.to_argv()
+
+
+@pytest.mark.parametrize("argv", [["--nonsense", "1"], ["--topic"], ["stray"]])
+def test_a_wrong_flag_ends_with_the_exit_code_of_a_wrong_argument(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ReplayRequest.from_argv([*NEEDED_ARGV, *argv])
+    assert caught.value.code == RequestError.exit_code
+    assert "usage: rejeu replay" in capsys.readouterr().err
+
+
+def test_a_missing_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ReplayRequest.from_argv(NEEDED_ARGV[:4])
+    assert "the following arguments are required: --event-time" in capsys.readouterr().err
+
+
+# Wrong values
+
+
+@pytest.mark.parametrize("speed", [0, -2, "0", "-0.5", "inf", "nan", "fast", ""])
+def test_a_speed_is_above_zero_or_max(speed: object) -> None:
+    assert _refusal(speed=speed) == f'--speed: it is {speed}: it must be a number above 0, or "max"'
+
+
+def test_from_after_until_is_refused() -> None:
+    reason = (
+        "--from 2021-05-02T00:00:00.000000Z is not before --until 2021-05-01T00:00:00.000000Z: "
+        "give a window that holds at least one instant"
+    )
+    assert _refusal(from_="2021-05-02T00:00:00Z", until="2021-05-01T00:00:00Z") == reason
+
+
+def test_an_empty_window_is_refused() -> None:
+    assert "is not before --until" in _refusal(from_="2021-05-01T00:00:00Z", until="2021-05-01T02:00:00+02:00")
+
+
+@pytest.mark.parametrize("field", ["from_", "until"])
+@pytest.mark.parametrize("value", ["2021-05-01T00:00:00", datetime(2021, 5, 1)])
+def test_a_time_without_a_zone_is_refused(field: str, value: object) -> None:
+    reason = "'2021-05-01T00:00:00' has no time zone: end it with Z, or with an offset such as +02:00"
+    assert _refusal(**{field: value}) == reason
+
+
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ({"table": None}, "none given"),
+        ({"query": "SELECT 1"}, "--table and --query given"),
+        ({"table": None, "file": "a.parquet", "generator": "taps"}, "--file and --generator given"),
+    ],
+)
+def test_exactly_one_source_is_named(sources: dict[str, str | None], found: str) -> None:
+    remedy = "name exactly one source of --table, --query, --file and --generator"
+    assert _refusal(**sources) == f"{found}: {remedy}"
+
+
+def test_a_cursor_needs_a_state_store() -> None:
+    reason = "--from cursor needs --state: without a state store there is no cursor to go on from"
+    assert _refusal(from_=CURSOR) == reason
+
+
+def test_a_topic_alone_needs_a_project() -> None:
+    reason = "--topic rates has no project: write projects/P/topics/T, or give --project"
+    assert _refusal(topic="rates") == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"stream": "Crypto-Rates"}, "--stream: it is 'Crypto-Rates': String should match pattern"),
+        ({"time_unit": "ns"}, "--time-unit: it is 'ns': Input should be 's', 'ms' or 'us'"),
+        ({"lease_seconds": 0}, "--lease-seconds: it is 0: Input should be greater than 0"),
+        ({"checkpoint_seconds": "soon"}, "--checkpoint-seconds: it is 'soon': Input should be a valid number"),
+        ({"colour": "red"}, "--colour: it is 'red': Extra inputs are not permitted"),
+        ({"event_time": None}, "--event-time: it is None: Input should be a valid string"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_flag(changes: dict[str, Any], reason: str) -> None:
+    assert _refusal(**changes).startswith(reason)
+
+
+def test_every_wrong_value_is_told_at_once() -> None:
+    assert _refusal(speed=0, lease_seconds=0).count("; ") == 1
+
+
+# Names
+
+
+def test_a_topic_is_named_in_full() -> None:
+    assert ReplayRequest.of(**NEEDED).topic_path == "projects/p/topics/rates"
+    assert (
+        ReplayRequest.of(**NEEDED | {"topic": "rates", "project": "other"}).topic_path == "projects/other/topics/rates"
+    )
+
+
+def test_jobs_of_one_stream_have_names_of_their_own() -> None:
+    shared = {"stream": "crypto_rates", "pipeline": "rates", "event_time": "timestamp"}
+    replay = ReplayRequest.of(**NEEDED, stream="crypto_rates")
+    streaming = StreamJobRequest.of(**shared, subscription="s", table="t", dead_letters="d")
+    batch = BatchJobRequest.of(**shared, files="f", output="o", partition="2021-04-30")
+    assert [each.job_name for each in (replay, streaming, batch)] == [
+        "rejeu-replay-crypto-rates",
+        "rejeu-stream-crypto-rates",
+        "rejeu-batch-crypto-rates-2021-04-30",
+    ]
+
+
+def test_a_request_does_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ReplayRequest.of(**NEEDED).speed = 2.0

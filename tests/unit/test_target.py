@@ -1,0 +1,85 @@
+"""The target: what the environment says, and the full names it gives to things."""
+
+from pathlib import Path
+
+import pytest
+
+from rejeu.errors import RequestError
+from rejeu.local.process import ProcessLauncher
+from rejeu.target import Target
+
+LEAST = {"REJEU_PROJECT": "rejeu-test"}
+
+
+def test_a_project_is_all_that_a_target_needs() -> None:
+    target = Target.from_env(LEAST)
+    assert (target.project, target.state, target.location) == ("rejeu-test", "sqlite:.rejeu/state.db", "US")
+    assert target.speed is None
+
+
+def test_every_field_is_an_environment_variable() -> None:
+    given = {
+        "REJEU_PROJECT": "rejeu-test",
+        "REJEU_BUCKET": "raw",
+        "REJEU_STATE": "sqlite:/srv/state.db",
+        "REJEU_DATASET": "own",
+        "REJEU_LOCATION": "EU",
+        "REJEU_LAUNCHER": "process",
+        "REJEU_SPEED": "60",
+        "REJEU_HOME": "/srv/rejeu",
+    }
+    assert {f"REJEU_{name.upper()}" for name in Target.model_fields} == set(given)
+    target = Target.from_env(given)
+    assert {name: str(value) for name, value in target} == {
+        name.removeprefix("REJEU_").lower(): "60.0" if name == "REJEU_SPEED" else value for name, value in given.items()
+    }
+
+
+def test_the_process_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REJEU_PROJECT", "rejeu-here")
+    assert Target.from_env().project == "rejeu-here"
+
+
+def test_googles_own_variable_names_the_project_where_ours_does_not() -> None:
+    assert Target.from_env({"GOOGLE_CLOUD_PROJECT": "google-says"}).project == "google-says"
+    assert Target.from_env({"GOOGLE_CLOUD_PROJECT": "google-says"} | LEAST).project == "rejeu-test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"REJEU_PROJECT": ""}, "REJEU_PROJECT: it is '': String should have at least 6 characters"),
+        ({"REJEU_LAUNCHER": "moon"}, "REJEU_LAUNCHER: it is 'moon': Input should be 'process'"),
+        ({"REJEU_SPEED": "0"}, 'REJEU_SPEED: it is 0: it must be a number above 0, or "max"'),
+    ],
+)
+def test_a_wrong_variable_is_named(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Target.from_env(LEAST | changes)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("Set it in Airflow's environment")
+
+
+def test_a_missing_project_is_asked_for() -> None:
+    with pytest.raises(RequestError, match="REJEU_PROJECT"):
+        Target.from_env({})
+
+
+def test_names_are_completed_with_the_project() -> None:
+    target = Target.from_env(LEAST)
+    assert target.table("web.clicks") == "rejeu-test.web.clicks"
+    assert target.table("other-project.web.clicks") == "other-project.web.clicks"
+    assert target.topic("clicks") == "projects/rejeu-test/topics/clicks"
+    assert target.subscription("clicks-job") == "projects/rejeu-test/subscriptions/clicks-job"
+    assert target.incidents == "rejeu-test.rejeu.incidents"
+
+
+def test_a_path_gets_the_bucket_and_the_partition() -> None:
+    target = Target.from_env(LEAST | {"REJEU_BUCKET": "raw"})
+    assert target.place("gs://{bucket}/dt={partition}/*", partition="2021-04-30") == "gs://raw/dt=2021-04-30/*"
+
+
+def test_local_jobs_are_kept_in_the_targets_home(tmp_path: Path) -> None:
+    launcher = Target.from_env(LEAST | {"REJEU_HOME": str(tmp_path)}).make_launcher()
+    assert isinstance(launcher, ProcessLauncher)
+    assert (tmp_path / "jobs").is_dir()
