@@ -55,7 +55,7 @@ lock: $(READY) ## Resolve pyproject.toml into requirements.lock
 
 docs: $(READY) ## Write what is generated: docs/DAGS.md and the spec's schema
 	$(BIN)/rejeu schema --write dags/streams/stream.schema.json
-	$(BIN)/python -m rejeu.airflow.docs docs/DAGS.md
+	AIRFLOW_HOME=$(CURDIR)/.rejeu/docs $(BIN)/python -m rejeu.airflow.dags_page docs/DAGS.md
 
 screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
 	$(BIN)/python docs/screenshots.py

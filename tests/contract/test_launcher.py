@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -68,7 +69,7 @@ class FakeBench:
 
 class ProcessBench:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._fifos = 0
         self.launcher = ProcessLauncher(folder / "jobs")
 
@@ -93,13 +94,13 @@ class ProcessBench:
     def meeting(self) -> Path:
         """A place where a job and its test wait for each other."""
         self._fifos += 1
-        fifo = self._folder / f"meeting-{self._fifos}"
+        fifo = self.folder / f"meeting-{self._fifos}"
         os.mkfifo(fifo)
         return fifo
 
     def clear(self) -> None:
         """End what still runs."""
-        for record in (self._folder / "jobs").glob("*.json"):
+        for record in (self.folder / "jobs").glob("*.json"):
             self.launcher.stop(record.stem, drain=False)
 
 
@@ -284,21 +285,27 @@ def test_a_job_that_was_killed_from_outside_has_failed(processes: ProcessBench) 
     assert (found.state, found.detail.partition(":")[0]) == (JobState.FAILED, "exit code 137")
 
 
-def test_a_job_whose_machine_went_down_has_failed(processes: ProcessBench) -> None:
-    """Nobody was left to write down how it ended, and its pid may be another process's by now."""
+def test_a_pid_that_is_another_process_by_now_is_not_the_job(processes: ProcessBench) -> None:
+    """After a restart of the machine, when nobody was left to write down how the job ended."""
     processes.run()
     processes.launcher.stop(NAME, drain=False)
-    [record] = (processes._folder / "jobs").glob("*.json")
+    [record] = (processes.folder / "jobs").glob("*.json")
     content = json.loads(record.read_text(encoding="utf-8"))
     Path(content["exit_file"]).unlink()
-    record.write_text(json.dumps(content | {"pid": os.getpid()}), encoding="utf-8")
-    found = _found(processes.launcher)
-    assert found.state is JobState.FAILED
-    assert found.detail.startswith("exit code unknown: ")
-    assert psutil.Process(os.getpid()).is_running()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        record.write_text(
+            json.dumps(content | {"pid": bystander.pid, "started": content["started"] - 60}), encoding="utf-8"
+        )
+        stopped = processes.launcher.stop(NAME)
+        assert bystander.poll() is None
+        bystander.communicate(b"\n")
+    assert stopped is not None
+    assert (stopped.state, stopped.detail.partition(":")[0]) == (JobState.FAILED, "exit code unknown")
+    assert bystander.returncode == 0
 
 
 def test_a_job_outlives_the_task_that_started_it(processes: ProcessBench) -> None:
+    """A task that is killed is killed with its whole process group."""
     meeting = processes.meeting()
     task = """
 import sys
@@ -306,14 +313,19 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_launcher import SmallJob
 from rejeu.local.process import ProcessLauncher
-print(ProcessLauncher(Path(sys.argv[2])).start(SmallJob(("drained", "meet", sys.argv[3], "wait"))).id)
+ProcessLauncher(Path(sys.argv[2])).start(SmallJob(("drained", "meet", sys.argv[3], "wait")))
+print("started", flush=True)
+input()
 """
-    folder = processes._folder / "jobs"
-    command = [sys.executable, "-c", task, str(HERE), str(folder), str(meeting)]
-    started = subprocess.run(command, capture_output=True, text=True, check=True)
-    meeting.read_text(encoding="utf-8")
-    job = _found(processes.launcher)
-    assert (job.id, job.state) == (started.stdout.strip(), JobState.RUNNING)
+    command = [sys.executable, "-c", task, str(HERE), str(processes.folder / "jobs"), str(meeting)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "started\n"
+        meeting.read_text(encoding="utf-8")
+        os.killpg(starter.pid, signal.SIGKILL)
+    assert _found(processes.launcher).state is JobState.RUNNING
     stopped = processes.launcher.stop(NAME)
     assert stopped is not None
     assert stopped.state is JobState.SUCCEEDED
@@ -321,16 +333,16 @@ print(ProcessLauncher(Path(sys.argv[2])).start(SmallJob(("drained", "meet", sys.
 
 def test_another_launcher_of_the_same_folder_knows_the_job(processes: ProcessBench) -> None:
     job = processes.run()
-    assert ProcessLauncher(processes._folder / "jobs").find(NAME) == job
+    assert ProcessLauncher(processes.folder / "jobs").find(NAME) == job
 
 
 def test_starters_at_once_start_one(processes: ProcessBench) -> None:
     def start(_: int) -> str:
-        return ProcessLauncher(processes._folder / "jobs").start(SmallJob(("wait",))).id
+        return ProcessLauncher(processes.folder / "jobs").start(SmallJob(("wait",))).id
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(start, range(8)))) == 1
-    assert len(list((processes._folder / "jobs").glob("*.log"))) == 1
+    assert len(list((processes.folder / "jobs").glob("*.log"))) == 1
 
 
 def test_a_record_is_never_seen_half_written(processes: ProcessBench) -> None:

@@ -40,10 +40,3 @@ def _new_feed() -> Iterator[Feed]:
         feed.create()
         yield feed
         publisher.stop()
-
-
-@pytest.fixture
-def built_in_only(pubsub: PubSubServer) -> None:
-    """For what Google's emulator does otherwise than the cloud."""
-    if pubsub.kind != "built-in":
-        pytest.skip("Google's emulator does otherwise than the cloud here")

@@ -13,6 +13,7 @@ from typing import Any
 
 import google.pubsub_v1 as pubsub_v1_api
 import grpc
+import pytest
 from google.cloud import pubsub_v1
 from google.pubsub_v1.types import ReceivedMessage
 
@@ -24,6 +25,9 @@ COMMANDS = {"built-in": BUILT_IN} | ({"google": google} if (google := find_googl
 PROJECT_ID = "rejeu-contract"
 PROJECT = f"projects/{PROJECT_ID}"
 WAIT_SECONDS = 20
+
+built_in_only = pytest.mark.parametrize("pubsub", ["built-in"], indirect=True)
+"""For what Google's emulator does otherwise than the cloud."""
 
 
 class PubSubServer:

@@ -21,7 +21,7 @@ from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.subscriber.message import Message
 from google.cloud.pubsub_v1.types import FlowControl
 
-from tests.emulated.pubsub_feed import BUILT_IN, PROJECT_ID, WAIT_SECONDS, Feed, PubSubServer, bodies
+from tests.emulated.pubsub_feed import BUILT_IN, PROJECT_ID, WAIT_SECONDS, Feed, PubSubServer, bodies, built_in_only
 
 pytestmark = pytest.mark.emulated
 
@@ -77,7 +77,7 @@ def test_a_stream_gets_a_refused_message_again(feed: Feed) -> None:
         assert done.wait(WAIT_SECONDS)
 
 
-@pytest.mark.usefixtures("built_in_only")
+@built_in_only
 def test_flow_control_leaves_the_rest_for_other_streams(feed: Feed) -> None:
     feed.publish(*[b"%d" % number for number in range(20)])
     held: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -111,7 +111,7 @@ def test_clients_find_a_killed_server_again_and_it_is_empty(pubsub: PubSubServer
     assert bodies(feed.pull()) == [b"found"]
 
 
-@pytest.mark.usefixtures("built_in_only")
+@built_in_only
 def test_ids_of_before_a_kill_mean_nothing_after_it(pubsub: PubSubServer, feed: Feed) -> None:
     [old_id] = feed.publish(b"before")
     before = feed.pull()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.api_core import exceptions
 
-from tests.emulated.pubsub_feed import PROJECT, WAIT_SECONDS, Feed, bodies
+from tests.emulated.pubsub_feed import PROJECT, WAIT_SECONDS, Feed, bodies, built_in_only
 
 pytestmark = pytest.mark.emulated
 
@@ -152,7 +152,7 @@ STRICTER: dict[str, tuple[type[Exception], str, Callable[[Feed], Any]]] = {
 }
 
 
-@pytest.mark.usefixtures("built_in_only")
+@built_in_only
 @pytest.mark.parametrize("case", STRICTER)
 def test_the_built_in_server_refuses_what_the_cloud_or_itself_would_not_do_and_says_why(feed: Feed, case: str) -> None:
     error, hint, call = STRICTER[case]
@@ -294,7 +294,7 @@ def test_messages_of_a_key_come_in_order(ordered: Feed) -> None:
         assert [body for body in received if body.startswith(key)] == [b"%s%03d" % (key, n) for n in range(300)]
 
 
-@pytest.mark.usefixtures("built_in_only")
+@built_in_only
 def test_a_refused_message_takes_along_those_that_follow_its_key(ordered: Feed) -> None:
     publish_keys(ordered, "a1", "b1", "a2", "a3", "b2")
     received = {message.message.data: message for message in ordered.pull(at_least=5)}
@@ -303,7 +303,7 @@ def test_a_refused_message_takes_along_those_that_follow_its_key(ordered: Feed) 
     assert bodies(ordered.pull(at_least=2)) == [b"a2", b"a3"]
 
 
-@pytest.mark.usefixtures("built_in_only")
+@built_in_only
 def test_a_key_waits_for_whom_holds_it_and_the_other_keys_do_not(ordered: Feed) -> None:
     publish_keys(ordered, "a1", "a2", "b1")
     [first] = ordered.pull(limit=1)

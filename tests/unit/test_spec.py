@@ -125,7 +125,8 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown field of the source": (
         {"replay.source.tabel": "a.b"},
-        "replay.source.tabel: there is no such field. Fields here: table, query, files, generator, time, time_unit, key.",
+        "replay.source.tabel: there is no such field. Fields here: "
+        "table, query, files, generator, time, time_unit, key.",
     ),
     "a missing field": (
         {"event_time": None},

@@ -25,12 +25,19 @@ from rejeu.airflow.operators.live import (
 from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay
 from rejeu.airflow.triggers import SilenceTrigger
 from rejeu.errors import SpecError
+from rejeu.request import MAX
 from rejeu.spec import Batch, StreamSpec
 from rejeu.target import Target
+from rejeu.timeline import HandOver
 
 BEGINNING = datetime(2015, 1, 1, tzinfo=UTC)
 """No backfill reaches further back."""
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": True}
+SOON = {"retries": 2, "retry_delay": timedelta(seconds=1)}
+"""A deferred task must have retries: Airflow 3.3 may take one that is resumed very quickly for one that failed."""
+INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.]\d{1,6})?)?(Z|[+-]\d\d:\d\d)$"
+"""Airflow checks `format: date-time` only where rfc3339-validator is installed, which it does not ask for."""
+SPEED = r"^(max|(?=.*[1-9])\d+([.]\d+)?)$"
 
 
 def parts_of(spec: StreamSpec) -> list[str]:
@@ -82,23 +89,14 @@ def _dag(spec: StreamSpec, part: str, **arguments: Any) -> DAG:
 def _batch(spec: StreamSpec, target: Target) -> DAG:
     batch = spec.batch
     assert batch is not None, "parts_of names a batch only where the spec has one"
-    params = {
-        "partition": Param(
-            None,
-            type=["null", "string"],
-            format="date",
-            description="Day to load; empty: the first day of the data interval.",
-        ),
-        "loaded_by": Param(
-            batch.loaded_by, enum=["rejeu", "elsewhere"], description="elsewhere: wait for a load job outside Airflow."
-        ),
-    }
     timetable = CronDataIntervalTimetable(batch.schedule, timezone="UTC")
     # Native: a schema that is rendered must stay a list.
     native = {"render_template_as_native_obj": True}
-    with _dag(spec, "batch", schedule=timetable, params=params, max_active_runs=4, **native) as dag:
-        choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader)
+    with _dag(spec, "batch", schedule=timetable, params=_batch_params(batch), max_active_runs=4, **native) as dag:
+        ensure = EnsureStream(task_id="ensure", spec=spec)
+        choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader, doc_md=_loader.__doc__)
         prepare = PreparePartition(task_id="prepare", spec=spec)
+        loads = [_load("rows", target), _load("dead", target)]
         awaited = AwaitLoadJob(task_id="await_load_job", spec=spec)
         measure = MeasureBatch(
             task_id="measure",
@@ -106,15 +104,35 @@ def _batch(spec: StreamSpec, target: Target) -> DAG:
             asset=_batch_asset(batch, spec, target),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
-        chain(EnsureStream(task_id="ensure", spec=spec), choose, [prepare, awaited])
-        for kind in ("rows", "dead"):
-            chain(prepare, *_load(kind, target), measure)
+        chain(ensure, choose, [prepare, awaited])
+        for load_and_place in loads:
+            chain(prepare, *load_and_place, measure)
         chain(awaited, measure)
     return dag
 
 
+def _batch_params(batch: Batch) -> dict[str, Param]:
+    return {
+        "partition": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Day",
+            description="The day to load. Empty: the day that the run's data interval begins with.",
+        ),
+        "loaded_by": Param(
+            batch.loaded_by,
+            type="string",
+            enum=["rejeu", "elsewhere"],
+            values_display={"rejeu": "this run loads it", "elsewhere": "wait for a load job outside Airflow"},
+            title="Loaded by",
+            description="Who fills the batch table.",
+        ),
+    }
+
+
 def _loader(**context: Any) -> str:
-    """The branch that the form, or the spec behind it, asks for."""
+    """Takes the branch that the form, or the spec behind it, asks for: load here, or wait for somebody else's load."""
     return "await_load_job" if context["params"]["loaded_by"] == "elsewhere" else "prepare"
 
 
@@ -140,48 +158,74 @@ def _load(kind: str, target: Target) -> Iterable[BaseOperator]:
         "writeDisposition": "WRITE_TRUNCATE",
     }
     place = {"query": f"{{{{ {planned}['merge'] }}}}", "useLegacySql": False}
+    what = {"rows": "rows", "dead": "dead letters"}[kind]
     return (
-        BigQueryInsertJobOperator(task_id=f"load_{kind}", configuration={"load": load}, **common),
-        BigQueryInsertJobOperator(task_id=f"place_{kind}", configuration={"query": place}, **common),
+        BigQueryInsertJobOperator(
+            task_id=f"load_{kind}",
+            configuration={"load": load},
+            doc_md=f"Loads the prepared {what} into a staging table of the day, which it replaces.",
+            **common,
+        ),
+        BigQueryInsertJobOperator(
+            task_id=f"place_{kind}",
+            configuration={"query": place},
+            doc_md=f"Puts the staged {what} in the place of the day's, in one atomic statement.",
+            **common,
+        ),
     )
 
 
 def _live(spec: StreamSpec, target: Target) -> DAG:
     batch_asset = _batch_asset(spec.batch, spec, target) if spec.batch else None
-    params = {
-        "from": Param(
-            None,
-            type=["null", "string"],
-            format="date-time",
-            description="Start here, whatever the batch and the cursor say (UTC).",
-        ),
-        "hand_over": Param(
-            spec.live.hand_over.value,
-            enum=["next_row", "next_minute"],
-            description="Where the stream starts after the batch.",
-        ),
-        "speed": Param(
-            None,
-            type=["null", "number", "string"],
-            description=f"Event seconds per second, or max; empty: {spec.replay.speed}.",
-        ),
-    }
     schedule = [batch_asset] if batch_asset else None
-    with _dag(spec, "live", schedule=schedule, params=params, max_active_runs=1) as dag:
+    with _dag(spec, "live", schedule=schedule, params=_live_params(spec), max_active_runs=1) as dag:
         ensure = EnsureStream(task_id="ensure", spec=spec)
         hand_over = HandOverInstant(task_id="hand_over", spec=spec, batch_asset=batch_asset)
         stream = StartStreamJob(task_id="start_stream", spec=spec)
         replay = StartReplay(task_id="start_replay", spec=spec, decision=hand_over.output)
-        chain(ensure, [stream, hand_over], replay, AwaitSignal(task_id="await_signal", spec=spec))
+        chain(ensure, [hand_over, stream], replay, AwaitSignal(task_id="await_signal", spec=spec, **SOON))
     return dag
+
+
+def _live_params(spec: StreamSpec) -> dict[str, Param]:
+    return {
+        "from": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            pattern=INSTANT,
+            title="Start at",
+            description="Begin anew at this event time, whatever runs and wherever the cursor is. Empty: go on from "
+            "the cursor, or take over from the batch.",
+        ),
+        "hand_over": Param(
+            spec.live.hand_over.value,
+            type="string",
+            enum=[rule.value for rule in HandOver],
+            values_display={rule.value: rule.value.replace("_", " ") for rule in HandOver},
+            title="Hand-over",
+            description="Where the stream takes over from the batch: after its last row, or at the minute after that.",
+        ),
+        "speed": Param(
+            None,
+            type=["null", "string", "number"],
+            pattern=SPEED,
+            exclusiveMinimum=0,
+            examples=["1", "60", MAX],
+            title="Speed",
+            description=f"Event seconds per second, above 0, or {MAX} for no waiting. Empty: the target's or else the "
+            f"spec's, which is {docs.speed(spec)}.",
+        ),
+    }
 
 
 def _watchdog(spec: StreamSpec, target: Target) -> DAG:
     asset = _signal_asset(spec, target)
     with _dag(spec, "watchdog", schedule=[asset], max_active_runs=1) as dag:
+        # No retries: the watcher repeats its event until the signal is back, and each run looks again.
         relaunch = RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=asset, retries=0)
-        record = RecordIncident(task_id="record_incident", spec=spec, incident=relaunch.output)
-        chain(relaunch, AwaitSignal(task_id="await_signal", spec=spec, retries=0), record)
+        signal = AwaitSignal(task_id="await_signal", spec=spec, **SOON)
+        chain(relaunch, signal, RecordIncident(task_id="record_incident", spec=spec, incident=relaunch.output))
     return dag
 
 
@@ -196,12 +240,7 @@ def _batch_asset(batch: Batch, spec: StreamSpec, target: Target) -> Asset:
 
 
 def _signal_asset(spec: StreamSpec, target: Target) -> Asset:
-    trigger = SilenceTrigger(
-        stream=spec.stream,
-        state=target.state,
-        silence_seconds=spec.watchdog.silence.total_seconds(),
-        grace_seconds=spec.watchdog.grace.total_seconds(),
-    )
+    trigger = SilenceTrigger.watching(spec, target)
     return Asset(
         name=f"{spec.stream}.signal",
         uri=f"rejeu://{spec.stream}/signal",

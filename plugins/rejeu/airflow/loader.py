@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from airflow.sdk import DAG, get_parsing_context
@@ -32,17 +32,18 @@ def load_dags(dag_file: str) -> Iterator[DAG]:
     target = Target.from_env()
     for loaded in load_specs(spec_folders(dag_file)):
         if wanted is None:
-            yield from _build(loaded, target, parts_of(loaded.spec) if loaded.spec else [])
+            yield from build_dags(loaded, target)
         elif wanted.rpartition(".")[0] == loaded.name:
-            yield from _build(loaded, target, [wanted.rpartition(".")[2]])
+            yield from build_dags(loaded, target, [wanted.rpartition(".")[2]])
 
 
-def _build(loaded: Loaded, target: Target, parts: list[str]) -> list[DAG]:
+def build_dags(loaded: Loaded, target: Target, parts: Sequence[str] | None = None) -> list[DAG]:
+    """The DAGs of one spec, or these parts of it; one DAG that says why where there can be none."""
     if loaded.spec is None:
         assert loaded.error is not None
         return [build_invalid(loaded.name, loaded.error)]
     try:
-        return [build_dag(loaded.spec, part, target) for part in parts]
+        return [build_dag(loaded.spec, part, target) for part in parts or parts_of(loaded.spec)]
     except Exception as error:  # whatever one spec makes Airflow refuse must not take the other streams along
         log.exception("%s: its DAGs cannot be built", loaded.name)
         reason = f"Airflow refuses it: {type(error).__name__}: {error}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from rejeu.ports import ENDED, JobState, Signal, Verdict
+from rejeu.spec import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.heartbeat import HeartbeatProbe
 from rejeu.target import Target
@@ -22,6 +23,7 @@ POLL_SECONDS = 0.5
 REMINDER_SECONDS = 30.0
 UNSETTLED = frozenset({Signal.STARTING, Signal.STALLED, Signal.UNKNOWN})
 LAST_EVENT = "silent_event_at"
+"""The key under which Airflow remembers, with the asset, when the last event was sent."""
 
 
 class _StreamTrigger(BaseTrigger):
@@ -34,6 +36,12 @@ class _StreamTrigger(BaseTrigger):
         self.silence_seconds = silence_seconds
         self.grace_seconds = grace_seconds
 
+    @classmethod
+    def watching(cls, spec: StreamSpec, target: Target) -> Self:
+        """The trigger over the probe that the spec asks for."""
+        watchdog = spec.watchdog
+        return cls(spec.stream, target.state, watchdog.silence.total_seconds(), watchdog.grace.total_seconds())
+
     def serialize(self) -> tuple[str, dict[str, Any]]:
         arguments = {
             "stream": self.stream,
@@ -41,16 +49,15 @@ class _StreamTrigger(BaseTrigger):
             "silence_seconds": self.silence_seconds,
             "grace_seconds": self.grace_seconds,
         }
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+        return class_path(self), arguments
 
     async def look(self) -> Verdict:
-        probe = HeartbeatProbe(
-            open_store(self.state),
-            self.stream,
-            timedelta(seconds=self.silence_seconds),
-            timedelta(seconds=self.grace_seconds),
-        )
-        return await asyncio.to_thread(probe.check, datetime.now(UTC))
+        # The store too is opened in the thread: it may wait for another writer, and all triggers share this loop.
+        return await asyncio.to_thread(self._look)
+
+    def _look(self) -> Verdict:
+        silence, grace = timedelta(seconds=self.silence_seconds), timedelta(seconds=self.grace_seconds)
+        return HeartbeatProbe(open_store(self.state), self.stream, silence, grace).check(datetime.now(UTC))
 
 
 class SilenceTrigger(_StreamTrigger, BaseEventTrigger):
@@ -60,24 +67,26 @@ class SilenceTrigger(_StreamTrigger, BaseEventTrigger):
     """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        told = await self._recall()
         while True:
             verdict = await self.look()
-            if verdict.signal.needs_relaunch:
-                event = event_of(self.stream, verdict)
-                if await self._is_news():
-                    yield TriggerEvent(event)
+            now = datetime.now(UTC)
+            if not verdict.signal.needs_relaunch:
+                told = None
+            elif told is None or told + timedelta(seconds=REMINDER_SECONDS) <= now:
+                yield TriggerEvent(event_of(self.stream, verdict))
+                told = now
+                await self._remember(told)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _is_news(self) -> bool:
-        """Whether the last event is long enough ago; remembered in Airflow, so that a restart does not flood."""
-        now = datetime.now(UTC)
-        store = self.asset_state_store
-        last = await store.aget(LAST_EVENT) if store is not None else None
-        if isinstance(last, str) and parse_instant(last) + timedelta(seconds=REMINDER_SECONDS) > now:
-            return False
-        if store is not None:
-            await store.aset(LAST_EVENT, format_instant(now))
-        return True
+    async def _recall(self) -> datetime | None:
+        """When the last event was sent, by this trigger or the one before it: a restart must not flood."""
+        last = await self.asset_state_store.aget(LAST_EVENT) if self.asset_state_store else None
+        return parse_instant(last) if isinstance(last, str) else None
+
+    async def _remember(self, told: datetime) -> None:
+        if self.asset_state_store:
+            await self.asset_state_store.aset(LAST_EVENT, format_instant(told))
 
 
 class ReturnTrigger(_StreamTrigger):
@@ -90,26 +99,26 @@ class ReturnTrigger(_StreamTrigger):
 
 
 class JobTrigger(BaseTrigger):
-    """Fires once when a launcher's job runs, or has ended."""
+    """Fires once when a launcher's job is in the awaited state, or has ended otherwise."""
 
-    def __init__(self, name: str, until_end: bool) -> None:
+    def __init__(self, name: str, awaited: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
-        self.until_end = until_end
+        self.awaited = awaited
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{type(self).__module__}.{type(self).__qualname__}", {"name": self.name, "until_end": self.until_end}
+        return class_path(self), {"name": self.name, "awaited": str(self.awaited)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         launcher = Target.from_env().make_launcher()
         while True:
             job = await asyncio.to_thread(launcher.find, self.name)
             if job is None:
-                gone = {"name": self.name, "id": "", "state": JobState.FAILED, "detail": "its record is gone"}
+                gone = {"name": self.name, "id": "", "state": JobState.FAILED.value, "detail": "its record is gone"}
                 yield TriggerEvent(gone)
                 return
-            if job.state in ENDED or (job.state is JobState.RUNNING and not self.until_end):
-                yield TriggerEvent({"name": job.name, "id": job.id, "state": job.state, "detail": job.detail})
+            if job.state in {*ENDED, self.awaited}:
+                yield TriggerEvent({"name": job.name, "id": job.id, "state": job.state.value, "detail": job.detail})
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -128,7 +137,7 @@ class LoadJobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         arguments: dict[str, Any] = {**self.question, "poll_seconds": self.poll_seconds}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+        return class_path(self), arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from rejeu.gcp.load_jobs import find_load_job
@@ -136,6 +145,11 @@ class LoadJobTrigger(BaseTrigger):
         while (job_id := await asyncio.to_thread(find_load_job, **self.question)) is None:
             await asyncio.sleep(self.poll_seconds)
         yield TriggerEvent({"job_id": job_id})
+
+
+def class_path(trigger: BaseTrigger) -> str:
+    """Where the triggerer finds the trigger's class."""
+    return f"{type(trigger).__module__}.{type(trigger).__qualname__}"
 
 
 def event_of(stream: str, verdict: Verdict) -> dict[str, Any]:

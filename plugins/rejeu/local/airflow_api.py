@@ -32,6 +32,10 @@ class AirflowApi:
         """Every DAG that Airflow knows and finds in its folder."""
         return [dag["dag_id"] for dag in self._call("GET", "/api/v2/dags", params={"limit": 1000})["dags"]]
 
+    def documentation(self, dag_id: str) -> str:
+        """What the DAG's page says of it, as Markdown."""
+        return str(self._call("GET", f"/api/v2/dags/{dag_id}/details")["doc_md"])
+
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """The DAG's runs, the oldest first."""
         runs: list[dict[str, Any]] = self._call(

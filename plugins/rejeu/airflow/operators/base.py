@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,10 @@ GOOGLE_CONNECTION = "google_cloud_default"
 
 
 class StreamOperator(BaseOperator):
-    """A task about one stream."""
+    """A task about one stream. What its class says of itself is what the task's page shows."""
 
     def __init__(self, *, spec: StreamSpec, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(doc_md=inspect.getdoc(type(self)), **kwargs)
         self.spec = spec
 
     @cached_property
@@ -51,15 +52,16 @@ class StreamOperator(BaseOperator):
 class JobOperator(StreamOperator):
     """Starts a job, or adopts the one that runs, and waits for it without a worker slot.
 
-    Safe when its worker dies: a job is known by its name, so a second try finds the first one's job. When the task
-    is killed the job is stopped.
+    Safe when its worker dies: a job is known by its name, so a second try finds the first one's job. When a person
+    ends the task, the job is stopped.
     """
 
     limit = timedelta(minutes=30)
-    wait_for_end = False
+    awaited = JobState.RUNNING
+    """The state that the task waits for; a job that ends in another one has failed the task."""
 
     def start(self, request: JobRequest) -> None:
-        """Start the job and defer until it runs, or until it has ended."""
+        """Start the job and defer until it is in the awaited state."""
         job = self.launcher.start(request)
         self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
         self.await_job(job)
@@ -67,11 +69,11 @@ class JobOperator(StreamOperator):
     def await_job(self, job: Job) -> None:
         self.job_name = job.name
         if not self._arrived(job):
-            trigger = JobTrigger(name=job.name, until_end=self.wait_for_end)
+            trigger = JobTrigger(name=job.name, awaited=self.awaited)
             self.defer(trigger=trigger, method_name="resume", timeout=self.limit)
 
     def resume(self, context: Context, event: dict[str, str]) -> Any:
-        """The trigger saw the job arrive where it was awaited, or fail."""
+        """The trigger saw the job where it was awaited, or ended. Raises LaunchError with the job's own detail."""
         self._arrived(Job(event["name"], event["id"], JobState(event["state"]), event["detail"]))
         return self.finish(context)
 
@@ -83,6 +85,6 @@ class JobOperator(StreamOperator):
             self.launcher.stop(self.job_name)
 
     def _arrived(self, job: Job) -> bool:
-        if job.state is JobState.FAILED:
-            raise LaunchError(f"{job.name} failed: {job.detail}")
-        return job.state in ENDED or (job.state is JobState.RUNNING and not self.wait_for_end)
+        if job.state in ENDED and job.state is not self.awaited:
+            raise LaunchError(f"{job.name} is {job.state}, and should be {self.awaited}: {job.detail}")
+        return job.state is self.awaited

@@ -14,6 +14,7 @@ from rejeu.airflow.triggers import LoadJobTrigger
 from rejeu.errors import RequestError, SourceError
 from rejeu.live import batch_job_request
 from rejeu.pipelines import DEAD_LETTER_COLUMNS
+from rejeu.ports import JobState
 from rejeu.spec import Batch
 from rejeu.timeline import format_instant
 
@@ -49,12 +50,12 @@ class BatchOperator(StreamOperator):
 
 
 class PreparePartition(BatchOperator, JobOperator):
-    """Runs the pipeline's transform over the partition's raw files, for the load jobs that follow.
+    """Runs the pipeline's transform over the day's raw files, for the load jobs that follow.
 
-    Returns the names that those need: files, staging tables, schemas and the statements that put rows in place.
+    Its result names what those need: files, staging tables, schemas and the statements that put rows in place.
     """
 
-    wait_for_end = True
+    awaited = JobState.SUCCEEDED
 
     def execute(self, context: Context) -> dict[str, Any]:
         partition = partition_of(context)
@@ -95,7 +96,7 @@ class PreparePartition(BatchOperator, JobOperator):
 
 
 class AwaitLoadJob(BatchOperator):
-    """Waits, in the triggerer, until a load job outside Airflow has filled the partition."""
+    """Waits, without a worker slot, until a load job outside Airflow has filled the day."""
 
     def execute(self, context: Context) -> None:
         self.defer(
@@ -116,7 +117,7 @@ class AwaitLoadJob(BatchOperator):
 
 
 class MeasureBatch(BatchOperator):
-    """Tells the world that the batch has ended: its last instant and row count, as an asset event."""
+    """Says that the batch has ended: its last instant and row count, as the asset event that starts the live DAG."""
 
     def __init__(self, *, asset: Asset, **kwargs: Any) -> None:
         super().__init__(outlets=[asset], **kwargs)

@@ -14,7 +14,7 @@ from rejeu.airflow.triggers import ReturnTrigger
 from rejeu.errors import LaunchError
 from rejeu.live import Start, announce, decide_start, replay_request, silence, stream_job_request
 from rejeu.ports import ENDED, Signal
-from rejeu.request import CURSOR
+from rejeu.request import CURSOR, ReplayRequest
 from rejeu.state.lease import read_state
 from rejeu.timeline import HandOver, format_instant, parse_instant
 
@@ -25,7 +25,7 @@ SIGNAL_LIMIT = timedelta(minutes=10)
 
 
 class EnsureStream(StreamOperator):
-    """Makes sure of topic, subscription, dataset, tables and view. Needs no form, changes nothing that exists."""
+    """Makes what is missing of topic, subscription, dataset, tables and view; leaves alone what exists."""
 
     def execute(self, context: Context) -> None:
         from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
@@ -40,7 +40,7 @@ class EnsureStream(StreamOperator):
 
 
 class HandOverInstant(StreamOperator):
-    """Decides where the replay starts; the decision and its reason are the task's result."""
+    """Decides where the replay starts: the decision and its reason are the task's result (XCom)."""
 
     def __init__(self, *, batch_asset: Asset | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -81,7 +81,7 @@ class StartStreamJob(JobOperator):
 
 
 class StartReplay(StreamOperator):
-    """Starts the replay where the hand-over says; leaves a living one alone, unless a start was given by hand."""
+    """Starts the replay where `hand_over` says; leaves a living one alone, unless a start was given by hand."""
 
     template_fields = ("decision",)
 
@@ -99,31 +99,33 @@ class StartReplay(StreamOperator):
             Start.FIRST_ROW: None,
         }[start]
         request = replay_request(self.spec, self.target, instant, context["params"].get("speed"))
-        running = self.launcher.find(request.job_name)
-        if context["ti"].try_number > 1 and running is not None and running.state not in ENDED:
-            self.log.info("%s: an earlier try of this task started %s", self.spec.stream, running.name)
+        if context["ti"].try_number > 1 and self._runs(request):
+            self.log.info("%s: an earlier try of this task started %s", self.spec.stream, request.job_name)
             return
         self.launcher.stop(request.job_name)
         announce(self.store, self.spec.stream, wish=True)
         job = self.launcher.start(request)
         self.log.info("%s: started %s (%s): %s", self.spec.stream, job.name, job.detail, self.decision["reason"])
 
+    def _runs(self, request: ReplayRequest) -> bool:
+        """Whether the running replay is the one asked for; where one was to be replaced, the old one may still run."""
+        job = self.launcher.find(request.job_name)
+        if job is None or job.state in ENDED:
+            return False
+        state = read_state(self.store, self.spec.stream)
+        # One that goes on at the cursor keeps the arguments of the replay before it.
+        return request.from_ == CURSOR or (state is not None and state.request == tuple(request.to_argv()))
+
 
 class AwaitSignal(StreamOperator):
-    """Waits, in the triggerer, until the replay gives signs of life, and says what they are."""
+    """Waits, without a worker slot, until the replay gives signs of life, and says what they are.
+
+    Fails, with the job's own last words, where none come.
+    """
 
     def execute(self, context: Context) -> None:
-        watchdog = self.spec.watchdog
-        self.defer(
-            trigger=ReturnTrigger(
-                stream=self.spec.stream,
-                state=self.target.state,
-                silence_seconds=watchdog.silence.total_seconds(),
-                grace_seconds=watchdog.grace.total_seconds(),
-            ),
-            method_name="resume",
-            timeout=SIGNAL_LIMIT,
-        )
+        trigger = ReturnTrigger.watching(self.spec, self.target)
+        self.defer(trigger=trigger, method_name="resume", timeout=SIGNAL_LIMIT)
 
     def resume(self, context: Context, event: dict[str, str]) -> dict[str, str]:
         signal = Signal[event["signal"]]
@@ -136,7 +138,7 @@ class AwaitSignal(StreamOperator):
 
 
 class StopReplay(StreamOperator):
-    """Silences the watchdog, then lets the replay drain and end."""
+    """Tells the watchdog to expect silence, then lets the replay finish what it has in hand and end."""
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         silence(self.store, self.spec.stream)

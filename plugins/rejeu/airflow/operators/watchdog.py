@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class RelaunchReplay(StreamOperator):
     """Looks again whether the signal is gone, fences the dead replay off, and starts one at its cursor.
 
-    Skips where the signal is back or the stream was stopped meanwhile. Returns the incident as far as it is known.
+    Skips where the signal is back or the stream was stopped meanwhile. Its result is the incident as far as known.
     """
 
     def __init__(self, *, signal_asset: Asset, **kwargs: Any) -> None:
@@ -46,19 +46,20 @@ class RelaunchReplay(StreamOperator):
             raise AirflowSkipException(f"{self.spec.stream}: stopped on request meanwhile")
         job = self.launcher.start(request)
         self.log.warning("%s: %s: relaunched at the cursor: %s", self.spec.stream, verdict.detail, job.detail)
+        lost_at = format_instant(verdict.lost_at or now)
         return {
-            "lost_at": format_instant(verdict.lost_at or now),
-            "detected_at": self._detected_at(context) or format_instant(now),
+            "lost_at": lost_at,
+            "detected_at": self._detected_at(context, lost_at) or format_instant(now),
             "relaunched_at": format_instant(datetime.now(UTC)),
             "cause": verdict.detail,
             "epoch": state.epoch,
         }
 
-    def _detected_at(self, context: Context) -> str | None:
-        """When the trigger first saw the silence; two quick events make one run, so the earliest counts."""
+    def _detected_at(self, context: Context, lost_at: str) -> str | None:
+        """When the trigger first saw this silence; several events make one run, some perhaps of the silence before."""
         events = context["triggering_asset_events"].get(self.signal_asset, ())
         seen = [event.extra["payload"]["detected_at"] for event in events if "payload" in (event.extra or {})]
-        return min(seen, default=None)
+        return min((instant for instant in seen if instant >= lost_at), default=None)
 
 
 class RecordIncident(StreamOperator):

@@ -1,0 +1,98 @@
+"""What the tests of the Airflow side share: Airflow's home in a folder of their own, the specs, and fakes at each seam."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before anything imports Airflow, which makes its home at once.
+_HOME = tempfile.TemporaryDirectory(prefix="rejeu-airflow-")
+os.environ["AIRFLOW_HOME"] = _HOME.name
+
+from airflow.sdk import DAG  # noqa: E402
+
+from rejeu.airflow import triggers  # noqa: E402
+from rejeu.airflow.dags_page import STREAMS, build_all  # noqa: E402
+from rejeu.airflow.operators import base  # noqa: E402
+from rejeu.ports import JobState  # noqa: E402
+from rejeu.spec import StreamSpec, read_spec  # noqa: E402
+from rejeu.target import Target  # noqa: E402
+from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
+from tests.dags.builders import FakeBigQuery  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def dags() -> dict[str, DAG]:
+    """Every DAG of the project's own streams."""
+    return {dag.dag_id: dag for dag in build_all()}
+
+
+@pytest.fixture
+def spec() -> StreamSpec:
+    return read_spec(STREAMS / "crypto_rates.yaml")
+
+
+@pytest.fixture
+def spec_with(spec: StreamSpec) -> Callable[..., StreamSpec]:
+    """The spec with some parts replaced."""
+
+    def change(**parts: Any) -> StreamSpec:
+        return StreamSpec.model_validate(spec.model_dump() | parts)
+
+    return change
+
+
+@pytest.fixture(autouse=True)
+def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
+    """The environment of a worker and a triggerer."""
+    for name in [name for name in os.environ if name.startswith("REJEU_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"PROJECT": "rejeu-test", "BUCKET": "raw", "STATE": "sqlite:state.db"}.items():
+        monkeypatch.setenv(f"REJEU_{name}", value)
+    monkeypatch.setenv("REJEU_HOME", str(tmp_path))
+    return Target.from_env()
+
+
+@pytest.fixture(autouse=True)
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """The state store that operators and triggers open."""
+    memory = MemoryStore()
+    for module in (base, triggers):
+        monkeypatch.setattr(module, "open_store", lambda uri: memory)
+    return memory
+
+
+@pytest.fixture(autouse=True)
+def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
+    """The launcher of the target."""
+    fake = FakeLauncher()
+    monkeypatch.setattr(Target, "make_launcher", lambda self: fake)
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def bigquery(monkeypatch: pytest.MonkeyPatch) -> FakeBigQuery:
+    """The client that operators get from the Airflow connection."""
+    fake = FakeBigQuery()
+    monkeypatch.setattr(base.StreamOperator, "bigquery", lambda self: fake)
+    return fake
+
+
+@pytest.fixture
+def end(launcher: FakeLauncher) -> Callable[..., Callable[[], None]]:
+    """What happens to a job while a task is deferred, told before it happens."""
+
+    def later(name: str, state: JobState, detail: str = "") -> Callable[[], None]:
+        return lambda: launcher.end(name, state, detail)
+
+    return later

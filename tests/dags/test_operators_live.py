@@ -1,0 +1,331 @@
+"""The tasks of `<stream>.live` and `<stream>.stop`: hand over, start, await the signal, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import TaskDeferred
+
+from rejeu.airflow.operators.live import (
+    AwaitSignal,
+    DrainStreamJob,
+    HandOverInstant,
+    StartReplay,
+    StartStreamJob,
+    StopReplay,
+)
+from rejeu.airflow.triggers import ReturnTrigger
+from rejeu.errors import LaunchError, RequestError
+from rejeu.live import announce, replay_request
+from rejeu.ports import JobState
+from rejeu.replay.position import Position
+from rejeu.request import CURSOR, ReplayRequest
+from rejeu.spec import StreamSpec
+from rejeu.state.lease import read_state
+from rejeu.state.model import Status
+from rejeu.target import Target
+from rejeu.testing import FakeLauncher, MemoryStore
+from rejeu.timeline import MICROSECOND, parse_instant, to_us
+from tests.dags.builders import (
+    LAST_ROW,
+    REPLAY_JOB,
+    STREAM,
+    STREAM_JOB,
+    FakeBigQuery,
+    a_run,
+    ago,
+    alive,
+    carry_out,
+    dead,
+    event_of,
+    remember,
+    text,
+)
+
+ASSET = Asset(name="crypto_rates.batch", uri="bigquery://rejeu-test/temp_crypto_batch/batch_timestamp")
+BY_HAND = parse_instant("2021-01-01T00:00:00Z")
+
+End = Callable[..., Callable[[], None]]
+
+
+def batch_event(table_max: str) -> Any:
+    return event_of(ASSET, {"partition": "2021-04-30", "table_max_timestamp": table_max})
+
+
+@pytest.fixture
+def hand_over(spec: StreamSpec) -> HandOverInstant:
+    return HandOverInstant(task_id="hand_over", spec=spec, batch_asset=ASSET)
+
+
+@pytest.fixture
+def start(spec: StreamSpec) -> Callable[..., StartReplay]:
+    """The task `start_replay`, given what `hand_over` decided."""
+
+    def build(how: str, at: str | None = None) -> StartReplay:
+        return StartReplay(task_id="start_replay", spec=spec, decision={"start": how, "at": at, "reason": "a test"})
+
+    return build
+
+
+@pytest.fixture
+def old_replay(spec: StreamSpec, target: Target, store: MemoryStore, launcher: FakeLauncher) -> ReplayRequest:
+    """A replay that was started at the hand-over and publishes."""
+    request = replay_request(spec, target, LAST_ROW + MICROSECOND, None)
+    launcher.start(request)
+    launcher.started.clear()
+    remember(store, **alive(request=tuple(request.to_argv())))
+    return request
+
+
+# The hand-over
+
+
+def test_the_event_says_where_the_batch_ends(hand_over: HandOverInstant) -> None:
+    decision = hand_over.execute(a_run(batch_event(text(LAST_ROW))))
+    assert (decision["start"], decision["at"]) == ("at", "2021-04-30T23:59:58.500001Z")
+
+
+def test_of_several_events_the_latest_instant_counts(hand_over: HandOverInstant) -> None:
+    newest = LAST_ROW + timedelta(days=2)
+    events = [batch_event(text(instant)) for instant in (LAST_ROW, newest, LAST_ROW + timedelta(days=1))]
+    assert hand_over.execute(a_run(*events))["at"] == text(newest + MICROSECOND)
+
+
+def test_a_run_by_hand_takes_the_tables_word(hand_over: HandOverInstant, bigquery: FakeBigQuery) -> None:
+    bigquery.rows = [{"last": LAST_ROW}]
+    assert hand_over.execute(a_run())["at"] == text(LAST_ROW + MICROSECOND)
+    assert "temp_crypto_batch.batch_timestamp" in bigquery.asked[0][0]
+
+
+def test_an_event_that_somebody_made_by_hand_says_nothing_so_the_table_does(
+    hand_over: HandOverInstant, bigquery: FakeBigQuery
+) -> None:
+    bigquery.rows = [{"last": LAST_ROW}]
+    assert hand_over.execute(a_run(event_of(ASSET, {})))["at"] == text(LAST_ROW + MICROSECOND)
+
+
+def test_an_empty_batch_table_starts_at_the_sources_first_row(
+    hand_over: HandOverInstant, bigquery: FakeBigQuery
+) -> None:
+    bigquery.rows = [{"last": None}]
+    decision = hand_over.execute(a_run())
+    assert (decision["start"], decision["at"]) == ("first row", None)
+
+
+def test_a_stream_without_a_batch_asks_no_table(spec_with: Callable[..., StreamSpec], bigquery: FakeBigQuery) -> None:
+    task = HandOverInstant(task_id="hand_over", spec=spec_with(batch=None), batch_asset=None)
+    assert task.execute(a_run())["start"] == "first row"
+    assert bigquery.asked == []
+
+
+def test_the_forms_start_and_rule_win(hand_over: HandOverInstant) -> None:
+    event = batch_event(text(LAST_ROW))
+    assert hand_over.execute(a_run(event, params={"from": "2021-01-01T01:00:00+01:00"}))["at"] == text(BY_HAND)
+    next_minute = hand_over.execute(a_run(event, params={"hand_over": "next_minute"}))
+    assert next_minute["at"] == "2021-05-01T00:00:00.000000Z"
+
+
+def test_a_living_replay_is_adopted_and_a_cursor_gone_on_from(hand_over: HandOverInstant, store: MemoryStore) -> None:
+    beyond = Position(to_us(LAST_ROW + timedelta(hours=1)))
+    remember(store, **alive(cursor=beyond))
+    assert hand_over.execute(a_run(batch_event(text(LAST_ROW))))["start"] == "adopt"
+    remember(store, **dead(cursor=beyond))
+    assert hand_over.execute(a_run(batch_event(text(LAST_ROW))))["start"] == "resume"
+
+
+# The streaming job
+
+
+def test_the_streaming_job_is_awaited_until_it_reads(spec: StreamSpec, launcher: FakeLauncher, end: End) -> None:
+    carry_out(StartStreamJob(task_id="start_stream", spec=spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
+    assert [request.job_name for request in launcher.started] == [STREAM_JOB]
+
+
+def test_a_streaming_job_that_runs_is_adopted_at_once(spec: StreamSpec, launcher: FakeLauncher, end: End) -> None:
+    task = StartStreamJob(task_id="start_stream", spec=spec)
+    carry_out(task, a_run(), end(STREAM_JOB, JobState.RUNNING))
+    task.execute(a_run(run_id="run-2"))
+    assert len(launcher.started) == 1
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.STOPPED, JobState.SUCCEEDED])
+def test_a_streaming_job_that_ends_instead_of_running_fails_the_task(
+    spec: StreamSpec, end: End, state: JobState
+) -> None:
+    with pytest.raises(LaunchError, match=f"is {state}, and should be running: no such subscription"):
+        carry_out(
+            StartStreamJob(task_id="start_stream", spec=spec),
+            a_run(),
+            end(STREAM_JOB, state, "no such subscription"),
+        )
+
+
+# The replay
+
+
+def test_the_replay_starts_at_the_hand_over(
+    start: Callable[..., StartReplay], launcher: FakeLauncher, store: MemoryStore
+) -> None:
+    start("at", "2021-04-30T23:59:58.500001Z").execute(a_run())
+    (request,) = launcher.started
+    assert isinstance(request, ReplayRequest)
+    assert request.from_ == LAST_ROW + MICROSECOND
+    state = read_state(store, STREAM)
+    assert state is not None
+    assert (state.wanted, state.status) == (True, Status.STARTING)
+
+
+@pytest.mark.parametrize(("how", "place"), [("resume", CURSOR), ("first row", None)])
+def test_the_replay_goes_on_at_the_cursor_or_starts_at_the_first_row(
+    start: Callable[..., StartReplay], launcher: FakeLauncher, how: str, place: str | None
+) -> None:
+    start(how).execute(a_run())
+    (request,) = launcher.started
+    assert isinstance(request, ReplayRequest)
+    assert request.from_ == place
+
+
+@pytest.mark.parametrize(("given", "speed"), [(None, 1), (60, 60), ("2.5", 2.5), ("max", "max")])
+def test_the_replay_has_the_speed_of_the_form(
+    start: Callable[..., StartReplay], launcher: FakeLauncher, given: Any, speed: float | str
+) -> None:
+    start("first row").execute(a_run(params={"speed": given}))
+    (request,) = launcher.started
+    assert isinstance(request, ReplayRequest)
+    assert request.speed == speed
+
+
+def test_a_wrong_speed_touches_no_job(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    with pytest.raises(RequestError, match="it is fast: it must be a number above 0"):
+        start("at", text(BY_HAND)).execute(a_run(params={"speed": "fast"}))
+    assert (launcher.started, launcher.stopped) == ([], [])
+
+
+def test_an_adopted_replay_is_left_alone(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    start("adopt").execute(a_run(params={"speed": "max"}))
+    assert (launcher.started, launcher.stopped) == ([], [])
+
+
+def test_a_start_by_hand_ends_the_living_replay_first(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    start("at", text(BY_HAND)).execute(a_run())
+    assert launcher.stopped == [REPLAY_JOB]
+    (request,) = launcher.started
+    assert isinstance(request, ReplayRequest)
+    assert request.from_ == BY_HAND
+
+
+def test_a_retry_adopts_what_its_first_try_started(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    start("at", text(LAST_ROW + MICROSECOND)).execute(a_run(attempt=2))
+    assert (launcher.started, launcher.stopped) == ([], [])
+
+
+def test_a_retry_adopts_a_replay_that_goes_on_at_the_cursor(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    start("resume").execute(a_run(attempt=2))
+    assert (launcher.started, launcher.stopped) == ([], [])
+
+
+def test_a_retry_does_not_take_the_replay_it_should_replace_for_its_own(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    start("at", text(BY_HAND)).execute(a_run(attempt=2))
+    assert launcher.stopped == [REPLAY_JOB]
+    assert len(launcher.started) == 1
+
+
+def test_a_retry_starts_again_what_has_ended_meanwhile(
+    start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
+) -> None:
+    launcher.end(REPLAY_JOB, JobState.FAILED)
+    start("at", text(LAST_ROW + MICROSECOND)).execute(a_run(attempt=2))
+    assert len(launcher.started) == 1
+
+
+# The signal
+
+
+@pytest.fixture
+def await_signal(spec: StreamSpec) -> AwaitSignal:
+    return AwaitSignal(task_id="await_signal", spec=spec)
+
+
+def test_the_signal_is_awaited_without_a_slot(await_signal: AwaitSignal) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        await_signal.execute(a_run())
+    assert isinstance(deferred.value.trigger, ReturnTrigger)
+    assert deferred.value.timeout == timedelta(minutes=10)
+
+
+def test_a_signal_that_flows_ends_the_wait(await_signal: AwaitSignal, store: MemoryStore) -> None:
+    announce(store, STREAM, wish=True)
+    assert carry_out(await_signal, a_run(), lambda: remember(store, **alive()))["signal"] == "FLOWING"
+
+
+def test_a_signal_that_does_not_come_says_the_jobs_last_words(
+    await_signal: AwaitSignal, store: MemoryStore, launcher: FakeLauncher, old_replay: ReplayRequest
+) -> None:
+    def dies() -> None:
+        remember(store, **dead(status=Status.FAILED, error="the topic is gone"))
+        launcher.end(REPLAY_JOB, JobState.FAILED, "exit code 4")
+
+    with pytest.raises(LaunchError, match=f"gives no signal: the topic is gone; {REPLAY_JOB} is failed: exit code 4"):
+        carry_out(await_signal, a_run(), dies)
+
+
+def test_a_replay_that_nobody_ever_started_is_said_to_be_gone(await_signal: AwaitSignal, store: MemoryStore) -> None:
+    with pytest.raises(LaunchError, match="gives no signal: epoch 3 was last heard of at"):
+        carry_out(await_signal, a_run(), lambda: remember(store, **dead()))
+
+
+# Stop
+
+
+def test_a_stop_silences_the_watchdog_before_it_ends_the_replay(
+    spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, old_replay: ReplayRequest
+) -> None:
+    wanted_at_stop: list[bool] = []
+    stop = launcher.stop
+
+    def look(name: str, *, drain: bool = True) -> Any:
+        state = read_state(store, STREAM)
+        wanted_at_stop.append(state is not None and state.wanted)
+        return stop(name, drain=drain)
+
+    launcher.stop = look  # type: ignore[method-assign]
+    left = StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
+    assert (wanted_at_stop, launcher.stopped) == ([False], [REPLAY_JOB])
+    assert left is not None
+    assert set(left) == {"status", "cursor", "published"}
+
+
+def test_a_stream_that_never_ran_can_be_stopped(spec: StreamSpec, launcher: FakeLauncher) -> None:
+    StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
+    assert DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run()) == "there was none"
+    assert launcher.stopped == []
+
+
+def test_the_streaming_job_is_drained(spec: StreamSpec, launcher: FakeLauncher, end: End) -> None:
+    carry_out(StartStreamJob(task_id="start_stream", spec=spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
+    assert DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run()).startswith("stopped")
+    assert launcher.stopped == [STREAM_JOB]
+
+
+def test_a_stopped_streams_cursor_is_what_the_next_run_goes_on_from(
+    spec: StreamSpec, hand_over: HandOverInstant, store: MemoryStore
+) -> None:
+    remember(store, **alive(cursor=Position(to_us(LAST_ROW + timedelta(hours=1))), last_published=ago(1)))
+    StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
+    assert hand_over.execute(a_run(batch_event(text(LAST_ROW))))["start"] == "resume"
