@@ -232,4 +232,5 @@ class BatchJobRequest(Request):
 
     @property
     def job_name(self) -> str:
-        return f"rejeu-batch-{self.stream.replace('_', '-')}-{self.partition}"
+        """Two runs for one day are two jobs, for each has a folder of its own."""
+        return f"rejeu-batch-{self.stream.replace('_', '-')}-{self.partition}-{self.output.rpartition('/')[2]}"

@@ -255,10 +255,26 @@ class Loaded:
     error: SpecError | None = None
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win, in silence; a spec must not."""
+
+
+def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key, _ in node.value:
+        if str(key.value) in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+        seen.add(str(key.value))
+    return loader.construct_mapping(node, deep=True)
+
+
+_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
+
+
 def read_spec(file: Path) -> StreamSpec:
     """The spec in this file. Raises SpecError with file, field, reason and remedy."""
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
     except OSError as error:
         raise SpecError(str(file), "", f"it cannot be read ({error.strerror})", "Check the path.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2021-13-45 is a ValueError

@@ -60,9 +60,28 @@ def last_instant(table: str, event_time: str) -> str:
     return f"SELECT MAX({_name(event_time)}) AS last FROM `{table}`"
 
 
-def insert_row(table: str, columns: Sequence[str]) -> str:
-    """One row, each column as the parameter of its name."""
-    return f"INSERT INTO `{table}` ({_names(columns)}) VALUES ({', '.join('@' + name for name in columns)})"
+def is_day(event_time: str, day: str) -> str:
+    """The condition that a row is of this day (2021-04-30)."""
+    return f"DATE({_name(event_time)}) = DATE '{day}'"
+
+
+def is_from_files(stream: str, files: str) -> str:
+    """The condition that a dead letter came from these files (`*` allowed): its row id is `<file>:<line>`.
+
+    An underscore matches any character in LIKE, which does no harm within one stream.
+    """
+    pattern = files.replace("?", "_").replace("*", "%")
+    return f"stream = '{stream}' AND row_id LIKE '{pattern}:%'"
+
+
+def insert_once(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    """One row, each column as the parameter of its name, unless one of this key is there already."""
+    values = ", ".join(f"@{name}" for name in columns)
+    same = " AND ".join(f"{_name(name)} = @{name}" for name in key)
+    return dedent(f"""\
+        INSERT INTO `{table}` ({_names(columns)})
+        SELECT {values} FROM (SELECT 1)
+        WHERE NOT EXISTS (SELECT 1 FROM `{table}` WHERE {same})""")
 
 
 def _names(columns: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of the Airflow side share: Airflow's home in a folder of their own, the specs, and fakes at each seam."""
+"""What the tests of the Airflow side share: a home for Airflow, the specs, and a fake at each seam."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def bigquery(monkeypatch: pytest.MonkeyPatch) -> FakeBigQuery:
 
 @pytest.fixture
 def end(launcher: FakeLauncher) -> Callable[..., Callable[[], None]]:
-    """What happens to a job while a task is deferred, told before it happens."""
+    """What happens to a job (None: to the one started last) while a task is deferred, told before it happens."""
 
-    def later(name: str, state: JobState, detail: str = "") -> Callable[[], None]:
-        return lambda: launcher.end(name, state, detail)
+    def later(name: str | None, state: JobState, detail: str = "") -> Callable[[], None]:
+        return lambda: launcher.end(name or launcher.started[-1].job_name, state, detail)
 
     return later

@@ -19,8 +19,7 @@ from rejeu.spec import StreamSpec
 from rejeu.testing import FakeLauncher
 from tests.dags.builders import DAY, LAST_ROW, FakeBigQuery, a_run, carry_out, measured
 
-JOB = "rejeu-batch-crypto-rates-2021-04-30"
-ASSET = Asset(name="crypto_rates.batch", uri="bigquery://rejeu-test/temp_crypto_batch/batch_timestamp")
+ASSET = Asset(name="crypto_rates.batch", uri="x-rejeu://crypto_rates/batch")
 
 End = Callable[..., Callable[[], None]]
 
@@ -67,7 +66,7 @@ def test_preparing_starts_the_days_job_and_gives_its_slot_back(
 
 
 def test_a_prepared_day_is_named_for_the_load_jobs(prepare: PreparePartition, launcher: FakeLauncher, end: End) -> None:
-    planned = carry_out(prepare, a_run(), end(JOB, JobState.SUCCEEDED))
+    planned = carry_out(prepare, a_run(), end(None, JobState.SUCCEEDED))
     (request,) = launcher.started
     assert isinstance(request, BatchJobRequest)
     rows, letters = planned["rows"], planned["dead"]
@@ -81,13 +80,13 @@ def test_a_prepared_day_is_named_for_the_load_jobs(prepare: PreparePartition, la
     assert letters["staging"]["tableId"] == "staging_crypto_rates_20210430_dead"
     assert [column["name"] for column in rows["schema"]] == ["timestamp", "request", "symbol", "rate", "date_str"]
     assert "MERGE `rejeu-test.temp_crypto_batch.batch_timestamp`" in rows["merge"]
-    assert "DATE(timestamp) = DATE '2021-04-30'" in rows["merge"]
-    assert "step = 'batch 2021-04-30'" in letters["merge"]
+    assert "DATE(`timestamp`) = DATE '2021-04-30'" in rows["merge"]
+    assert "row_id LIKE 'gs://raw/crypto_rates/dt=2021-04-30/%.ndjson:%'" in letters["merge"]
 
 
 def test_two_runs_of_one_day_never_share_a_folder(prepare: PreparePartition, end: End) -> None:
-    first = carry_out(prepare, a_run(run_id="first"), end(JOB, JobState.SUCCEEDED))
-    second = carry_out(prepare, a_run(run_id="second"), end(JOB, JobState.SUCCEEDED))
+    first = carry_out(prepare, a_run(run_id="first"), end(None, JobState.SUCCEEDED))
+    second = carry_out(prepare, a_run(run_id="second"), end(None, JobState.SUCCEEDED))
     assert first["rows"]["files"] != second["rows"]["files"]
 
 
@@ -100,12 +99,12 @@ def test_a_second_try_waits_for_the_job_of_the_first(prepare: PreparePartition, 
 
 def test_a_failed_job_fails_the_task_with_its_own_last_words(prepare: PreparePartition, end: End) -> None:
     with pytest.raises(LaunchError, match="is failed, and should be succeeded: exit code 3: no file matches"):
-        carry_out(prepare, a_run(), end(JOB, JobState.FAILED, "exit code 3: no file matches"))
+        carry_out(prepare, a_run(), end(None, JobState.FAILED, "exit code 3: no file matches"))
 
 
 def test_a_job_that_somebody_stopped_leaves_half_a_day_and_is_not_loaded(prepare: PreparePartition, end: End) -> None:
     with pytest.raises(LaunchError, match="is stopped, and should be succeeded"):
-        carry_out(prepare, a_run(), end(JOB, JobState.STOPPED))
+        carry_out(prepare, a_run(), end(None, JobState.STOPPED))
 
 
 def test_a_job_whose_record_is_gone_fails_the_task(prepare: PreparePartition, launcher: FakeLauncher) -> None:
@@ -117,7 +116,7 @@ def test_a_killed_task_stops_its_job(prepare: PreparePartition, launcher: FakeLa
     with pytest.raises(TaskDeferred):
         prepare.execute(a_run())
     prepare.on_kill()
-    assert launcher.stopped == [JOB]
+    assert launcher.stopped == [request.job_name for request in launcher.started]
 
 
 def test_a_task_that_is_killed_before_its_job_began_stops_nothing(

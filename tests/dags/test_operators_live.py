@@ -46,7 +46,7 @@ from tests.dags.builders import (
     text,
 )
 
-ASSET = Asset(name="crypto_rates.batch", uri="bigquery://rejeu-test/temp_crypto_batch/batch_timestamp")
+ASSET = Asset(name="crypto_rates.batch", uri="x-rejeu://crypto_rates/batch")
 BY_HAND = parse_instant("2021-01-01T00:00:00Z")
 
 End = Callable[..., Callable[[], None]]
@@ -285,7 +285,7 @@ def test_a_signal_that_does_not_come_says_the_jobs_last_words(
         carry_out(await_signal, a_run(), dies)
 
 
-def test_a_replay_that_nobody_ever_started_is_said_to_be_gone(await_signal: AwaitSignal, store: MemoryStore) -> None:
+def test_where_there_is_no_job_the_state_says_what_it_last_heard(await_signal: AwaitSignal, store: MemoryStore) -> None:
     with pytest.raises(LaunchError, match="gives no signal: epoch 3 was last heard of at"):
         carry_out(await_signal, a_run(), lambda: remember(store, **dead()))
 

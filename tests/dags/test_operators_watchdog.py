@@ -34,7 +34,7 @@ from tests.dags.builders import (
     text,
 )
 
-SIGNAL = Asset(name="crypto_rates.signal", uri="rejeu://crypto_rates/signal")
+SIGNAL = Asset(name="crypto_rates.signal", uri="x-rejeu://crypto_rates/signal")
 
 
 @pytest.fixture
@@ -90,9 +90,7 @@ def test_the_relaunched_stream_is_starting_for_whoever_looks_next(relaunch: Rela
 
 
 @pytest.mark.usefixtures("dead_replay")
-def test_a_second_run_for_the_same_silence_relaunches_nothing(
-    relaunch: RelaunchReplay, launcher: FakeLauncher
-) -> None:
+def test_a_second_run_for_the_same_silence_relaunches_nothing(relaunch: RelaunchReplay, launcher: FakeLauncher) -> None:
     relaunch.execute(a_run())
     with pytest.raises(AirflowSkipException, match="starting"):
         relaunch.execute(a_run())
@@ -100,21 +98,27 @@ def test_a_second_run_for_the_same_silence_relaunches_nothing(
 
 
 @pytest.mark.parametrize(
-    ("state", "why"),
+    ("state", "but", "why"),
     [
-        (alive(), "flowing"),
-        (alive(last_published=ago(60)), "quiet: no row is due"),
-        (dead(next_due=ago(-60)), "quiet: no row is due"),
-        (dead(lease_until=ago(-3)), "stalled"),
-        (dead(wanted=False), "stopped on request"),
-        (dead(status=Status.FINISHED), "finished"),
+        (alive, {}, "flowing"),
+        (alive, {"last_published": 60}, "quiet: no row is due"),
+        (dead, {"next_due": -60}, "quiet: no row is due"),
+        (dead, {"lease_until": -3}, "stalled"),
+        (dead, {"wanted": False}, "stopped on request"),
+        (dead, {"status": Status.FINISHED}, "finished"),
     ],
     ids=["the signal is back", "nothing is due", "dead, yet nothing is due", "it lives", "stopped", "finished"],
 )
 def test_nothing_is_relaunched_that_needs_no_repair(
-    relaunch: RelaunchReplay, store: MemoryStore, launcher: FakeLauncher, state: dict[str, Any], why: str
+    relaunch: RelaunchReplay,
+    store: MemoryStore,
+    launcher: FakeLauncher,
+    state: Callable[..., dict[str, Any]],
+    but: dict[str, Any],
+    why: str,
 ) -> None:
-    before = remember(store, **state)
+    seconds = {name: ago(value) for name, value in but.items() if type(value) is int}
+    before = remember(store, **state(**but | seconds))
     with pytest.raises(AirflowSkipException, match=why):
         relaunch.execute(a_run())
     assert (launcher.started, launcher.stopped) == ([], [])
@@ -228,20 +232,15 @@ def test_an_incident_is_one_row_that_says_what_was_lost_and_when(
     assert set(parameters) == set(row)
 
 
-def test_an_incident_without_a_row_since_ends_now(
-    spec: StreamSpec, store: MemoryStore, bigquery: FakeBigQuery, relaunch: RelaunchReplay
-) -> None:
+def test_an_incident_without_a_row_since_ends_now(spec: StreamSpec, store: MemoryStore, bigquery: FakeBigQuery) -> None:
     remember(store, **alive(resumed_at=None))
     incident = dict.fromkeys(("lost_at", "detected_at", "relaunched_at", "cause"), text(ago(10)))
     row = RecordIncident(task_id="record_incident", spec=spec, incident=incident).execute(a_run())
     assert 10 <= row["gap_seconds"] < 20
 
 
-Make = Callable[..., StreamSpec]
-
-
 def test_silence_counts_as_long_as_the_spec_says(
-    spec_with: Make, store: MemoryStore, launcher: FakeLauncher, first_request: ReplayRequest
+    spec_with: Callable[..., StreamSpec], store: MemoryStore, launcher: FakeLauncher, first_request: ReplayRequest
 ) -> None:
     remember(store, **dead(request=tuple(first_request.to_argv())))
     patient = spec_with(watchdog={"silence": "5m"})

@@ -209,13 +209,28 @@ def test_the_last_instant_is_the_greatest(tables: Tables) -> None:
     assert last.isoformat() == "2021-04-30T23:59:59.999999+00:00"
 
 
-def test_a_row_is_inserted_with_each_column_as_its_parameter(tables: Tables) -> None:
+def test_a_row_is_inserted_once_however_often_with_each_column_as_its_parameter(tables: Tables) -> None:
     given = [
         bigquery.ScalarQueryParameter("at", "TIMESTAMP", NOON),
         bigquery.ScalarQueryParameter("user", "STRING", "o'hara; --"),
         bigquery.ScalarQueryParameter("n", "INT64", 7),
     ]
-    text = sql.insert_row(tables.name("batch"), NAMES)
+    text = sql.insert_once(tables.name("batch"), NAMES, ["at", "user"])
     config = bigquery.QueryJobConfig(query_parameters=given)
-    tables.client.query(text, job_config=config, timeout=READY_SECONDS).result(timeout=READY_SECONDS)
+    for _ in range(2):
+        tables.client.query(text, job_config=config, timeout=READY_SECONDS).result(timeout=READY_SECONDS)
     assert tables.batch() == [(NOON, "o'hara; --", 7)]
+
+
+@pytest.mark.parametrize(
+    ("row_id", "found"),
+    [
+        ("gs://raw/dt=2021-04-30/part-0.ndjson:17", True),
+        ("gs://raw/dt=2021-05-01/part-0.ndjson:17", False),
+        ("rates/1619827200000000/7/0", False),
+    ],
+)
+def test_dead_letters_of_a_day_are_known_by_their_files(tables: Tables, row_id: str, found: bool) -> None:
+    condition = sql.is_from_files("rates", "gs://raw/dt=2021-04-30/*.ndjson")
+    text = f"SELECT {condition} FROM (SELECT 'rates' AS stream, '{row_id}' AS row_id)"
+    assert tables.run(text) == [(found,)]

@@ -212,11 +212,11 @@ def test_jobs_of_one_stream_have_names_of_their_own() -> None:
     shared = {"stream": "crypto_rates", "pipeline": "rates", "event_time": "timestamp"}
     replay = ReplayRequest.of(**NEEDED, stream="crypto_rates")
     streaming = StreamJobRequest.of(**shared, subscription="s", table="t", dead_letters="d")
-    batch = BatchJobRequest.of(**shared, files="f", output="o", partition="2021-04-30")
+    batch = BatchJobRequest.of(**shared, files="f", output="gs://b/staging/1f2e", partition="2021-04-30")
     assert [each.job_name for each in (replay, streaming, batch)] == [
         "rejeu-replay-crypto-rates",
         "rejeu-stream-crypto-rates",
-        "rejeu-batch-crypto-rates-2021-04-30",
+        "rejeu-batch-crypto-rates-2021-04-30-1f2e",
     ]
 
 

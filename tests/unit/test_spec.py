@@ -264,6 +264,7 @@ def test_more_than_one_mistake_is_counted(tmp_path: Path) -> None:
             "line 2, column 1: it is not YAML: found character '\\t' that cannot start any token.",
         ),
         ("stream: 'clicks\n", "line 2, column 1: it is not YAML: found unexpected end of stream."),
+        ("stream: clicks\nstream: taps\n", "line 2, column 1: it is not YAML: 'stream' is there twice. Mend the line."),
         ("stream: 2021-13-45\n", "it is not YAML: month must be in 1..12. Mend the line."),
         ("stream: \0\n", "it is not YAML: unacceptable character #x0000"),
         ("[" * 3_000, "it is not YAML: maximum recursion depth exceeded"),

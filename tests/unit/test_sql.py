@@ -12,7 +12,7 @@ STATEMENTS = {
     "replace a slice": sql.replace_slice("p.d.batch", "p.d.staging", ["at", "user"], "DATE(at) = @day"),
     "measure a partition": sql.measure_partition("p.d.batch", "at"),
     "last instant": sql.last_instant("p.d.batch", "at"),
-    "insert a row": sql.insert_row("p.d.incidents", ["stream", "lost_at"]),
+    "insert a row": sql.insert_once("p.d.incidents", ["stream", "lost_at", "cause"], ["stream", "lost_at"]),
 }
 
 
@@ -53,5 +53,6 @@ def test_a_slice_is_replaced_by_one_statement() -> None:
 
 
 def test_values_travel_as_parameters() -> None:
-    assert STATEMENTS["insert a row"] == "INSERT INTO `p.d.incidents` (`stream`, `lost_at`) VALUES (@stream, @lost_at)"
+    assert "SELECT @stream, @lost_at, @cause FROM" in STATEMENTS["insert a row"]
+    assert "WHERE `stream` = @stream AND `lost_at` = @lost_at)" in STATEMENTS["insert a row"]
     assert "@day" in STATEMENTS["measure a partition"]

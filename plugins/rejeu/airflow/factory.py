@@ -51,7 +51,7 @@ def build_dag(spec: StreamSpec, part: str, target: Target) -> DAG:
         case "batch":
             return _batch(spec, target)
         case "live":
-            return _live(spec, target)
+            return _live(spec)
         case "watchdog":
             return _watchdog(spec, target)
         case "stop":
@@ -101,7 +101,7 @@ def _batch(spec: StreamSpec, target: Target) -> DAG:
         measure = MeasureBatch(
             task_id="measure",
             spec=spec,
-            asset=_batch_asset(batch, spec, target),
+            asset=_asset(spec, "batch"),
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
         chain(ensure, choose, [prepare, awaited])
@@ -175,8 +175,8 @@ def _load(kind: str, target: Target) -> Iterable[BaseOperator]:
     )
 
 
-def _live(spec: StreamSpec, target: Target) -> DAG:
-    batch_asset = _batch_asset(spec.batch, spec, target) if spec.batch else None
+def _live(spec: StreamSpec) -> DAG:
+    batch_asset = _asset(spec, "batch") if spec.batch else None
     schedule = [batch_asset] if batch_asset else None
     with _dag(spec, "live", schedule=schedule, params=_live_params(spec), max_active_runs=1) as dag:
         ensure = EnsureStream(task_id="ensure", spec=spec)
@@ -235,14 +235,11 @@ def _stop(spec: StreamSpec) -> DAG:
     return dag
 
 
-def _batch_asset(batch: Batch, spec: StreamSpec, target: Target) -> Asset:
-    return Asset(name=f"{spec.stream}.batch", uri=f"bigquery://{target.table(batch.table).replace('.', '/')}")
-
-
 def _signal_asset(spec: StreamSpec, target: Target) -> Asset:
-    trigger = SilenceTrigger.watching(spec, target)
-    return Asset(
-        name=f"{spec.stream}.signal",
-        uri=f"rejeu://{spec.stream}/signal",
-        watchers=[AssetWatcher(name=f"{spec.stream}.silence", trigger=trigger)],
-    )
+    watcher = AssetWatcher(name=f"{spec.stream}.silence", trigger=SilenceTrigger.watching(spec, target))
+    return _asset(spec, "signal", watchers=[watcher])
+
+
+def _asset(spec: StreamSpec, name: str, **arguments: Any) -> Asset:
+    # x-: any other scheme makes Airflow ask every provider for it, which brings Google's clients along: 1 s a task.
+    return Asset(name=f"{spec.stream}.{name}", uri=f"x-rejeu://{spec.stream}/{name}", **arguments)

@@ -42,6 +42,8 @@ INCIDENT_COLUMNS: Final = (
     Column("launcher", "STRING"),
     Column("dag_run_id", "STRING"),
 )
+INCIDENT_KEY: Final = ("stream", "lost_at")
+"""A silence is recorded once, even if the task that records it has to try again."""
 
 
 def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:

@@ -71,12 +71,12 @@ class PreparePartition(BatchOperator, JobOperator):
         staging = f"{self.target.project}.{self.target.dataset}.staging_{self.spec.stream}_{day}"
         columns = output_columns(self.spec, self.target, self.bigquery())
         place = {
-            "rows": (staging, self.table, columns, f"DATE({self.spec.event_time}) = DATE '{partition}'"),
+            "rows": (staging, self.table, columns, sql.is_day(self.spec.event_time, partition)),
             "dead": (
                 f"{staging}_dead",
                 self.target.table(self.spec.dead_letters),
                 DEAD_LETTER_COLUMNS,
-                f"stream = '{self.spec.stream}' AND step = 'batch {partition}'",
+                sql.is_from_files(self.spec.stream, self.target.place(self.batch.files, partition=partition)),
             ),
         }
         return {

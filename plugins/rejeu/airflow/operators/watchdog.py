@@ -74,7 +74,7 @@ class RecordIncident(StreamOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from google.cloud import bigquery
 
-        from rejeu.gcp.resources import INCIDENT_COLUMNS
+        from rejeu.gcp.resources import INCIDENT_COLUMNS, INCIDENT_KEY
 
         state = read_state(self.store, self.spec.stream)
         assert state is not None, "a stream that was relaunched has a state"
@@ -94,7 +94,7 @@ class RecordIncident(StreamOperator):
         types = {column.name: column.type for column in INCIDENT_COLUMNS}
         parameters = [bigquery.ScalarQueryParameter(name, types[name], row[name]) for name in types]
         self.bigquery().query(
-            sql.insert_row(self.target.incidents, list(types)),
+            sql.insert_once(self.target.incidents, list(types), INCIDENT_KEY),
             job_config=bigquery.QueryJobConfig(query_parameters=parameters),
         ).result()
         self.log.warning("%s: incident over: %s", self.spec.stream, row)

@@ -1,0 +1,138 @@
+"""The words that people read: each DAG's page, the page about all of them, and the schema that editors use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG
+
+from rejeu import cli
+from rejeu.airflow import docs
+from rejeu.airflow.dags_page import STREAMS, main, render, schedule_of
+from rejeu.errors import SpecError
+from rejeu.spec import StreamSpec
+from tests.dags.builders import STREAM
+
+ROOT = Path(__file__).parents[2]
+PARTS = ["batch", "live", "watchdog", "stop"]
+
+
+def tables(page: str) -> list[list[str]]:
+    """The tables of a Markdown page, each as its lines."""
+    blocks = [block.splitlines() for block in page.split("\n\n")]
+    return [block for block in blocks if block[0].startswith("|")]
+
+
+def columns(line: str) -> int:
+    return line.replace("\\|", "").count("|")
+
+
+# One DAG
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_page_begins_with_what_the_dag_does(spec: StreamSpec, part: str) -> None:
+    assert docs.page(spec, part).startswith(docs.SUMMARIES[part])
+    assert docs.summary(spec, part) == f"{STREAM}: {docs.SUMMARIES[part]}"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_line_of_a_page_is_indented_into_a_block_of_code(spec_with: Callable[..., StreamSpec], part: str) -> None:
+    page = docs.page(spec_with(description="First line.\nSecond line, with a | bar.\n"), part)
+    assert [line for line in page.splitlines() if line.startswith("    ")] == []
+    (facts,) = tables(page)
+    assert len({columns(line) for line in facts}) == 1
+    assert "| what | First line. Second line, with a \\| bar. |" in facts
+
+
+def test_the_batch_page_has_the_command_that_loads_a_range_of_days(spec: StreamSpec) -> None:
+    command = f"airflow backfill create --dag-id {STREAM}.batch --from-date 2021-04-01 --to-date 2021-04-30"
+    assert command in docs.page(spec, "batch")
+
+
+def test_the_watchdogs_page_says_how_long_silence_is(spec_with: Callable[..., StreamSpec]) -> None:
+    assert "Silence is 90 s without a row" in docs.page(spec_with(watchdog={"silence": "1.5m"}), "watchdog")
+
+
+def test_a_stream_without_a_batch_does_not_speak_of_one(spec_with: Callable[..., StreamSpec]) -> None:
+    page = docs.page(spec_with(batch=None), "live")
+    assert "Runs by hand only." in page
+    assert "| batch table |" not in page
+
+
+@pytest.mark.parametrize(
+    ("replay", "words"),
+    [
+        (
+            {"source": {"generator": "oracle_requests"}, "speed": "max"},
+            "`oracle_requests` by `timestamp`, at speed max",
+        ),
+        ({"source": {"query": "SELECT 1"}, "speed": 2.0}, "a query by `timestamp`, at speed 2"),
+    ],
+)
+def test_the_page_says_what_is_replayed(spec_with: Callable[..., StreamSpec], replay: object, words: str) -> None:
+    assert f"| replays | {words} |" in docs.page(spec_with(replay=replay), "live")
+
+
+def test_a_wrong_spec_says_file_field_reason_and_remedy() -> None:
+    page = docs.invalid(SpecError("a.yaml", "live.topic", "it is 'a|b':\nit must match", "Mend it."))
+    (facts,) = tables(page)
+    assert facts[2:] == [
+        "| file | `a.yaml` |",
+        "| field | `live.topic` |",
+        "| reason | it is 'a\\|b': it must match |",
+        "| remedy | Mend it. |",
+    ]
+
+
+def test_a_file_that_is_wrong_as_a_whole_names_no_field() -> None:
+    assert "| field | the whole file |" in docs.invalid(SpecError("a.yaml", "", "it is empty", "Begin."))
+
+
+# All DAGs
+
+
+def test_the_page_about_all_dags_is_up_to_date(tmp_path: Path) -> None:
+    main([str(tmp_path / "DAGS.md")])
+    written = (tmp_path / "DAGS.md").read_text(encoding="utf-8")
+    assert (ROOT / "docs" / "DAGS.md").read_text(encoding="utf-8") == written, "run `make docs`"
+
+
+def test_the_page_does_not_depend_on_the_machine(dags: dict[str, DAG], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REJEU_PROJECT", "somebody-elses")
+    monkeypatch.setenv("REJEU_STREAMS", "/nowhere")
+    page = render(dags.values())
+    assert "somebody-elses" not in page
+    assert str(ROOT) not in page
+
+
+def test_the_page_shows_every_dag_task_and_param(dags: dict[str, DAG]) -> None:
+    page = render(dags.values())
+    for dag in dags.values():
+        assert f"## {dag.dag_id}\n" in page
+        for name in [*dag.task_ids, *dag.params]:
+            assert f"| `{name}` |" in page
+    assert {columns(line) for table in tables(page) for line in table} == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("batch", "at 01:00 UTC (`0 1 * * *`), for the data interval that ends then"),
+        ("live", "at each event of the asset `crypto_rates.batch`"),
+        (
+            "watchdog",
+            "at each event of the asset `crypto_rates.signal`, which the watcher `crypto_rates.silence` sends",
+        ),
+        ("stop", "by hand only"),
+    ],
+)
+def test_a_schedule_is_said_in_words(dags: dict[str, DAG], part: str, words: str) -> None:
+    assert schedule_of(dags[f"{STREAM}.{part}"]) == words
+
+
+def test_the_schema_that_editors_use_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["schema"])
+    assert (STREAMS / "stream.schema.json").read_text(encoding="utf-8") == capsys.readouterr().out, "run `make docs`"

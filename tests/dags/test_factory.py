@@ -1,0 +1,219 @@
+"""What the DAGs of a spec are: their ids, forms, wiring and schedules, and that Airflow can write them down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+from rejeu.airflow.dags_page import STREAMS, TARGET
+from rejeu.airflow.factory import build_dag, parts_of
+from rejeu.airflow.triggers import SilenceTrigger
+from rejeu.spec import StreamSpec, load_specs
+from rejeu.timeline import parse_instant
+from tests.dags.builders import STREAM
+
+SPECS = [loaded.spec for loaded in load_specs([STREAMS]) if loaded.spec is not None]
+DAG_IDS = [f"{spec.stream}.{part}" for spec in SPECS for part in parts_of(spec)]
+
+WIRING = {
+    "batch": {
+        "ensure": set(),
+        "choose_loader": {"ensure"},
+        "prepare": {"choose_loader"},
+        "load_rows": {"prepare"},
+        "place_rows": {"load_rows"},
+        "load_dead": {"prepare"},
+        "place_dead": {"load_dead"},
+        "await_load_job": {"choose_loader"},
+        "measure": {"place_rows", "place_dead", "await_load_job"},
+    },
+    "live": {
+        "ensure": set(),
+        "hand_over": {"ensure"},
+        "start_stream": {"ensure"},
+        "start_replay": {"hand_over", "start_stream"},
+        "await_signal": {"start_replay"},
+    },
+    "watchdog": {
+        "relaunch": set(),
+        "await_signal": {"relaunch"},
+        "record_incident": {"relaunch", "await_signal"},
+    },
+    "stop": {"stop_replay": set(), "drain_stream": {"stop_replay"}},
+}
+DEFERRING = {"prepare", "load_rows", "load_dead", "place_rows", "place_dead", "await_load_job"} | {
+    "start_stream",
+    "await_signal",
+}
+
+
+def part_of(dag_id: str) -> str:
+    return dag_id.rpartition(".")[2]
+
+
+def test_every_spec_has_exactly_its_dags(dags: dict[str, DAG]) -> None:
+    assert SPECS
+    assert sorted(dags) == sorted(DAG_IDS)
+    for spec in SPECS:
+        own = {part_of(dag_id) for dag_id in dags if dag_id.startswith(f"{spec.stream}.")}
+        assert own == {"live", "watchdog", "stop"} | ({"batch"} if spec.batch else set())
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+class TestEveryDag:
+    def test_it_says_what_it_is_and_whose(self, dags: dict[str, DAG], dag_id: str) -> None:
+        dag = dags[dag_id]
+        stream, _, part = dag_id.rpartition(".")
+        (spec,) = [spec for spec in SPECS if spec.stream == stream]
+        assert dag.description
+        assert spec.description in (dag.doc_md or "")
+        assert {"rejeu", stream, part, *spec.tags} == set(dag.tags)
+        assert {task.owner for task in dag.tasks} == {spec.owner}
+
+    def test_its_tasks_are_wired_and_shown_in_the_order_of_reading(self, dags: dict[str, DAG], dag_id: str) -> None:
+        wiring = WIRING[part_of(dag_id)]
+        assert {task.task_id: set(task.upstream_task_ids) for task in dags[dag_id].tasks} == wiring
+        shown = [node.node_id for node in dags[dag_id].task_group.topological_sort()]
+        assert [task_id for task_id in shown if task_id is not None] == list(wiring)
+
+    def test_every_task_says_what_it_does(self, dags: dict[str, DAG], dag_id: str) -> None:
+        assert [task.task_id for task in dags[dag_id].tasks if not task.doc_md] == []
+
+    def test_a_task_that_defers_has_retries(self, dags: dict[str, DAG], dag_id: str) -> None:
+        tasks = [task for task in dags[dag_id].tasks if isinstance(task, BaseOperator)]
+        assert [task.task_id for task in tasks if task.task_id in DEFERRING and task.retries < 1] == []
+
+    def test_its_form_explains_itself(self, dags: dict[str, DAG], dag_id: str) -> None:
+        form = dags[dag_id].params
+        for name in form:
+            param = form.get_param(name)
+            assert param.description
+            assert param.schema["title"]
+            assert param.schema["type"]
+            param.resolve()
+
+    def test_airflow_can_write_it_down_and_read_it_again(self, dags: dict[str, DAG], dag_id: str) -> None:
+        again = DagSerialization.from_dict(DagSerialization.to_dict(dags[dag_id]))
+        assert again.dag_id == dag_id
+        assert {task.task_id for task in again.tasks} == set(WIRING[part_of(dag_id)])
+
+    def test_it_never_catches_up_and_runs_beside_itself_only_for_batches(
+        self, dags: dict[str, DAG], dag_id: str
+    ) -> None:
+        assert not dags[dag_id].catchup
+        assert dags[dag_id].max_active_runs == (4 if part_of(dag_id) == "batch" else 1)
+
+
+# Schedules
+
+
+def test_a_batch_run_has_the_day_before_as_its_data_interval(dags: dict[str, DAG]) -> None:
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dags[f"{STREAM}.batch"])).timetable
+    interval = timetable.infer_manual_data_interval(run_after=parse_instant("2021-05-01T01:00:00Z"))
+    assert interval.start == parse_instant("2021-04-30T01:00:00Z")
+    assert interval.end == parse_instant("2021-05-01T01:00:00Z")
+
+
+def test_the_end_of_a_batch_starts_the_live_dag(dags: dict[str, DAG]) -> None:
+    (awaited,) = dags[f"{STREAM}.live"].schedule
+    (said,) = dags[f"{STREAM}.batch"].get_task("measure").outlets
+    assert awaited == said
+    assert said.uri == "x-rejeu://crypto_rates/batch"
+
+
+def test_a_live_dag_without_a_batch_runs_by_hand(spec_with: Callable[..., StreamSpec]) -> None:
+    spec = spec_with(batch=None)
+    assert parts_of(spec) == ["live", "watchdog", "stop"]
+    assert build_dag(spec, "live", TARGET).schedule is None
+
+
+def test_the_watchdog_runs_when_its_trigger_sees_silence(dags: dict[str, DAG]) -> None:
+    (signal,) = dags[f"{STREAM}.watchdog"].schedule
+    (watcher,) = signal.watchers
+    assert isinstance(watcher.trigger, SilenceTrigger)
+    written = DagSerialization.to_dict(dags[f"{STREAM}.watchdog"])["dag"]["timetable"]
+    (asset,) = written["__var"]["asset_condition"]["objects"]
+    assert asset["watchers"] == [
+        {
+            "name": "crypto_rates.silence",
+            "trigger": {
+                "classpath": "rejeu.airflow.triggers.SilenceTrigger",
+                "kwargs": {
+                    "stream": STREAM,
+                    "state": "sqlite:.rejeu/state.db",
+                    "silence_seconds": 5.0,
+                    "grace_seconds": 30.0,
+                },
+            },
+        }
+    ]
+
+
+def test_a_stop_runs_by_hand_only(dags: dict[str, DAG]) -> None:
+    assert dags[f"{STREAM}.stop"].schedule is None
+
+
+def test_the_watchdogs_relaunch_is_repeated_by_its_watcher_and_not_by_retries(dags: dict[str, DAG]) -> None:
+    watchdog: Any = dags[f"{STREAM}.watchdog"]
+    assert watchdog.get_task("relaunch").retries == 0
+    assert watchdog.get_task("await_signal").retry_delay == timedelta(seconds=1)
+
+
+# Branches
+
+
+@pytest.mark.parametrize(("loaded_by", "branch"), [("rejeu", "prepare"), ("elsewhere", "await_load_job")])
+def test_the_form_says_who_loads_the_day(dags: dict[str, DAG], loaded_by: str, branch: str) -> None:
+    choose: Any = dags[f"{STREAM}.batch"].get_task("choose_loader")
+    assert choose.python_callable(params={"loaded_by": loaded_by}) == branch
+
+
+def test_the_spec_says_who_loads_a_day_on_schedule(spec: StreamSpec, spec_with: Callable[..., StreamSpec]) -> None:
+    assert spec.batch is not None
+    elsewhere = spec_with(batch=spec.batch.model_dump() | {"loaded_by": "elsewhere"})
+    assert build_dag(elsewhere, "batch", TARGET).params["loaded_by"] == "elsewhere"
+    assert build_dag(spec, "batch", TARGET).params["loaded_by"] == "rejeu"
+
+
+# Forms: what is wrong is refused before anything is started
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        *[("live", "speed", value) for value in (0, -1, "fast", "0", "0.0", "nan", "", True, "1e3", "max ")],
+        *[("live", "from", value) for value in ("2021-05-01T00:00:00", "2021-05-01", "yesterday", "", 5)],
+        *[("live", "hand_over", value) for value in ("next_hour", None)],
+        *[("batch", "partition", value) for value in ("2021-13-01", "yesterday", "2021-05-01T00:00:00Z")],
+        ("batch", "loaded_by", "somebody"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_form(dags: dict[str, DAG], part: str, name: str, value: Any) -> None:
+    with pytest.raises(ParamValidationError):
+        dags[f"{STREAM}.{part}"].params.__copy__().get_param(name).__copy__().resolve(value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        *[("live", "speed", value) for value in (None, 1, 0.5, 60, "60", "2.5", "0.5", "max")],
+        *[("live", "from", value) for value in (None, "2021-05-01T00:00Z", "2021-05-01T00:00:00.5+02:00")],
+        ("live", "from", "2021-05-01T00:00:00.000Z"),
+        *[("live", "hand_over", value) for value in ("next_row", "next_minute")],
+        *[("batch", "partition", value) for value in (None, "2021-04-30")],
+        ("batch", "loaded_by", "elsewhere"),
+    ],
+)
+def test_a_right_value_is_taken_by_the_form(dags: dict[str, DAG], part: str, name: str, value: Any) -> None:
+    assert dags[f"{STREAM}.{part}"].params.get_param(name).__copy__().resolve(value) == value
+
+
+def test_the_form_hands_over_as_the_spec_says(spec: StreamSpec, spec_with: Callable[..., StreamSpec]) -> None:
+    live = spec.live.model_dump() | {"hand_over": "next_minute"}
+    assert build_dag(spec_with(live=live), "live", TARGET).params["hand_over"] == "next_minute"

@@ -1,0 +1,184 @@
+"""From folders of specs to DAGs: every stream on its own, and neither network nor database nor Google's clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+
+from rejeu.airflow.dags_page import STREAMS
+from rejeu.airflow.loader import load_dags
+from rejeu.errors import RequestError
+
+ROOT = Path(__file__).parents[2]
+DAG_FILE = ROOT / "dags" / "streams.py"
+WANTED = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
+GOOD = (STREAMS / "crypto_rates.yaml").read_text(encoding="utf-8")
+GOOD_DAGS = {f"crypto_rates.{part}" for part in ("batch", "live", "watchdog", "stop")}
+
+Write = Callable[..., Path]
+Load = Callable[[], dict[str, DAG]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A file beside the good spec."""
+    folder = tmp_path / "streams"
+    folder.mkdir()
+    (folder / "crypto_rates.yaml").write_text(GOOD, encoding="utf-8")
+
+    def put(name: str, text: str) -> Path:
+        (folder / name).write_text(text, encoding="utf-8")
+        return folder / name
+
+    return put
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """The DAGs of the folder, as a DAG file beside it has them."""
+    return lambda: {dag.dag_id: dag for dag in load_dags(str(tmp_path / "streams.py"))}
+
+
+def variant(**fields: Any) -> str:
+    """The good spec with other fields, as YAML."""
+    return yaml.safe_dump(yaml.safe_load(GOOD) | fields)
+
+
+def test_the_dag_file_registers_every_dag_under_its_id(dags: dict[str, DAG]) -> None:
+    registered = {name for name, value in runpy.run_path(str(DAG_FILE)).items() if isinstance(value, DAG)}
+    assert registered - {"dag"} == set(dags)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("broken", "stream: [", ("line 1", "it is not YAML", "Mend the line.")),
+        ("unknown", variant(stream="other", colour="red"), ("`colour`", "there is no such field", "Fields here:")),
+        ("missing", variant(stream="other", event_time=None), ("`event_time`", "it is None", "rejeu schema")),
+        ("empty", "", ("the whole file", "it holds NoneType", "Start with `stream: my_stream`.")),
+        (
+            "refused",
+            variant(stream="refused", tags=["x" * 101]),
+            ("the whole file", "Airflow refuses it: ValueError", "Mend the spec."),
+        ),
+    ],
+)
+def test_a_broken_spec_says_so_and_leaves_the_others_alone(
+    write: Write, load: Load, name: str, text: str, said: tuple[str, ...]
+) -> None:
+    file = write(f"{name}.yaml", text)
+    dags = load()
+    assert set(dags) == GOOD_DAGS | {f"{name}.invalid"}
+    invalid = dags[f"{name}.invalid"]
+    assert invalid.doc_md
+    for words in (f"`{file}`", *said):
+        assert words in invalid.doc_md
+    assert DagSerialization.to_dict(invalid)
+
+
+def test_two_streams_of_one_name_are_both_refused_and_name_each_other(write: Write, load: Load) -> None:
+    write("a_copy.yaml", GOOD)
+    other = write("third.yaml", variant(stream="third"))
+    dags = load()
+    assert set(dags) == {"crypto_rates.invalid", "a_copy.invalid"} | {
+        f"third.{part.split('.')[1]}" for part in GOOD_DAGS
+    }
+    assert f"is also the stream of {other.with_name('crypto_rates.yaml')}" in (dags["a_copy.invalid"].doc_md or "")
+    assert f"is also the stream of {other.with_name('a_copy.yaml')}" in (dags["crypto_rates.invalid"].doc_md or "")
+
+
+def test_a_mended_spec_gets_its_dags_back(write: Write, load: Load) -> None:
+    write("other.yaml", "stream: [")
+    assert "other.invalid" in load()
+    write("other.yaml", variant(stream="other"))
+    assert "other.invalid" not in load()
+    assert "other.live" in load()
+
+
+def test_folders_may_be_named_in_the_place_of_the_own_one(
+    write: Write, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("ignored.yaml", variant(stream="ignored"))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "a.yaml").write_text(variant(stream=f"from_{folder.name}"), encoding="utf-8")
+    monkeypatch.setenv("REJEU_STREAMS", os.pathsep.join(map(str, folders)))
+    assert {dag_id.partition(".")[0] for dag_id in load()} == {"from_one", "from_two"}
+
+
+def test_a_worker_builds_its_own_dag_only(write: Write, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("broken.yaml", "stream: [")
+    for dag_id in ("crypto_rates.live", "broken.invalid"):
+        monkeypatch.setenv(WANTED, dag_id)
+        assert set(load()) == {dag_id}
+
+
+def test_a_worker_whose_dag_is_gone_builds_none(load: Load, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WANTED, "another_stream.live")
+    assert load() == {}
+
+
+def test_a_deployment_without_a_project_is_told_which_variable_to_set(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REJEU_PROJECT")
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    with pytest.raises(RequestError, match=r"REJEU_PROJECT: .* Set it in Airflow's environment"):
+        load()
+
+
+PARSE = """
+import json, os, runpy, socket, sqlite3, sys
+
+def forbidden(*_, **__):
+    raise AssertionError("no network and no database while parsing")
+
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = forbidden
+sqlite3.connect = sqlite3.dbapi2.connect = forbidden
+
+def seen(*packages):
+    # google.cloud alone is a bare namespace, which a .pth file of site-packages makes before any import.
+    return sorted(name for name in sys.modules if name.startswith(packages))
+
+def parse(wanted=None):
+    os.environ.pop("_AIRFLOW_PARSING_CONTEXT_DAG_ID", None)
+    if wanted:
+        os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = wanted
+    return sorted(name for name in runpy.run_path(sys.argv[1]) if "." in name)
+
+light = [parse(f"crypto_rates.{part}") for part in ("live", "watchdog", "stop")]
+google = seen("google.cloud.", "apache_beam")
+everything = parse()
+print(json.dumps({"light": light, "google": google, "all": everything, "beam": seen("apache_beam")}))
+"""
+
+
+def test_parsing_brings_no_beam_no_network_no_database_and_google_for_the_batch_alone(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment = {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, str(DAG_FILE)],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["light"] == [["crypto_rates.live"], ["crypto_rates.watchdog"], ["crypto_rates.stop"]]
+    assert found["google"] == []
+    assert set(found["all"]) >= GOOD_DAGS
+    assert found["beam"] == []
+    assert list(tmp_path.glob("*.db")) == []
