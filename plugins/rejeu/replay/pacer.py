@@ -1,8 +1,7 @@
-"""When to publish: the wall clock that cannot step, the wait that can be interrupted, and how late rows were."""
+"""The wall clock that cannot step, and how late rows were by it; when a row is due is `rejeu.timeline`'s."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 
@@ -20,19 +19,13 @@ class Clock:
 
     def __init__(self) -> None:
         self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
-        self._wake = threading.Event()
 
     def now_us(self) -> int:
         return self._offset_us + time.monotonic_ns() // 1000
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless somebody calls `wake` first or has called it since the last wait."""
-        self._wake.wait(seconds)
-        self._wake.clear()
-
-    def wake(self) -> None:
-        """End the current wait, or the next one: from any thread, or from a signal handler."""
-        self._wake.set()
+        """Let so much time go by."""
+        time.sleep(seconds)
 
 
 class Lateness:

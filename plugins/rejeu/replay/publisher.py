@@ -1,6 +1,6 @@
 """Publishing: requests of raw protobuf over one channel, several in flight, each awaited, retried and accounted for.
 
-What is acknowledged counts only up to the first gap: that place is the cursor.
+What is acknowledged counts only up to the first gap: that place is the cursor. What is due is not known here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 import grpc
 from google.pubsub_v1 import types
 
 from rejeu.errors import PublishError
+from rejeu.message import EPOCH, EVENT_TIME, ROW_ID, STREAM
 from rejeu.replay.position import Position
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,13 @@ PublishResponse = types.PublishResponse.pb()
 GetTopicRequest = types.GetTopicRequest.pb()
 Topic = types.Topic.pb()
 
-REQUEST_SECONDS = 20.0
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 2.0
+WINDOW: Final = 8
+"""Requests beyond the cursor: with what the last checkpoint missed, they bound the duplicates that a kill makes."""
+REQUEST_SECONDS: Final = 20.0
+CHECK_SECONDS: Final = 5.0
+CHECK_AGAIN_SECONDS: Final = 0.2
+FIRST_BACKOFF: Final = 0.05
+LONGEST_BACKOFF: Final = 2.0
 TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -51,29 +58,38 @@ class Batch:
     first_us: int
     end: Position
     rows: int
-    done: bool = False
+    acknowledged: bool = False
+    failed: bool = False
     failing_since: float | None = None
-    backoff: float = field(default=FIRST_BACKOFF)
+    backoff: float = FIRST_BACKOFF
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What the topic has acknowledged without a gap: how many rows, the place behind them, first and last instant."""
+
+    rows: int = 0
+    cursor: Position | None = None
+    first: datetime | None = None
+    last: datetime | None = None
 
 
 class Publisher:
-    """Keeps up to `in_flight` requests under way; thread-safe, for one sender and the transport's callbacks."""
+    """Sends batches and sends them again until each is acknowledged or `error` says why not.
+
+    For one sender; the transport's threads call back, and everything may be read from any thread.
+    """
 
     def __init__(
         self,
         channel: grpc.Channel,
         topic: str,
         *,
-        in_flight: int = 4,
         patience_seconds: float = 60.0,
         may_publish: Callable[[], bool] = lambda: True,
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
-        self.acknowledged = 0
-        self.cursor: Position | None = None
-        self.first_acknowledged: datetime | None = None
-        self.last_acknowledged: datetime | None = None
+        self.acknowledged = Acknowledged()
         self.error: PublishError | None = None
         self._publish = channel.unary_unary(
             "/google.pubsub.v1.Publisher/Publish",
@@ -87,89 +103,110 @@ class Publisher:
         )
         self._patience = patience_seconds
         self._may_publish = may_publish
-        self._on_change = on_change
-        self._slots = threading.Semaphore(in_flight)
         self._pending: deque[Batch] = deque()
-        self._lock = threading.Lock()
-        self._routing = (("x-goog-request-params", f"topic={topic}"),)
+        self._changed = threading.Condition()
+        self._away_since: float | None = None
+        self._closed = False
+        self._routing = (("x-goog-request-params", f"topic={quote(topic)}"),)
 
-    def check_topic(self) -> None:
-        """Raise PublishError where the topic is known to be missing; a publisher may lack the right to ask."""
+    def check_topic(self, goes_on: Callable[[], bool]) -> None:
+        """Wait until the broker answers, as long as `goes_on` says so; raise PublishError where the topic is missing.
+
+        Whoever may publish need not have the right to ask: then the first request tells.
+        """
         deadline = time.monotonic() + self._patience
-        while True:
+        while goes_on():
             try:
-                self._get_topic(GetTopicRequest(topic=self.topic), timeout=REQUEST_SECONDS, metadata=self._routing)
+                self._get_topic(GetTopicRequest(topic=self.topic), timeout=CHECK_SECONDS, metadata=self._routing)
             except grpc.RpcError as error:
-                if error.code() in TRANSIENT and time.monotonic() < deadline:
-                    time.sleep(FIRST_BACKOFF * 10)
-                    continue
-                if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+                if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    return
+                if error.code() not in TRANSIENT or time.monotonic() > deadline:
                     raise self._explain(error) from None
+                self._note_absence(error)
+                time.sleep(CHECK_AGAIN_SECONDS)
+                continue
+            self._note_presence()
             return
 
-    def send(self, batch: Batch, give_up: Callable[[], bool]) -> bool:
-        """Hand over a batch; waits for a free slot. False where `give_up` said so before one was free."""
-        while not self._slots.acquire(timeout=0.1):
-            if self.error is not None or give_up():
-                return False
-        with self._lock:
+    def has_room(self, seconds: float) -> bool:
+        """Whether one more batch may be sent; waits so long for it to be."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._pending) < WINDOW, seconds)
+
+    def send(self, batch: Batch) -> None:
+        """Hand a batch over, without waiting for anything."""
+        with self._changed:
             self._pending.append(batch)
         self._start(batch)
-        return True
 
     def oldest_pending(self) -> int | None:
         """The event time (µs) of the oldest row that is sent and not acknowledged."""
-        with self._lock:
+        with self._changed:
             return self._pending[0].first_us if self._pending else None
 
-    def drain(self, seconds: float) -> bool:
-        """Wait until everything sent is acknowledged; False where that did not happen in time."""
-        deadline = time.monotonic() + seconds
-        while self.oldest_pending() is not None and self.error is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        return self.oldest_pending() is None
+    def settle(self, seconds: float) -> bool:
+        """Whether nothing is under way any more, each batch acknowledged or failed; waits so long for it to be."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: all(batch.acknowledged or batch.failed for batch in self._pending), seconds
+            )
+
+    def close(self) -> None:
+        """Send nothing any more: to be called before the channel is closed."""
+        self._closed = True
 
     def _start(self, batch: Batch) -> None:
-        if not self._may_publish():
+        if self._closed:
+            return
+        if self.error is not None:
+            self._fail(batch, self.error)
+        elif not self._may_publish():
             # A process that was paused wakes up here: it sends nothing until it knows that the stream is still its own.
             self._later(FIRST_BACKOFF, batch)
-            return
-        future = self._publish.future(batch.request, timeout=REQUEST_SECONDS, metadata=self._routing)
-        future.add_done_callback(lambda done: self._finish(batch, done))
+        else:
+            timeout = min(REQUEST_SECONDS, self._patience)
+            # Nobody else holds the future, and one that is forgotten cancels its call: its own callback keeps it.
+            future = self._publish.future(batch.request, timeout=timeout, metadata=self._routing)
+            future.add_done_callback(lambda done: self._finish(batch, done))
 
     def _finish(self, batch: Batch, future: Any) -> None:
         error = future.exception()
-        if error is None and len(future.result().message_ids) == batch.rows:
+        if error is not None:
+            if error.code() in TRANSIENT:
+                self._retry(batch, error)
+            else:
+                self._fail(batch, self._explain(error))
+            return
+        named = len(future.result().message_ids)
+        if named == batch.rows:
             self._acknowledge(batch)
-        elif error is None:
-            self._fail(PublishError(f"{self.topic} acknowledged {len(future.result().message_ids)} of {batch.rows}"))
-        elif error.code() not in TRANSIENT:
-            self._fail(self._explain(error))
         else:
-            self._retry(batch, error)
-        self._on_change()
+            self._fail(
+                batch,
+                PublishError(
+                    f"{self.topic} acknowledged {named:,} of {batch.rows:,} messages of a request: every one must have "
+                    "its id; see what answers in Pub/Sub's place, then start again with --from cursor"
+                ),
+            )
 
     def _acknowledge(self, batch: Batch) -> None:
-        if batch.failing_since is not None:
-            log.info("%s: the topic answers again after %.1f s", self.topic, time.monotonic() - batch.failing_since)
-        with self._lock:
-            batch.done = True
-            while self._pending and self._pending[0].done:
-                done = self._pending.popleft()
-                self.cursor = done.end
-                self.acknowledged += done.rows
-                self.last_acknowledged = datetime.now(UTC)
-                self.first_acknowledged = self.first_acknowledged or self.last_acknowledged
-        self._slots.release()
+        self._note_presence()
+        with self._changed:
+            batch.acknowledged = True
+            now = datetime.now(UTC)
+            while self._pending and self._pending[0].acknowledged:
+                oldest, before = self._pending.popleft(), self.acknowledged
+                self.acknowledged = Acknowledged(before.rows + oldest.rows, oldest.end, before.first or now, now)
+            self._changed.notify_all()
 
     def _retry(self, batch: Batch, error: grpc.RpcError) -> None:
         now = time.monotonic()
-        if batch.failing_since is None:
-            batch.failing_since = now
-            log.warning("%s: %s; trying again for %g s", self.topic, error.code().name, self._patience)
+        batch.failing_since = batch.failing_since or now
         if now - batch.failing_since > self._patience:
-            self._fail(self._explain(error))
+            self._fail(batch, self._explain(error))
             return
+        self._note_absence(error)
         self._later(batch.backoff, batch)
         batch.backoff = min(batch.backoff * 2, LONGEST_BACKOFF)
 
@@ -178,8 +215,23 @@ class Publisher:
         timer.daemon = True
         timer.start()
 
-    def _fail(self, error: PublishError) -> None:
-        self.error = self.error or error
+    def _fail(self, batch: Batch, error: PublishError) -> None:
+        with self._changed:
+            batch.failed = True
+            self.error = self.error or error
+            self._changed.notify_all()
+
+    def _note_absence(self, error: grpc.RpcError) -> None:
+        with self._changed:
+            first, self._away_since = self._away_since is None, self._away_since or time.monotonic()
+        if first and not self._closed:
+            log.warning("%s: %s; trying again for %g s", self.topic, error.code().name, self._patience)
+
+    def _note_presence(self) -> None:
+        with self._changed:
+            since, self._away_since = self._away_since, None
+        if since is not None:
+            log.info("%s: the topic answers again after %.1f s", self.topic, time.monotonic() - since)
 
     def _explain(self, error: grpc.RpcError) -> PublishError:
         code = error.code()
@@ -192,7 +244,10 @@ class Publisher:
                 f"{self.topic} did not answer for {self._patience:g} s ({code.name}: {error.details()}): what was "
                 "acknowledged is saved; start again with --from cursor once the broker is back"
             )
-        return PublishError(f"{self.topic} refuses the messages: {code.name}: {error.details()}")
+        return PublishError(
+            f"{self.topic} refuses the messages: {code.name}: {error.details()}: mend that, then start again with "
+            "--from cursor"
+        )
 
 
 def build_request(topic: str, rows: Sequence[tuple[bytes, str, str]], stream: str, epoch: str) -> Any:
@@ -204,8 +259,8 @@ def build_request(topic: str, rows: Sequence[tuple[bytes, str, str]], stream: st
     add = request.messages.add
     for data, row_id, event_time in rows:
         attributes = add(data=data).attributes
-        attributes["row_id"] = row_id
-        attributes["event_time"] = event_time
-        attributes["stream"] = stream
-        attributes["epoch"] = epoch
+        attributes[ROW_ID] = row_id
+        attributes[EVENT_TIME] = event_time
+        attributes[STREAM] = stream
+        attributes[EPOCH] = epoch
     return request

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from rejeu.errors import RequestError
 from rejeu.state.model import Status
 
 log = logging.getLogger(__name__)
@@ -39,12 +42,10 @@ class Report(BaseModel):
     error: str | None = None
 
     def write(self, path: str) -> None:
-        """Write as JSON; whole or not at all, so that a reader never sees half a report."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-        partial.replace(target)
+        """Write as JSON; whole or not at all, so that a reader never sees half a report. Raises RequestError."""
+        with _partial(path) as partial:
+            partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
 
     def __str__(self) -> str:
         late = (
@@ -54,6 +55,27 @@ class Report(BaseModel):
             f"{self.stream}: {self.status}: {self.published:,} rows in {self.seconds:.1f} s "
             f"({self.messages_per_second:,.0f}/s{late}), epoch {self.epoch}"
         )
+
+
+def check_writable(path: str) -> None:
+    """Raises RequestError where no report can be written to this path: better before the first row than after."""
+    with _partial(path) as partial:
+        partial.touch()
+        partial.unlink()
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+
+
+@contextmanager
+def _partial(path: str) -> Iterator[Path]:
+    """The file beside the report's that is written first; what the system refuses is a RequestError."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield target.with_name(target.name + ".partial")
+    except OSError as error:
+        reason = f"it cannot be written ({error.strerror})"
+        raise RequestError(f"--report {path}: {reason}; name a file in a folder that you may write to") from None
 
 
 class Progress:

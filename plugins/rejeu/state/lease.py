@@ -11,8 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError
+from pydantic import ValidationError
+
+from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
 from rejeu.ports import StateStore
+from rejeu.request import explain
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import format_instant
 
@@ -23,14 +26,14 @@ MAX_CONFLICTS = 50
 def read_state(store: StateStore, stream: str) -> StreamState | None:
     """What the stream remembers, or None where it never ran."""
     found = store.load(stream)
-    return None if found is None else StreamState.model_validate(found.document)
+    return None if found is None else _understand(stream, found.document)
 
 
 def update_state(store: StateStore, stream: str, change: Callable[[StreamState], StreamState]) -> StreamState:
     """Apply `change` to the newest document, again and again until no other writer comes between."""
     for _ in range(MAX_CONFLICTS):
         found = store.load(stream)
-        state = StreamState(stream=stream) if found is None else StreamState.model_validate(found.document)
+        state = StreamState(stream=stream) if found is None else _understand(stream, found.document)
         changed = change(state)
         try:
             store.save(stream, changed.model_dump(mode="json"), found.version if found else None)
@@ -38,6 +41,18 @@ def update_state(store: StateStore, stream: str, change: Callable[[StreamState],
             continue
         return changed
     raise StateConflictError(f"{stream}: {MAX_CONFLICTS} writers came first: is something writing in a loop?")
+
+
+def _understand(stream: str, document: dict[str, Any]) -> StreamState:
+    try:
+        return StreamState.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise StateError(
+            f"state of {stream}: {field}: {explain(first)}: another version of Rejeu wrote it; run that one, or remove "
+            "the stream's document"
+        ) from None
 
 
 def release_dead(store: StateStore, stream: str, epoch: int) -> None:
@@ -52,7 +67,10 @@ def release_dead(store: StateStore, stream: str, epoch: int) -> None:
 
 
 class Lease:
-    """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached."""
+    """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached.
+
+    One thread writes, or what was reached could be saved in the wrong order; any thread may ask `is_live`.
+    """
 
     def __init__(self, store: StateStore, state: StreamState, seconds: float, renewed: float) -> None:
         self._store = store

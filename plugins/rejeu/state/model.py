@@ -49,4 +49,4 @@ class StreamState(BaseModel):
     published: int = 0
     """Rows acknowledged under this epoch."""
     request: tuple[str, ...] = ()
-    """The arguments of the last replay that was started afresh: what a relaunch repeats, from the cursor."""
+    """The arguments of the last replay: what a relaunch repeats, from the cursor."""

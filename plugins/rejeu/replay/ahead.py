@@ -1,0 +1,75 @@
+"""Reading ahead: a thread that has a few chunks ready before they are due; what is read is `rejeu.replay.chunks`'."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from rejeu.errors import RejeuError
+from rejeu.replay.order import Chunk
+
+log = logging.getLogger(__name__)
+
+CHUNKS_AHEAD: Final = 4
+TURN_SECONDS: Final = 0.2
+"""How long either side waits for the other before it looks whether there is still need to."""
+FAREWELL_SECONDS: Final = 1.0
+
+
+class ReadAhead:
+    """Chunks as `read` gives them; what it raises arrives in its place, behind the chunks before it."""
+
+    def __init__(self, read: Callable[[], Iterator[Chunk]]) -> None:
+        self._read = read
+        self._ready: queue.Queue[Chunk | RejeuError | None] = queue.Queue(maxsize=CHUNKS_AHEAD)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the source go; a read that takes long is not waited for."""
+        self._closed = True
+        self._thread.join(FAREWELL_SECONDS)
+
+    def chunks(self, goes_on: Callable[[], bool]) -> Iterator[Chunk]:
+        """The chunks, to the end of the source, or for as long as `goes_on` says so. Raises what reading raised."""
+        while goes_on():
+            try:
+                arrived = self._ready.get(timeout=TURN_SECONDS)
+            except queue.Empty:
+                continue
+            if arrived is None:
+                return
+            if isinstance(arrived, RejeuError):
+                raise arrived
+            yield arrived
+
+    def _run(self) -> None:
+        try:
+            for chunk in self._read():
+                if not self._offer(chunk):
+                    return
+            self._offer(None)
+        except RejeuError as error:
+            self._offer(error)
+        except Exception as error:  # whatever a driver raises must end the replay, not just this thread
+            log.exception("reading failed")
+            self._offer(RejeuError(f"reading failed: {type(error).__name__}: {error}: see the log above"))
+
+    def _offer(self, item: Chunk | RejeuError | None) -> bool:
+        while not self._closed:
+            try:
+                self._ready.put(item, timeout=TURN_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False

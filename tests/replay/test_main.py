@@ -1,0 +1,201 @@
+"""`python -m rejeu.replay` as its caller sees it: arguments in, exit code and one line of reason out."""
+
+import gzip
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rejeu.message import MAX_MESSAGE_BYTES
+from rejeu.replay.__main__ import main
+from rejeu.replay.order import CHUNK_ROWS
+from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, refuse, too_few_ids
+
+TOPIC = "projects/rejeu-local/topics/t"
+ROW = '{"at": "2021-05-01T00:00:00Z", "request": "7", "symbol": "BTC"}\n'
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
+    with FakeBroker() as started:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", started.address)
+        yield started
+
+
+@pytest.fixture
+def run(broker: FakeBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the program on a file of one row: its exit code, and the last line that it wrote."""
+    (tmp_path / "rows.ndjson").write_text(ROW)
+
+    def call(*flags: str, file: str = "rows.ndjson") -> tuple[int, str]:
+        given = [f"--file={tmp_path / file}", "--event-time=at", f"--topic={TOPIC}", "--speed=max"]
+        code = main([*given, *flags])
+        return code, capsys.readouterr().err.strip().rpartition("\n")[2].replace(f"{tmp_path}/", "")
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_rows_are_published_and_the_code_is_0(run: Run, broker: FakeBroker) -> None:
+    assert run("--key=request")[0] == 0
+    assert broker.bodies == [ROW.strip().encode()]
+
+
+# 2: arguments
+
+
+def test_a_window_without_an_instant_is_refused(run: Run, broker: FakeBroker) -> None:
+    assert run("--from=2021-05-02T00:00:00Z", "--until=2021-05-01T00:00:00+02:00") == (
+        2,
+        "rejeu: --from 2021-05-02T00:00:00.000000Z is not before --until 2021-04-30T22:00:00.000000Z: "
+        "give a window that holds at least one instant",
+    )
+    assert broker.attempts == 0
+
+
+def test_a_cursor_without_a_state_store_is_refused(run: Run) -> None:
+    assert run("--from=cursor") == (
+        2,
+        "rejeu: --from cursor needs --state: without a state store there is no cursor to go on from",
+    )
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "fast"])
+def test_a_speed_that_is_none_is_refused(run: Run, speed: str) -> None:
+    assert run(f"--speed={speed}") == (2, f'rejeu: --speed: it is {speed}: it must be a number above 0, or "max"')
+
+
+def test_a_flag_that_there_is_not_is_refused(run: Run) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--sped=1")
+    assert caught.value.code == 2
+
+
+# 3: the source
+
+
+def test_a_missing_file_is_told(run: Run) -> None:
+    assert run(file="none.ndjson") == (
+        3,
+        "rejeu: no file is named none.ndjson: give a path or gs:// URI of Parquet or NDJSON, * allowed",
+    )
+
+
+def test_a_missing_column_is_told_with_those_there_are(run: Run, tmp_path: Path, broker: FakeBroker) -> None:
+    pq.write_table(pa.table({"time": pa.array([0], pa.timestamp("us")), "n": [1]}), tmp_path / "rows.parquet")
+    assert run(file="rows.parquet") == (3, "rejeu: --event-time at: the source has no 'at'; name one of n, time")
+    assert run("--key=request,coin") == (
+        3,
+        "rejeu: --key coin is in none of the first 1 rows; they have at, request, symbol; name one",
+    )
+    assert broker.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("null", "at is None"),
+        ('"yesterday"', "at: 'yesterday' is not a time: write ISO 8601, such as 2021-05-01T00:00:00Z"),
+        (
+            '"2021-05-01T00:00:00"',
+            "at: '2021-05-01T00:00:00' has no time zone: end it with Z, or with an offset such as +02:00",
+        ),
+        ("1.5", "at is 1.5"),
+    ],
+)
+def test_a_row_without_a_readable_event_time_is_told_before_the_first_is_published(
+    run: Run, tmp_path: Path, broker: FakeBroker, value: str, found: str
+) -> None:
+    (tmp_path / "rows.ndjson").write_text(ROW + f'{{"at": {value}, "request": "8"}}\n')
+    assert run() == (
+        3,
+        f"rejeu: rows.ndjson, line 2: {found}"
+        f"{': ' if found.startswith('at is') else '; '}an event time is a timestamp, a date, ISO 8601 text with a "
+        "zone, or an integer with --time-unit; mend or remove it",
+    )
+    assert broker.attempts == 0
+
+
+def test_a_truncated_file_is_told_before_the_first_row_is_published(
+    run: Run, tmp_path: Path, broker: FakeBroker
+) -> None:
+    whole = gzip.compress(ROW.encode() * 1000)
+    (tmp_path / "rows.ndjson.gz").write_bytes(whole[: len(whole) // 2])
+    code, said = run(file="rows.ndjson.gz")
+    assert code == 3
+    assert said.startswith("rejeu: rows.ndjson.gz is truncated or damaged after line ")
+    assert said.endswith("; replace the file")
+    (tmp_path / "rows.ndjson").write_text(ROW + ROW[:30])
+    assert run() == (
+        3,
+        "rejeu: rows.ndjson, line 2 is broken: unexpected end of data; "
+        "each line must be one whole JSON object; mend or remove it",
+    )
+    assert broker.attempts == 0
+
+
+def test_a_row_that_pubsub_would_not_take_is_told_and_what_came_before_it_is_published_and_saved(
+    run: Run, tmp_path: Path, broker: FakeBroker
+) -> None:
+    rows = [
+        json.dumps({"at": f"2021-05-01T00:00:00.{n:06d}Z", "n": n}, separators=(",", ":")) for n in range(CHUNK_ROWS)
+    ]
+    large = '{"at":"2021-05-01T00:00:01Z","n":"large","text":"' + "x" * MAX_MESSAGE_BYTES + '"}'
+    (tmp_path / "rows.ndjson").write_text("\n".join([*rows, large]))
+    state = f"--state=sqlite:{tmp_path / 'state.db'}"
+    code, said = run("--key=n", state, "--stream=big")
+    assert (code, said) == (
+        3,
+        f"rejeu: row big/1619827201000000/large/0 has {len(large):,} bytes as JSON: Pub/Sub takes 10,000,000 a "
+        "message; leave columns or the row out with a query source",
+    )
+    assert broker.bodies == sorted(row.encode() for row in rows)
+    (tmp_path / "rows.ndjson").write_text("\n".join([*rows, ROW.strip()]))
+    assert run("--key=n", state, "--stream=big", "--from=cursor")[0] == 0
+    assert len(broker.got) == CHUNK_ROWS, "the cursor is behind the last row that was published"
+
+
+# 4: the topic
+
+
+def test_a_missing_topic_is_told_and_nothing_is_published(run: Run, broker: FakeBroker) -> None:
+    broker.topic.append(refuse(grpc.StatusCode.NOT_FOUND))
+    assert run() == (4, f"rejeu: {TOPIC} does not exist: create it, or let the stream's live DAG do so")
+    assert broker.attempts == 0
+
+
+@pytest.mark.parametrize("answer", [refuse(grpc.StatusCode.NOT_FOUND), too_few_ids])
+def test_a_topic_that_goes_while_rows_are_published_is_no_success(
+    run: Run, broker: FakeBroker, answer: Callable[..., object]
+) -> None:
+    broker.on(ROW.strip().encode(), answer)
+    assert run()[0] == 4
+
+
+def test_a_broker_that_stays_away_is_told_with_what_to_do(run: Run, broker: FakeBroker) -> None:
+    broker.topic.extend([UNAVAILABLE] * 100)
+    assert run("--patience-seconds=0.2") == (
+        4,
+        f"rejeu: {TOPIC} did not answer for 0.2 s (UNAVAILABLE: gone): what was acknowledged is saved; start again "
+        "with --from cursor once the broker is back",
+    )
+
+
+# 7: the state store
+
+
+def test_a_state_store_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, said = run(f"--state=sqlite:{tmp_path / 'file' / 'state.db'}")
+    assert code == 7
+    assert said.startswith("rejeu: state store file/state.db: its folder cannot be made (")
+    assert run("--state=redis:host")[0] == 2
