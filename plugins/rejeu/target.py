@@ -28,7 +28,7 @@ class Target(BaseModel):
     state: str = "sqlite:.rejeu/state.db"
     """The state store's URI, as `rejeu.state.open_store` reads it."""
     dataset: str = "rejeu"
-    """BigQuery dataset of Rejeu's own tables: incidents, staging."""
+    """BigQuery dataset of Rejeu's own tables: incidents, and beside it `<dataset>_staging`, whose tables expire."""
     location: str = "US"
     """BigQuery location of new datasets."""
     launcher: Literal["process"] = "process"
@@ -66,6 +66,11 @@ class Target(BaseModel):
     def subscription(self, name: str) -> str:
         """The subscription as Pub/Sub names it."""
         return f"projects/{self.project}/subscriptions/{name}"
+
+    @property
+    def staging(self) -> str:
+        """The dataset of the tables that load jobs fill before their rows are put in place."""
+        return f"{self.project}.{self.dataset}_staging"
 
     @property
     def incidents(self) -> str:

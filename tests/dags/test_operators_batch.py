@@ -74,10 +74,10 @@ def test_a_prepared_day_is_named_for_the_load_jobs(prepare: PreparePartition, la
     assert letters["files"] == f"{request.output}/dead-*.ndjson"
     assert rows["staging"] == {
         "projectId": "rejeu-test",
-        "datasetId": "rejeu",
-        "tableId": "staging_crypto_rates_20210430",
+        "datasetId": "rejeu_staging",
+        "tableId": "crypto_rates_20210430",
     }
-    assert letters["staging"]["tableId"] == "staging_crypto_rates_20210430_dead"
+    assert letters["staging"]["tableId"] == "crypto_rates_20210430_dead"
     assert [column["name"] for column in rows["schema"]] == ["timestamp", "request", "symbol", "rate", "date_str"]
     assert "MERGE `rejeu-test.temp_crypto_batch.batch_timestamp`" in rows["merge"]
     assert "DATE(`timestamp`) = DATE '2021-04-30'" in rows["merge"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from google.api_core.exceptions import AlreadyExists, NotFound
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 60.0
 ACK_DEADLINE_SECONDS = 60
+STAGING_EXPIRATION = timedelta(days=1)
 RETENTION_SECONDS = 7 * 24 * 3600
 """The longest that Pub/Sub keeps what a stopped streaming job has not read."""
 DAY_TYPES = frozenset({"TIMESTAMP", "DATETIME", "DATE"})
@@ -77,11 +79,13 @@ def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, col
     batch = target.table(spec.batch.table) if spec.batch else None
     if batch is not None:
         ensure_table(client, target, batch, columns, spec.event_time, spec.cluster)
+        # Each day's load leaves two tables behind: they go by themselves.
+        _ensure_dataset(client, target, target.staging, expiration=STAGING_EXPIRATION)
     ensure_table(client, target, target.table(spec.dead_letters), DEAD_LETTER_COLUMNS, "failed_at")
     ensure_table(client, target, target.incidents, INCIDENT_COLUMNS, "lost_at")
     view = bigquery.Table(target.table(spec.view))
     view.view_query = sql.live_view(streaming, batch, spec.event_time, [column.name for column in columns])
-    _ensure_dataset(client, target, target.table(spec.view))
+    _ensure_dataset(client, target, target.table(spec.view).rpartition(".")[0])
     try:
         if client.get_table(view.reference, timeout=TIMEOUT_SECONDS).view_query != view.view_query:
             client.update_table(view, ["view_query"], timeout=TIMEOUT_SECONDS)
@@ -102,7 +106,7 @@ def ensure_table(
 
     Raises SourceError where it exists and lacks a column: adding one to somebody's table is theirs to decide.
     """
-    _ensure_dataset(client, target, name)
+    _ensure_dataset(client, target, name.rpartition(".")[0])
     table = bigquery.Table(name, schema=[bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns])
     types = {column.name: column.type for column in columns}
     if types.get(day_column) in DAY_TYPES:
@@ -124,12 +128,13 @@ def ensure_table(
         )
 
 
-def _ensure_dataset(client: bigquery.Client, target: Target, table: str) -> None:
-    project, dataset, _ = table.split(".")
-    wanted = bigquery.Dataset(f"{project}.{dataset}")
+def _ensure_dataset(client: bigquery.Client, target: Target, name: str, expiration: timedelta | None = None) -> None:
+    wanted = bigquery.Dataset(name)
     wanted.location = target.location
+    if expiration is not None:
+        wanted.default_table_expiration_ms = expiration // timedelta(milliseconds=1)
     try:
         client.get_dataset(wanted.reference, timeout=TIMEOUT_SECONDS)
     except NotFound:
         client.create_dataset(wanted, exists_ok=True, timeout=TIMEOUT_SECONDS)
-        log.info("created dataset %s.%s", project, dataset)
+        log.info("created dataset %s", name)

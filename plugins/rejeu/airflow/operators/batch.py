@@ -68,7 +68,7 @@ class PreparePartition(BatchOperator, JobOperator):
 
         partition = partition_of(context)
         day = partition.replace("-", "")
-        staging = f"{self.target.project}.{self.target.dataset}.staging_{self.spec.stream}_{day}"
+        staging = f"{self.target.staging}.{self.spec.stream}_{day}"
         columns = output_columns(self.spec, self.target, self.bigquery())
         place = {
             "rows": (staging, self.table, columns, sql.is_day(self.spec.event_time, partition)),
