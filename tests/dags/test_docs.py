@@ -48,7 +48,7 @@ def test_no_line_of_a_page_is_indented_into_a_block_of_code(spec_with: Callable[
 
 
 def test_the_batch_page_has_the_command_that_loads_a_range_of_days(spec: StreamSpec) -> None:
-    command = f"airflow backfill create --dag-id {STREAM}.batch --from-date 2021-04-01 --to-date 2021-04-30"
+    command = f"airflow backfill create --dag-id {STREAM}.batch --from-date 2021-04-01 --to-date 2021-05-01"
     assert command in docs.page(spec, "batch")
 
 

@@ -70,7 +70,7 @@ def _batch(spec: StreamSpec) -> str:
         - **On schedule**: `{spec.batch.schedule}` (UTC), each run for the day before.
         - **One day, by hand**: trigger with `partition`.
         - **A range of days**:
-          `airflow backfill create --dag-id {spec.stream}.batch --from-date 2021-04-01 --to-date 2021-04-30`
+          `airflow backfill create --dag-id {spec.stream}.batch --from-date 2021-04-01 --to-date 2021-05-01` loads April
         - **Loaded elsewhere**: trigger with `loaded_by: elsewhere`; the run waits for a load job outside Airflow.
 
         A run fails where the day is empty after its load. Rows that the pipeline refuses are in `{spec.dead_letters}`.
