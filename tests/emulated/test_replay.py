@@ -83,7 +83,8 @@ def start(feed: Feed, tmp_path: Path, store: SqliteStore) -> Iterator[Start]:
         given = [f"--file={tmp_path / 'rows.ndjson'}", "--event-time=at", "--key=n", f"--topic={feed.topic}"]
         given += [f"--stream={STREAM}", f"--state=sqlite:{tmp_path / 'state.db'}"]
         given += [f"--lease-seconds={LEASE_SECONDS}", "--checkpoint-seconds=0.05"]
-        started.append(Program(*given, *flags, **environment))
+        # A process that is killed leaves its temporary files to whoever empties the folder.
+        started.append(Program(*given, *flags, TMPDIR=str(tmp_path), **environment))
         return started[-1]
 
     yield run
@@ -304,6 +305,7 @@ def test_sigterm_saves_the_cursor_and_going_on_publishes_exactly_the_rest(
     assert (state.status, state.holder, state.published) == (Status.STOPPED, None, len(messages))
     assert state.cursor == Position(to_us(parse_instant(by_time(messages)[-1].attributes["event_time"])), 1)
     assert 50 <= len(messages) < len(ids)
+    assert list(tmp_path.glob("rejeu-*")) == [], "no temporary file is left"
     code, said = start("--speed=max", "--from=cursor").end()
     assert code == 0, said
     assert row_ids(messages + take_all(feed)) == ids

@@ -93,8 +93,16 @@ def replay(broker: FakeBroker, store: Store, file: Path) -> Callable[..., Replay
 @pytest.fixture
 def background() -> Iterator[Callable[[Replay], "Future[Report]"]]:
     """Runs a replay beside the test."""
+    started: list[Replay] = []
     with ThreadPoolExecutor() as pool:
-        yield lambda made: pool.submit(made.run)
+
+        def run(made: Replay) -> "Future[Report]":
+            started.append(made)
+            return pool.submit(made.run)
+
+        yield run
+        for each in started:
+            each.stop()
 
 
 def body(number: int) -> bytes:
@@ -275,7 +283,7 @@ def test_a_stop_waits_for_what_is_under_way_and_saves_it(
     broker.on(body(0), after(slow))
     made = replay(speed=0.01)
     running = background(made)
-    broker.wait_for(lambda: broker.attempts == 1)
+    broker.wait_for(lambda: broker.attempts >= 1)
     made.stop()
     slow.set()
     found = running.result(SECONDS)
@@ -306,7 +314,7 @@ def test_a_stop_that_the_broker_does_not_answer_ends_with_an_error_in_time(
     broker.on(body(0), *[UNAVAILABLE] * 1000)
     made = replay()
     running = background(made)
-    broker.wait_for(lambda: broker.attempts == 1)
+    broker.wait_for(lambda: broker.attempts >= 1)
     made.stop()
     with pytest.raises(PublishError, match=r"did not acknowledge in 0\.3 s what was sent before the stop"):
         running.result(SECONDS)
@@ -317,7 +325,7 @@ def test_a_stream_that_is_silenced_ends_by_itself(
     broker: FakeBroker, store: Store, replay: Callable[..., Replay], background: Callable[[Replay], "Future[Report]"]
 ) -> None:
     running = background(replay(speed=0.01))
-    broker.wait_for(lambda: len(broker.got) == 1)
+    broker.wait_for(lambda: len(broker.got) >= 1)
     silence(store, STREAM)
     assert running.result(SECONDS).status is Status.STOPPED
     assert (state_in(store).wanted, state_in(store).holder) == (False, None)
@@ -331,7 +339,7 @@ def test_a_second_replay_of_a_stream_is_refused_and_changes_nothing(
 ) -> None:
     first = replay(speed=0.01)
     running = background(first)
-    broker.wait_for(lambda: len(broker.got) == 1)
+    broker.wait_for(lambda: len(broker.got) >= 1)
     with pytest.raises(LeaseHeldError, match="publishes under epoch 1"):
         replay().run()
     first.stop()
@@ -348,7 +356,7 @@ def test_who_lost_the_stream_sends_nothing_more(
     tmp_path: Path,
 ) -> None:
     running = background(replay(speed=0.01, report=str(tmp_path / "report.json")))
-    broker.wait_for(lambda: len(broker.got) == 1)
+    broker.wait_for(lambda: len(broker.got) >= 1)
     release_dead(store, STREAM, epoch=1)
     with pytest.raises(LeaseLostError, match="took over from epoch 1: this replay stops before its next message"):
         running.result(SECONDS)
@@ -434,7 +442,7 @@ def test_a_store_that_breaks_stops_the_replay_once_the_lease_ran_out(
     broker: FakeBroker, store: Store, replay: Callable[..., Replay], background: Callable[[Replay], "Future[Report]"]
 ) -> None:
     running = background(replay(speed=0.01, lease_seconds=0.1, patience_seconds=0.2))
-    broker.wait_for(lambda: len(broker.got) == 1)
+    broker.wait_for(lambda: len(broker.got) >= 1)
     store.broken = True
     with pytest.raises(StateError, match="disk full"):
         running.result(SECONDS)
@@ -445,7 +453,7 @@ def test_a_lease_that_ran_out_and_that_nobody_took_is_taken_up_again(
 ) -> None:
     made = replay(speed=10, lease_seconds=0.1)
     running = background(made)
-    broker.wait_for(lambda: len(broker.got) == 1)
+    broker.wait_for(lambda: len(broker.got) >= 1)
     store.broken = True
     store.wait_for(lambda: store.refused > 20)  # twice as long as the lease
     published = len(broker.got)

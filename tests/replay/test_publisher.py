@@ -123,7 +123,7 @@ def test_an_acknowledgement_that_takes_long_is_not_forgotten(broker: FakeBroker,
     slow = threading.Event()
     broker.on(b"1", after(slow))
     publisher.send(batch(1))
-    broker.wait_for(lambda: broker.attempts == 1)
+    broker.wait_for(lambda: broker.attempts >= 1)
     gc.collect()  # gRPC cancels the call of a future that nobody holds
     slow.set()
     assert publisher.settle(SECONDS)
@@ -268,7 +268,7 @@ def test_nothing_is_tried_again_while_it_may_not_be_published(
 
     broker.on(b"1", lose_the_lease)
     publisher.send(batch(1))
-    broker.wait_for(lambda: broker.attempts == 1)
+    broker.wait_for(lambda: broker.attempts >= 1)
     assert not publisher.settle(5 * publisher_module.FIRST_BACKOFF)
     assert broker.attempts == 1
 

@@ -78,8 +78,8 @@ def rows(*seconds: float, size: int = 0) -> Chunk:
 
 def test_rows_are_sent_when_they_are_due_and_never_before() -> None:
     bench = Bench(speed=1.0)
-    bench.send_all(rows(0, 1, 2.5))
-    assert bench.sent == [(0, [b"0"]), (1 * SECOND, [b"1"]), (2.5 * SECOND, [b"2"])]
+    bench.send_all(rows(0, 0.01, 1, 2.5))
+    assert bench.sent == [(0, [b"0"]), (0.01 * SECOND, [b"1"]), (1 * SECOND, [b"2"]), (2.5 * SECOND, [b"3"])]
 
 
 def test_a_greater_speed_is_a_greater_rate() -> None:

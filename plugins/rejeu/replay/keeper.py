@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from rejeu.errors import LeaseLostError, RejeuError, StateError
+from rejeu.errors import RejeuError, StateError
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status
 
@@ -62,8 +62,6 @@ class Keeper:
     def _checkpoint(self) -> None:
         try:
             state = self._lease.checkpoint(status=Status.RUNNING, **self._reached())
-        except LeaseLostError:
-            raise
         except StateError as error:
             now = time.monotonic()
             if self._failing_since is None:

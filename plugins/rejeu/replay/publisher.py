@@ -154,21 +154,25 @@ class Publisher:
 
     def close(self) -> None:
         """Send nothing any more: to be called before the channel is closed."""
-        self._closed = True
+        with self._changed:
+            self._closed = True
 
     def _start(self, batch: Batch) -> None:
-        if self._closed:
-            return
         if self.error is not None:
             self._fail(batch, self.error)
         elif not self._may_publish():
             # A process that was paused wakes up here: it sends nothing until it knows that the stream is still its own.
             self._later(FIRST_BACKOFF, batch)
         else:
-            timeout = min(REQUEST_SECONDS, self._patience)
-            # Nobody else holds the future, and one that is forgotten cancels its call: its own callback keeps it.
-            future = self._publish.future(batch.request, timeout=timeout, metadata=self._routing)
-            future.add_done_callback(lambda done: self._finish(batch, done))
+            self._call(batch)
+
+    def _call(self, batch: Batch) -> None:
+        with self._changed:  # so that `close` cannot come between
+            if not self._closed:
+                timeout = min(REQUEST_SECONDS, self._patience)
+                # Nobody else holds the future, and a forgotten one cancels its call: its own callback keeps it.
+                future = self._publish.future(batch.request, timeout=timeout, metadata=self._routing)
+                future.add_done_callback(lambda done: self._finish(batch, done))
 
     def _finish(self, batch: Batch, future: Any) -> None:
         error = future.exception()
@@ -211,6 +215,8 @@ class Publisher:
         batch.backoff = min(batch.backoff * 2, LONGEST_BACKOFF)
 
     def _later(self, seconds: float, batch: Batch) -> None:
+        if self._closed:
+            return
         timer = threading.Timer(seconds, self._start, (batch,))
         timer.daemon = True
         timer.start()
