@@ -13,10 +13,10 @@ import pytest
 
 from rejeu.message import MAX_MESSAGE_BYTES
 from rejeu.replay.__main__ import main
-from rejeu.replay.order import CHUNK_ROWS
 from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, refuse, too_few_ids
 
 TOPIC = "projects/rejeu-local/topics/t"
+BEFORE = 7
 ROW = '{"at": "2021-05-01T00:00:00Z", "request": "7", "symbol": "BTC"}\n'
 
 Run = Callable[..., tuple[int, str]]
@@ -146,9 +146,7 @@ def test_a_truncated_file_is_told_before_the_first_row_is_published(
 def test_a_row_that_pubsub_would_not_take_is_told_and_what_came_before_it_is_published_and_saved(
     run: Run, tmp_path: Path, broker: FakeBroker
 ) -> None:
-    rows = [
-        json.dumps({"at": f"2021-05-01T00:00:00.{n:06d}Z", "n": n}, separators=(",", ":")) for n in range(CHUNK_ROWS)
-    ]
+    rows = [json.dumps({"at": f"2021-05-01T00:00:00.{n:06d}Z", "n": n}, separators=(",", ":")) for n in range(BEFORE)]
     large = '{"at":"2021-05-01T00:00:01Z","n":"large","text":"' + "x" * MAX_MESSAGE_BYTES + '"}'
     (tmp_path / "rows.ndjson").write_text("\n".join([*rows, large]))
     state = f"--state=sqlite:{tmp_path / 'state.db'}"
@@ -156,12 +154,12 @@ def test_a_row_that_pubsub_would_not_take_is_told_and_what_came_before_it_is_pub
     assert (code, said) == (
         3,
         f"rejeu: row big/1619827201000000/large/0 has {len(large):,} bytes as JSON: Pub/Sub takes 10,000,000 a "
-        "message; leave columns or the row out with a query source",
+        "message, attributes included; leave columns or the row out with a query source",
     )
     assert broker.bodies == sorted(row.encode() for row in rows)
     (tmp_path / "rows.ndjson").write_text("\n".join([*rows, ROW.strip()]))
     assert run("--key=n", state, "--stream=big", "--from=cursor")[0] == 0
-    assert len(broker.got) == CHUNK_ROWS, "the cursor is behind the last row that was published"
+    assert len(broker.got) == BEFORE, "the cursor is behind the last row that was published"
 
 
 # 4: the topic

@@ -113,7 +113,7 @@ def test_a_source_that_goes_back_in_time_is_refused() -> None:
 
 
 def test_a_row_that_pubsub_would_not_take_is_named_and_nothing_from_it_on_is_given_out() -> None:
-    tables = [rows_table([(1, 7, "a")]), rows_table([(2, 8, "b" * MAX_MESSAGE_BYTES)]), rows_table([(3, 9, "c")])]
+    tables = [rows_table([(1, 7, "a"), (2, 8, "b" * MAX_MESSAGE_BYTES), (3, 9, "c")])]
     chunks = in_order(tables, "feed")
     assert next(chunks).row_ids == ["feed/1/7/0"]
     with pytest.raises(RowError, match=r"row feed/2/8/0 has 10,000,008 bytes.*Pub/Sub takes 10,000,000"):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from rejeu.errors import RowError, SourceError
-from rejeu.message import MAX_MESSAGE_BYTES, digest, key_text, row_id
+from rejeu.message import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, digest, key_text, row_id
 from rejeu.replay.encode import encode, json_values
 from rejeu.replay.position import Position
 from rejeu.replay.rows import EVENT_US, ROW, key_columns
@@ -90,9 +90,7 @@ def _chunks(piece: pa.Table, stream: str, start: Position | None) -> Iterator[Ch
     done = 0 if start is None else _done(times, start)
     for at in range(done, len(ordered), CHUNK_ROWS):
         rows = ordered[at : at + CHUNK_ROWS]
-        chunk = Chunk([row[0] for row in rows], ids[at : at + CHUNK_ROWS], [row[2] for row in rows])
-        _refuse_too_large(chunk)
-        yield chunk
+        yield from _sendable(Chunk([row[0] for row in rows], ids[at : at + CHUNK_ROWS], [row[2] for row in rows]))
 
 
 def _done(times: list[int], start: Position) -> int:
@@ -112,11 +110,14 @@ def _keys(piece: pa.Table, data: list[bytes]) -> list[str]:
     return [key_text(values) for values in zip(*columns, strict=True)] if columns else [digest(body) for body in data]
 
 
-def _refuse_too_large(chunk: Chunk) -> None:
-    for identity, body in zip(chunk.row_ids, chunk.data, strict=True):
-        if len(body) > MAX_MESSAGE_BYTES:
-            size = f"{len(body):,} bytes as JSON: Pub/Sub takes {MAX_MESSAGE_BYTES:,} a message"
+def _sendable(chunk: Chunk) -> Iterator[Chunk]:
+    """The chunk; where a row of it is too large for a message, the rows before that one, and then RowError."""
+    for at, (identity, body) in enumerate(zip(chunk.row_ids, chunk.data, strict=True)):
+        if len(body) > MAX_BODY_BYTES:
+            yield Chunk(chunk.event_us[:at], chunk.row_ids[:at], chunk.data[:at])
+            size = f"{len(body):,} bytes as JSON: Pub/Sub takes {MAX_MESSAGE_BYTES:,} a message, attributes included"
             raise RowError(f"row {identity} has {size}; leave columns or the row out with a query source")
+    yield chunk
 
 
 def _times(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
