@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV := $(BIN)/uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down logs status demo test check format lock docs screenshots
+.PHONY: help setup up down logs status demo test check format lock docs screenshots bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,3 +59,6 @@ docs: $(READY) ## Write what is generated: docs/DAGS.md and the spec's schema
 
 screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
 	$(BIN)/python docs/screenshots.py
+
+bench: $(READY) ## Measure how fast rows are published, against Google's own client
+	$(BIN)/python -m benchmarks

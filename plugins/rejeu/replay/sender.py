@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import Any, Final
 
+import numpy as np
+
 from rejeu.message import MAX_MESSAGE_BYTES, MAX_REQUEST_MESSAGES
 from rejeu.replay.order import Chunk
 from rejeu.replay.pacer import Clock, Lateness
@@ -116,7 +118,9 @@ class Sender:
 
     def _batch(self, chunk: Chunk, at: int, end: int) -> Batch:
         times = chunk.event_us
-        rows = [(chunk.data[i], chunk.row_ids[i], format_instant(from_us(times[i]))) for i in range(at, end)]
+        # All at once: one by one they would be the largest cost of a message.
+        instants = np.datetime_as_string(np.asarray(times[at:end], "datetime64[us]"), timezone="UTC").tolist()
+        rows = list(zip(chunk.data[at:end], chunk.row_ids[at:end], instants, strict=True))
         request = build_request(self._publisher.topic, rows, self._stream, str(self._epoch))
         last_us = times[end - 1]
         count = end - bisect_left(times, last_us, at, end)

@@ -1,0 +1,89 @@
+"""Measuring and summing up: one sample a run, medians over the rounds, ratios within a round; no output."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of a subject; CPU seconds are those of whole processes, all threads, user and system."""
+
+    server: str
+    subject: str
+    messages: int
+    seconds: float
+    cpu_seconds: float
+    server_cpu_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return self.messages / self.seconds
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Medians over the rounds; `ratio` compares with the baseline of the same round, None without one."""
+
+    server: str
+    subject: str
+    rate: float
+    slowest: float
+    fastest: float
+    ratio: float | None
+    cpu_us: float
+    server_cpu_us: float
+
+
+class Stopwatch:
+    """Times a block: the wall clock, our CPU and that of ended children, and the server's CPU."""
+
+    def __init__(self, server: psutil.Process) -> None:
+        self.seconds = self.cpu_seconds = self.server_cpu_seconds = 0.0
+        self._server = server
+
+    def __enter__(self) -> Self:
+        self._before = self._read()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        spent = [now - before for now, before in zip(self._read(), self._before, strict=True)]
+        self.seconds, self.cpu_seconds, self.server_cpu_seconds = spent
+
+    def _read(self) -> tuple[float, float, float]:
+        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        server = self._server.cpu_times()
+        return time.perf_counter(), sum(each.ru_utime + each.ru_stime for each in own), server.user + server.system
+
+
+def summarise(samples: Sequence[Sample], baseline: str) -> list[Summary]:
+    """One line for each server and subject, in the order of their first samples."""
+    runs: dict[tuple[str, str], list[Sample]] = {}
+    for sample in samples:
+        runs.setdefault((sample.server, sample.subject), []).append(sample)
+    return [_summary(own, runs.get((server, baseline))) for (server, _), own in runs.items()]
+
+
+def _summary(own: Sequence[Sample], baseline: Sequence[Sample] | None) -> Summary:
+    rates = [each.rate for each in own]
+    return Summary(
+        server=own[0].server,
+        subject=own[0].subject,
+        rate=median(rates),
+        slowest=min(rates),
+        fastest=max(rates),
+        ratio=median(a.rate / b.rate for a, b in zip(own, baseline, strict=True)) if baseline else None,
+        cpu_us=median(each.cpu_seconds / each.messages * 1e6 for each in own),
+        server_cpu_us=median(each.server_cpu_seconds / each.messages * 1e6 for each in own),
+    )
