@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from google.api_core.exceptions import NotFound
-from google.cloud import bigquery
 
 from beam_jobs.transforms.sink import client_for
 from rejeu.errors import RequestError
+from rejeu.gcp.columns import from_api
 from rejeu.pipelines import Column
 
 
@@ -20,10 +18,4 @@ def columns_of(table: str) -> tuple[Column, ...]:
         raise RequestError(
             f"--table is {table}: there is no such table; the stream's live DAG makes it, and so does `rejeu up`"
         ) from None
-    return _columns(found.schema)
-
-
-def _columns(fields: Sequence[bigquery.SchemaField]) -> tuple[Column, ...]:
-    return tuple(
-        Column(field.name, field.field_type, field.mode or "NULLABLE", _columns(field.fields)) for field in fields
-    )
+    return from_api(found.schema)

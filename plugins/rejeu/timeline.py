@@ -1,4 +1,4 @@
-"""The clock of a replay as pure functions: hand-over instants, speed, due times; no I/O and no sleeping.
+"""The clock of a replay and its place in a source, pure: hand-over, speed, due times; no I/O and no sleeping.
 
 All instants are aware UTC `datetime`s with microseconds, which is BigQuery's own resolution; on hot paths they
 are integers, microseconds since the epoch, and say so in their name (`_us`).
@@ -61,6 +61,14 @@ def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -
     if rule is HandOver.NEXT_ROW:
         return batch_max + MICROSECOND
     return batch_max.replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A place in a source, exact to the row: rows before `event_us` are done, and the first `count` rows at it."""
+
+    event_us: int
+    count: int = 0
 
 
 @dataclass(frozen=True)

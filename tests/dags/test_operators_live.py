@@ -22,14 +22,13 @@ from rejeu.airflow.triggers import ReturnTrigger
 from rejeu.errors import LaunchError, RequestError
 from rejeu.live import announce, replay_request
 from rejeu.ports import JobState
-from rejeu.replay.position import Position
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
-from rejeu.timeline import MICROSECOND, parse_instant, to_us
+from rejeu.timeline import MICROSECOND, Position, parse_instant, to_us
 from tests.dags.builders import (
     LAST_ROW,
     REPLAY_JOB,

@@ -21,11 +21,10 @@ import pytest
 from google.pubsub_v1.types import PubsubMessage
 
 from rejeu.live import silence
-from rejeu.replay.position import Position
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore
-from rejeu.timeline import format_instant, from_us, parse_instant, to_us
+from rejeu.timeline import Position, format_instant, from_us, parse_instant, to_us
 from tests.emulated.gate import Gate
 from tests.emulated.pubsub_feed import PLUGINS, PROJECT, Feed, PubSubServer
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from rejeu.replay.chunks import read_chunks
-from rejeu.replay.position import Position
 from rejeu.request import ReplayRequest
+from rejeu.timeline import Position
 
 PROJECT = "rejeu-local"
 START_SECONDS = 60.0

@@ -15,13 +15,12 @@ from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestEr
 from rejeu.live import relaunch_request, silence
 from rejeu.replay import engine, report
 from rejeu.replay.engine import Replay
-from rejeu.replay.position import Position
 from rejeu.replay.report import Report
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.state.lease import Lease, read_state, release_dead
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
-from rejeu.timeline import parse_instant, to_us
+from rejeu.timeline import Position, parse_instant, to_us
 from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, after, refuse
 from tests.replay.fake_clock import NOW, SECOND, FakeClock
 

@@ -10,10 +10,10 @@ import pytest
 from rejeu.errors import LeaseLostError, StateError
 from rejeu.live import silence
 from rejeu.replay.keeper import Keeper
-from rejeu.replay.position import Position
 from rejeu.state.lease import Lease, read_state, release_dead
 from rejeu.state.model import Status
 from rejeu.testing import MemoryStore
+from rejeu.timeline import Position
 
 STREAM = "clicks"
 EVERY = 0.005

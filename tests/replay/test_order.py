@@ -15,7 +15,7 @@ import rejeu.replay.order
 from rejeu.errors import RowError, SourceError
 from rejeu.message import MAX_MESSAGE_BYTES, digest
 from rejeu.replay.order import in_order
-from rejeu.replay.position import Position
+from rejeu.timeline import Position
 
 Row = tuple[int, int, str]
 """Event time, key, body."""

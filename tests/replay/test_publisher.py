@@ -12,8 +12,8 @@ import pytest
 from rejeu import message
 from rejeu.errors import PublishError
 from rejeu.replay import publisher as publisher_module
-from rejeu.replay.position import Position
 from rejeu.replay.publisher import WINDOW, Batch, Publisher, build_request
+from rejeu.timeline import Position
 from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, after, refuse, too_few_ids
 
 TOPIC = "projects/rejeu-local/topics/t"

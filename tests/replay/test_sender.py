@@ -7,10 +7,9 @@ import pytest
 
 from rejeu.message import MAX_MESSAGE_BYTES, MAX_REQUEST_MESSAGES
 from rejeu.replay.order import Chunk
-from rejeu.replay.position import Position
 from rejeu.replay.publisher import Acknowledged, Batch
 from rejeu.replay.sender import Sender, keep_on
-from rejeu.timeline import Timeline, from_us, parse_instant, to_us
+from rejeu.timeline import Position, Timeline, from_us, parse_instant, to_us
 from tests.replay.fake_clock import NOW, SECOND, FakeClock
 
 T0 = to_us(parse_instant("2021-05-01T00:00:00Z"))

@@ -16,7 +16,7 @@ from google.cloud.bigquery import SchemaField as Field
 import rejeu.replay.bigquery
 from rejeu.errors import RowError, SourceError
 from rejeu.gcp.clients import bigquery_client, finite_retry
-from rejeu.replay.position import Position
+from rejeu.timeline import Position
 from tests.replay.conftest import PROJECT
 
 pytestmark = pytest.mark.emulated

@@ -16,7 +16,7 @@ import pytest
 
 from rejeu.errors import RowError, SourceError
 from rejeu.gcp.clients import storage_client
-from rejeu.replay.position import Position
+from rejeu.timeline import Position
 from tests.replay.conftest import PROJECT
 
 Read = Callable[..., list[tuple[int, str, bytes]]]

@@ -12,7 +12,7 @@ import pytest
 from rejeu.errors import RequestError
 from rejeu.replay.generators import open_generator
 from rejeu.replay.generators.oracle_requests import COLUMNS, OracleRequests
-from rejeu.replay.position import Position
+from rejeu.timeline import Position
 
 Read = Callable[..., list[tuple[int, str, bytes]]]
 

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError
-from rejeu.replay.position import Position
 from rejeu.state import lease as lease_module
 from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, release_dead, update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
-from rejeu.timeline import parse_instant
+from rejeu.timeline import Position, parse_instant
 
 STREAM = "clicks"
 SECONDS = 3.0

@@ -20,14 +20,13 @@ from rejeu.live import (
     stream_job_request,
 )
 from rejeu.ports import Signal
-from rejeu.replay.position import Position
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec, read_spec
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
-from rejeu.timeline import MICROSECOND, HandOver, parse_instant, to_us
+from rejeu.timeline import MICROSECOND, HandOver, Position, parse_instant, to_us
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 BATCH_MAX = parse_instant("2021-04-30T23:59:58.5Z")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rejeu.replay.order import Chunk, in_order
-from rejeu.replay.position import Position
 from rejeu.replay.source import read_rows
 from rejeu.request import ReplayRequest
+from rejeu.timeline import Position
 
 __all__ = ["Chunk", "read_chunks"]
 

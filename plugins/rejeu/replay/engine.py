@@ -16,7 +16,6 @@ from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.chunks import read_chunks
 from rejeu.replay.keeper import Keeper
 from rejeu.replay.pacer import Clock
-from rejeu.replay.position import Position
 from rejeu.replay.publisher import Publisher
 from rejeu.replay.report import Progress, Report, check_writable
 from rejeu.replay.sender import Sender, format_position
@@ -24,7 +23,7 @@ from rejeu.request import CURSOR, MAX, ReplayRequest
 from rejeu.state import open_store
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status
-from rejeu.timeline import format_instant, from_us, to_us
+from rejeu.timeline import Position, format_instant, from_us, to_us
 
 log = logging.getLogger(__name__)
 

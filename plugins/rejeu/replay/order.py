@@ -15,9 +15,8 @@ import pyarrow as pa
 from rejeu.errors import RowError, SourceError
 from rejeu.message import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, digest, key_text, row_id
 from rejeu.replay.encode import encode, json_values
-from rejeu.replay.position import Position
 from rejeu.replay.rows import EVENT_US, ROW, key_columns
-from rejeu.timeline import format_instant, from_us
+from rejeu.timeline import Position, format_instant, from_us
 
 CHUNK_ROWS = 5_000
 

@@ -20,7 +20,7 @@ from google.pubsub_v1 import types
 
 from rejeu.errors import PublishError
 from rejeu.message import EPOCH, EVENT_TIME, ROW_ID, STREAM
-from rejeu.replay.position import Position
+from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,8 @@ import numpy as np
 from rejeu.message import MAX_MESSAGE_BYTES, MAX_REQUEST_MESSAGES
 from rejeu.replay.order import Chunk
 from rejeu.replay.pacer import Clock, Lateness
-from rejeu.replay.position import Position
 from rejeu.replay.publisher import Batch, Publisher, build_request
-from rejeu.timeline import Timeline, format_instant, from_us
+from rejeu.timeline import Position, Timeline, format_instant, from_us
 
 TICK_SECONDS: Final = 0.003
 """The least time between two requests: rows that fall due within it travel together."""

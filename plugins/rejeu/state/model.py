@@ -7,8 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from rejeu.replay.position import Position
-from rejeu.timeline import Timeline
+from rejeu.timeline import Position, Timeline
 
 
 class Status(StrEnum):
