@@ -18,6 +18,7 @@ from google.cloud import bigquery
 from beam_jobs.transforms.counts import Count
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import Row
+from rejeu.gcp.clients import bigquery_client
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ REFUSED_WHOLE: Final = (400, 413)
 @cache
 def client_for(table: str) -> bigquery.Client:
     """One client a process and table: the DirectRunner sets a DoFn up anew for each bundle."""
-    return bigquery.Client(project=table.split(".", maxsplit=1)[0])
+    return bigquery_client(table.split(".", maxsplit=1)[0])
 
 
 class InsertRows(beam.DoFn):

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 BUCKET = "rejeu-raw"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Pub/Sub, BigQuery, Cloud Storage and a metadata server; yields the environment that names them."""
     home = tmp_path_factory.mktemp("emulators")

@@ -21,6 +21,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from beam_jobs.stream import build, check_names, prepare, run
 from beam_jobs.transforms.records import Row
 from rejeu.errors import RequestError
+from rejeu.gcp.clients import bigquery_client
 from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
 
@@ -103,7 +104,7 @@ def test_on_dataflow_the_service_removes_duplicates_and_takes_the_event_time() -
 @pytest.fixture
 def tables(emulators: dict[str, str]) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
     """Empty tables, a topic and a subscription; yields what reads a table."""
-    client = bigquery.Client(project=PROJECT)
+    client = bigquery_client(PROJECT)
     client.create_dataset("live")
     plain = (Column("at", "TIMESTAMP", "REQUIRED"), Column("tags", "STRING", "REPEATED"), ROW_ID_COLUMN)
     for name, columns in (("rates", COLUMNS), ("plain", plain), ("dead_letters", DEAD_LETTER_COLUMNS)):
