@@ -49,6 +49,8 @@ class Program:
             env=os.environ | {"PYTHONPATH": str(PLUGINS)} | environment,
             stderr=subprocess.PIPE,
             text=True,
+            # Paused in our group it could end all of it: an orphaned group with a stopped member gets SIGHUP (POSIX).
+            start_new_session=True,
         )
 
     def signal(self, number: signal.Signals) -> None:
