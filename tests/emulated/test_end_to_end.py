@@ -177,7 +177,7 @@ def test_a_backfill_fills_a_range_of_days_and_no_other(
         write_day(target, day)
     span = ["--from-date", str(days[0]), "--to-date", str(days[-1] + timedelta(days=1))]
     command = ["airflow", "backfill", "create", "--dag-id", "crypto_rates.batch", *span]
-    subprocess.run(command, env=stack.env(), check=True, capture_output=True)
+    subprocess.run(command, env=stack.env(), check=True)
     eventually(lambda: len(_backfills(airflow)) == len(days), "the backfill's runs")
     for run_id in _backfills(airflow):
         airflow.follow("crypto_rates.batch", run_id, PATIENCE_SECONDS, print)

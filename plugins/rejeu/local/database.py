@@ -1,4 +1,4 @@
-"""Makes Airflow's empty SQLite database, run as `python -m rejeu.local.database FILE`; nothing else of Airflow.
+"""Airflow's SQLite database: how Airflow connects to it, and `python -m rejeu.local.database FILE`, which makes it.
 
 The file appears under its name only when it is whole: whoever finds it may use it, however often this was killed.
 """
@@ -10,6 +10,29 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any, Final
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, sql: str, parameters: Any = (), /) -> _Cursor:
+        if sql.startswith("SAVEPOINT") and not self.connection.in_transaction:
+            super().execute("BEGIN IMMEDIATE")
+        return super().execute(sql, parameters)
+
+
+class _Connection(sqlite3.Connection):
+    """Who opens a savepoint will write: it waits for its turn first, while SQLite still can wait.
+
+    A savepoint alone begins to read. Once another has written since, or is writing, its own first write fails at
+    once, whatever the timeout (https://sqlite.org/rescode.html#busy_snapshot): so did Airflow's backfills.
+    """
+
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)
+
+
+CONNECT_ARGS: Final[dict[str, Any]] = {"factory": _Connection}
+"""For `sql_alchemy_connect_args`; Airflow adds to it."""
 
 
 def create(file: Path) -> None:

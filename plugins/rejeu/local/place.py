@@ -165,6 +165,7 @@ class Place:
 
 
 AIRFLOW_SETTINGS: Final = {
+    "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.database.CONNECT_ARGS",
     "CORE__LOAD_EXAMPLES": "False",
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "CORE__EXECUTOR": "LocalExecutor",
