@@ -12,7 +12,8 @@ WORKDIR /opt/rejeu
 COPY pyproject.toml requirements.lock docker/images.lock ./
 # The dependencies alone: compose mounts plugins/, dags/ and beam_jobs/, the cloud installs the wheel, never both.
 RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock --constraint images.lock \
-    --requirements pyproject.toml --extra airflow --extra replay --extra beam asyncpg psycopg2-binary
+    --requirements pyproject.toml --extra airflow --extra launchers --extra replay --extra beam \
+    asyncpg psycopg2-binary
 
 COPY --chmod=755 docker/healthy docker/init-airflow /usr/local/bin/
 

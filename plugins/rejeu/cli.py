@@ -16,6 +16,7 @@ from rich_argparse import RichHelpFormatter
 
 import rejeu
 from rejeu.errors import RejeuError, SpecError
+from rejeu.request import parse_speed
 from rejeu.spec import StreamSpec, load_files, load_specs
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
     schema_ = add("schema", schema, "Print the JSON Schema of a spec.")
     schema_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
     add("replay", schema, "Publish rows to a topic; see `rejeu replay --help`.")
+    pace_ = add("pace", pace, "Change the speed of a running replay, or pause it; it keeps its place.")
+    pace_.add_argument("stream", metavar="STREAM")
+    pace_.add_argument("wish", metavar="SPEED|max|pause|resume")
+    pace_.add_argument("--state", metavar="URI", help="state store; default: REJEU_STATE, else the local stack's")
     add("up", up, "Start the local stack, and leave it running.")
     add("down", down, "Stop the local stack, and everything it started.")
     add("status", status, "Show the parts of the local stack.")
@@ -94,6 +99,19 @@ def schema(arguments: argparse.Namespace) -> int:
         arguments.write.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
+    return 0
+
+
+def pace(arguments: argparse.Namespace) -> int:
+    """Leave the wish in the stream's document, where the replay hears it."""
+    from rejeu.live import set_pace
+    from rejeu.state import open_store
+
+    uri = arguments.state or os.environ.get("REJEU_STATE") or _stack(_running()).variables()["REJEU_STATE"]
+    if arguments.wish in ("pause", "resume"):
+        set_pace(open_store(uri), arguments.stream, paused=arguments.wish == "pause")
+    else:
+        set_pace(open_store(uri), arguments.stream, speed=parse_speed(arguments.wish))
     return 0
 
 

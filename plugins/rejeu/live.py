@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
+from rejeu.errors import RequestError
 from rejeu.ports import StateStore
-from rejeu.request import CURSOR, BatchJobRequest, ReplayRequest, Speed, StreamJobRequest
+from rejeu.request import CURSOR, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Speed, StreamJobRequest
 from rejeu.spec import StreamSpec
 from rejeu.state.heartbeat import HeartbeatProbe
 from rejeu.state.lease import update_state
@@ -74,6 +77,7 @@ def replay_request(
         event_time=spec.source_time,
         time_unit=source.time_unit,
         key=spec.source_key,
+        ordering_key=spec.replay.ordering_key,
         from_=start,
         speed=speed or target.speed or spec.replay.speed,
         state=target.state,
@@ -83,6 +87,11 @@ def replay_request(
 def relaunch_request(state: StreamState) -> ReplayRequest:
     """The stream's last replay once more, from its cursor."""
     return ReplayRequest.from_argv(state.request).model_copy(update={"from_": CURSOR})
+
+
+def standby_request(request: ReplayRequest) -> ReplayRequest:
+    """The replay that stands by for this one."""
+    return request.model_copy(update={"from_": None, "standby": True})
 
 
 def stream_job_request(spec: StreamSpec, target: Target) -> StreamJobRequest:
@@ -127,6 +136,21 @@ def announce(store: StateStore, stream: str, *, wish: bool) -> StreamState:
 def silence(store: StateStore, stream: str) -> StreamState:
     """Say that the stream is not wanted: its replay drains and ends by itself, and silence means nothing."""
     return update_state(store, stream, lambda state: state.model_copy(update={"wanted": False}))
+
+
+def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
+    """Have the stream's replay, all its shards of it, change its `speed`, or be `paused` or not; it hears with its
+    next checkpoint and keeps its place.
+
+    Raises RequestError where the store knows no such stream.
+    """
+    names = store.names()
+    own = [name for name in names if re.fullmatch(re.escape(stream) + SHARD_SUFFIX, name)]
+    if not own:
+        known = f"it knows {', '.join(names)}" if names else "it is empty"
+        raise RequestError(f"the state store has no stream {stream!r}: {known}; name one, and its store with --state")
+    for name in own:
+        update_state(store, name, lambda state: state.model_copy(update=wish))
 
 
 def make_probe(spec: StreamSpec, store: StateStore) -> HeartbeatProbe:

@@ -16,8 +16,8 @@ EPOCH: Final = "epoch"
 
 MAX_MESSAGE_BYTES: Final = 10_000_000
 """Pub/Sub's limit for a message, and for a request (https://cloud.google.com/pubsub/quotas)."""
-MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - 2_000
-"""What that leaves for the row itself, beside the attributes and the framing of the longest id."""
+MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - 3_000
+"""What that leaves for the row itself, beside attributes, ordering key and topic at their longest."""
 MAX_REQUEST_MESSAGES: Final = 1_000
 MAX_KEY_CHARS: Final = 200
 """Longer keys are hashed: an attribute's value may have 1,024 bytes, and ids are copied into every row."""

@@ -30,7 +30,8 @@ class StateStore(Protocol):
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         """Write if the document is still at `expected` (None: if there is none); return the new version.
 
-        Raises StateConflictError where somebody else wrote first, StateError where the store cannot be written.
+        Raises StateConflictError where somebody else wrote first, or this very write was made and its answer lost;
+        StateError where the store cannot be written: the write may or may not have been made.
         """
         ...
 

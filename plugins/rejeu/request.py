@@ -6,8 +6,10 @@ One parser serves the CLI, the DAGs and the containers: a request's fields are i
 from __future__ import annotations
 
 import argparse
+import re
 import types
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -18,10 +20,12 @@ from rejeu.timeline import format_instant, parse_instant
 
 MAX: Literal["max"] = "max"
 CURSOR: Literal["cursor"] = "cursor"
+SHARD_SUFFIX = r"(-\d+-of-\d+)?"
+"""What follows a stream's name in that of a shard's job and state: `Shard.suffix`, or nothing."""
 STREAM_NAME = r"^[a-z][a-z0-9_]{2,62}$"
 
 
-def _speed(value: object) -> float | str:
+def _speed(value: object) -> float | Literal["max"]:
     if value == MAX:
         return MAX
     try:
@@ -37,6 +41,40 @@ def _instant(value: object) -> object:
     if value in (None, CURSOR):
         return value
     return parse_instant(value.isoformat() if isinstance(value, datetime) else str(value))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` equal parts of a stream, counted from 0: it has the rows whose key hashes to it."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def read(cls, value: object) -> object:
+        """From `i/n`. Raises ValueError."""
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d+)/(\d+)", value)
+        if found is None or int(found[1]) >= int(found[2]):
+            raise ValueError(f"it is {value}: it must be i/n, with i from 0 to n - 1, such as 0/4")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def suffix(self) -> str:
+        """What tells its job and its state from those of the other shards."""
+        return f"-{self.index}-of-{self.count}"
+
+
+def parse_speed(text: str) -> Speed:
+    """A speed as a person writes it. Raises RequestError."""
+    try:
+        return _speed(text)
+    except ValueError as error:
+        raise RequestError(f"speed: {error}") from None
 
 
 Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]
@@ -159,15 +197,39 @@ class ReplayRequest(Request):
     )
     until: Instant | None = Field(None, description="last event time, exclusive; default: the source's last row")
     speed: Speed = Field(1.0, description="event seconds per second, or `max` for no waiting")
-    state: str | None = Field(None, description="state store, sqlite:PATH; default: none, so no resuming")
+    ordering_key: tuple[str, ...] = Field(
+        (), description="columns of --key whose rows Pub/Sub delivers in order; at most 1 MB/s for each value"
+    )
+    shard: Annotated[Shard, BeforeValidator(Shard.read)] | None = Field(
+        None, description="i/n: only the rows whose key hashes to i of n; n such replays publish every row once"
+    )
+    standby: bool = Field(False, description="hold everything ready, and take over when the stream's holder is gone")
+    state: str | None = Field(
+        None, description="state store, sqlite:PATH or gs://BUCKET/PREFIX; default: none, so no resuming"
+    )
     report: str | None = Field(None, description="write the report to this file, as JSON")
-    lease_seconds: float = Field(3.0, gt=0, le=600, description="how long a silent holder keeps the stream")
-    checkpoint_seconds: float = Field(0.2, gt=0, le=60, description="how often cursor and heartbeat are saved")
+    lease_seconds: float | None = Field(
+        None, gt=0, le=600, description="how long a silent holder keeps the stream; default: what the state store bears"
+    )
+    checkpoint_seconds: float | None = Field(
+        None, gt=0, le=60, description="how often cursor and heartbeat are saved; default: what the state store bears"
+    )
     patience_seconds: float = Field(60.0, gt=0, description="how long an absent broker is waited for")
 
     @property
     def job_name(self) -> str:
-        return f"rejeu-replay-{self.stream.replace('_', '-')}"
+        shard = self.shard.suffix if self.shard else ""
+        return f"rejeu-replay-{self.stream.replace('_', '-')}{shard}{'-standby' if self.standby else ''}"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on at the cursor, by the timeline of the replay before it."""
+        return self.standby or self.from_ == CURSOR
+
+    @property
+    def state_name(self) -> str:
+        """The name of the state store's document: each shard has a lease and a cursor of its own."""
+        return self.stream + (self.shard.suffix if self.shard else "")
 
     @property
     def topic_path(self) -> str:
@@ -189,6 +251,20 @@ class ReplayRequest(Request):
             raise ValueError(f"{window}: give a window that holds at least one instant")
         if self.from_ == CURSOR and self.state is None:
             raise ValueError("--from cursor needs --state: without a state store there is no cursor to go on from")
+        return self
+
+    @model_validator(mode="after")
+    def _ordering_key_is_of_the_key(self) -> Self:
+        for name in self.ordering_key:
+            if name not in self.key:
+                known = f"--key {','.join(self.key)}" if self.key else "--key, which is not given"
+                raise ValueError(f"--ordering-key names {name!r}: it must be among the columns of {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _standby_needs_a_state(self) -> Self:
+        if self.standby and (self.state is None or isinstance(self.from_, datetime)):
+            raise ValueError("--standby needs --state and no --from: it goes on where the stream's holder ended")
         return self
 
     @model_validator(mode="after")

@@ -163,6 +163,10 @@ class Replay(Part):
     source: Source
     speed: Speed = 1.0
     """Event seconds per second, or `max`."""
+    standby: bool = False
+    """Whether a second replay holds everything ready and takes over when the first one is gone."""
+    ordering_key: tuple[ColumnName, ...] = ()
+    """Columns of the source's key whose rows Pub/Sub delivers in order: at most 1 MB/s for each value."""
 
 
 class Watchdog(Part):
@@ -229,6 +233,16 @@ class StreamSpec(Part):
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise ValueError(f"table {twice[0]} is named twice: batch, streaming, view and dead letters differ")
+        return self
+
+    @model_validator(mode="after")
+    def _ordering_key_is_of_the_key(self) -> Self:
+        for name in self.replay.ordering_key:
+            if name not in self.source_key:
+                known = ", ".join(self.source_key) or "empty"
+                raise ValueError(
+                    f"replay.ordering_key names {name!r}: it must be of the source's key, which is {known}"
+                )
         return self
 
     @model_validator(mode="after")

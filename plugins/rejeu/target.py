@@ -5,15 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from rejeu.errors import RequestError
 from rejeu.ports import Launcher
 from rejeu.request import Speed, explain
 
 PREFIX = "REJEU_"
+NEEDS: Final = {
+    "docker": ("image",),
+    "kubernetes": ("image",),
+    "cloud-run": ("image", "region"),
+    "vertex-ai": ("image", "region"),
+}
+"""Which other variables a launcher cannot do without."""
+EMULATORS: Final = (
+    "PUBSUB_EMULATOR_HOST",
+    "BIGQUERY_EMULATOR_HOST",
+    "BIGQUERY_STORAGE_EMULATOR_HOST",
+    "STORAGE_EMULATOR_HOST",
+)
+"""What names the servers that a container on this machine is to talk to, as its starter does."""
 
 
 class Target(BaseModel):
@@ -31,8 +45,18 @@ class Target(BaseModel):
     """BigQuery dataset of Rejeu's own tables: incidents, and beside it `<dataset>_staging`, whose tables expire."""
     location: str = "US"
     """BigQuery location of new datasets."""
-    launcher: Literal["process"] = "process"
-    """What starts the replay and the streaming job."""
+    image: str = ""
+    """The replay's image (docker/replay.Dockerfile), for every launcher but `process`."""
+    region: str = ""
+    """Where Cloud Run and Vertex AI run it, such as europe-west1."""
+    service_account: str = ""
+    """Whose rights it has in the cloud, an e-mail address; on Kubernetes the account's name in the namespace."""
+    namespace: str = "default"
+    """Kubernetes namespace of the replay."""
+    network: str = ""
+    """Docker network of the replay."""
+    launcher: Literal["process", "docker", "kubernetes", "cloud-run", "vertex-ai"] = "process"
+    """What starts the replay."""
     speed: Speed | None = None
     """Replaces every spec's speed: a laptop replays an hour in a minute with 60."""
     home: Path = Path(".rejeu")
@@ -50,6 +74,14 @@ class Target(BaseModel):
             detail = error.errors()[0]
             variable = PREFIX + str(detail["loc"][0]).upper()
             raise RequestError(f"{variable}: {explain(detail)}. Set it in Airflow's environment") from None
+
+    @field_validator("launcher")
+    @classmethod
+    def _has_what_it_needs(cls, launcher: str, others: ValidationInfo) -> str:
+        for name in NEEDS.get(launcher, ()):
+            if not others.data.get(name):
+                raise ValueError(f"it is {launcher!r}: set {PREFIX}{name.upper()} too")
+        return launcher
 
     def place(self, text: str, **values: str) -> str:
         """Fill `{bucket}` and the like into a path of a spec."""
@@ -77,8 +109,31 @@ class Target(BaseModel):
         """The table of incidents."""
         return f"{self.project}.{self.dataset}.incidents"
 
-    def make_launcher(self) -> Launcher:
-        """The launcher of this target."""
-        from rejeu.local.process import ProcessLauncher
+    def job_launcher(self) -> Launcher:
+        """What starts Beam's jobs."""
+        from rejeu.launchers.process import ProcessLauncher
 
         return ProcessLauncher(self.home / "jobs")
+
+    def replay_launcher(self) -> Launcher:
+        """What starts replays."""
+        account = self.service_account or None
+        match self.launcher:
+            case "docker":
+                from rejeu.launchers.docker import DockerLauncher
+
+                emulators = {name: os.environ[name] for name in EMULATORS if name in os.environ}
+                return DockerLauncher(self.image, emulators, self.network or None)
+            case "kubernetes":
+                from rejeu.launchers.kubernetes import KubernetesLauncher
+
+                return KubernetesLauncher(self.image, self.namespace, account)
+            case "cloud-run":
+                from rejeu.launchers.cloud_run import CloudRunLauncher
+
+                return CloudRunLauncher(self.project, self.region, self.image, account)
+            case "vertex-ai":
+                from rejeu.launchers.vertex_ai import VertexLauncher
+
+                return VertexLauncher(self.project, self.region, self.image, account)
+        return self.job_launcher()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from threading import Lock
 
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Signal, Verdict
 from rejeu.state.memory import MemoryStore
@@ -19,15 +20,17 @@ class FakeLauncher:
         self.jobs: dict[str, Job] = {}
         self.started: list[JobRequest] = []
         self.stopped: list[str] = []
+        self._lock = Lock()
 
     def start(self, request: JobRequest) -> Job:
-        running = self.jobs.get(request.job_name)
-        if running is not None and running.state not in ENDED:
-            return running
-        self.started.append(request)
-        state = JobState.RUNNING if request.ready_text is None else JobState.STARTING
-        self.jobs[request.job_name] = Job(request.job_name, str(len(self.started)), state)
-        return self.jobs[request.job_name]
+        with self._lock:
+            running = self.jobs.get(request.job_name)
+            if running is not None and running.state not in ENDED:
+                return running
+            self.started.append(request)
+            state = JobState.RUNNING if request.ready_text is None else JobState.STARTING
+            self.jobs[request.job_name] = Job(request.job_name, str(len(self.started)), state)
+            return self.jobs[request.job_name]
 
     def find(self, name: str) -> Job | None:
         return self.jobs.get(name)

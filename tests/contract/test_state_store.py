@@ -1,10 +1,13 @@
-"""The rules of ports.StateStore, asked of every store; and what a file adds to them."""
+"""The rules of ports.StateStore, asked of every store; and what a file and a bucket add to them."""
 
+import itertools
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,14 @@ import pytest
 
 from rejeu.errors import RequestError, StateConflictError, StateError
 from rejeu.ports import StateStore, Versioned
-from rejeu.state import open_store
+from rejeu.state import Rhythm, gcs, open_store, rhythm
+from rejeu.state.gcs import GcsStore
 from rejeu.state.memory import MemoryStore
 from rejeu.state.sqlite import SqliteStore
+from tests.fakes.storage_server import FIRST_GENERATION, PAGE, Fault, Object, StorageServer
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
+BUCKET = "rejeu-test"
 WRITERS, WRITES = 4, 25
 DOCUMENT: dict[str, Any] = {
     "stream": "clicks",
@@ -24,30 +30,66 @@ DOCUMENT: dict[str, Any] = {
     "request": ["--é", None, 1.5],
 }
 
-COUNT = """
+SIGN = """
 import sys
 from rejeu.errors import StateConflictError
-from rejeu.state.sqlite import SqliteStore
+from rejeu.state import open_store
 
-path, writes = sys.argv[1:]
-store = SqliteStore(path)
+uri, writer, writes = sys.argv[1:]
+store = open_store(uri)
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range(int(writes)):
+for n in range(int(writes)):
+    signature = f"{writer}:{n}"
     while True:
-        found = store.load("count")
+        found = store.load("guests")
+        signed = found.document["signed"] if found else []
+        if signature in signed:  # a busy machine may lose an answer, and so meet what it wrote itself
+            break
         try:
-            store.save("count", {"n": found.document["n"] + 1 if found else 1}, found.version if found else None)
+            store.save("guests", {"signed": [*signed, signature]}, found.version if found else None)
             break
         except StateConflictError:
             continue
 """
 
 
-@pytest.fixture(params=[MemoryStore, SqliteStore])
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    """Cloud Storage with an empty bucket, asked with more patience and shorter pauses, for the machine may be busy."""
+    monkeypatch.setattr(gcs, "REQUEST_SECONDS", 60.0)
+    monkeypatch.setattr(gcs, "PAUSE_SECONDS", 0.02)
+    with StorageServer(BUCKET) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "gs"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new store that other processes can open too."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path}/new/state.db"
+    request.getfixturevalue("cloud")
+    return f"gs://{BUCKET}/state"
+
+
+@pytest.fixture(params=["memory", "sqlite", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
-    make: Callable[..., StateStore] = request.param
-    return make(tmp_path / "state.db") if make is SqliteStore else make()
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return SqliteStore(tmp_path / "state.db")
+    request.getfixturevalue("cloud")
+    return GcsStore(BUCKET, "state")
+
+
+def _wins(store: StateStore, expected: int | None, document: dict[str, Any]) -> bool:
+    """Whether this writer won the version."""
+    try:
+        store.save("clicks", document, expected)
+    except StateConflictError:
+        return False
+    return True
 
 
 # Every store
@@ -131,30 +173,49 @@ def test_of_many_threads_that_write_at_once_none_is_lost(store: StateStore) -> N
     assert found.document == {"n": WRITERS * WRITES}
 
 
-# In a file
+def test_of_many_that_write_at_one_version_one_wins(store: StateStore) -> None:
+    version = None
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for n in range(WRITES):
+            documents = [{"n": n, "by": writer} for writer in range(WRITERS)]
+            won = list(pool.map(partial(_wins, store, version), documents))
+            found = store.load("clicks")
+            assert found is not None
+            assert [document for document, yes in zip(documents, won, strict=True) if yes] == [found.document]
+            version = found.version
 
 
-def test_of_many_processes_that_open_and_write_at_once_none_is_lost(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "state.db"
-    writers = [
+# Every store that processes share
+
+
+def test_of_many_processes_that_open_and_write_at_once_none_is_lost(uri: str) -> None:
+    processes = [
         subprocess.Popen(
-            [sys.executable, "-c", COUNT, path, str(WRITES)],
+            [sys.executable, "-c", SIGN, uri, str(writer), str(WRITES)],
             env=os.environ | {"PYTHONPATH": str(PLUGINS)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(WRITERS)
+        for writer in range(WRITERS)
     ]
-    for writer in writers:
-        assert writer.stdout is not None
-        writer.stdout.readline()
-    ended = [(*writer.communicate("go\n"), writer.returncode) for writer in writers]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [(*process.communicate(), process.returncode) for process in processes]
     assert ended == [("", "", 0)] * WRITERS
-    found = SqliteStore(path).load("count")
+    found = open_store(uri).load("guests")
     assert found is not None
-    assert found.document == {"n": WRITERS * WRITES}
+    signatures = [f"{writer}:{n}" for writer in range(WRITERS) for n in range(WRITES)]
+    assert sorted(found.document["signed"]) == sorted(signatures)
+
+
+# In a file
 
 
 def test_many_threads_may_open_a_new_file_at_once(tmp_path: Path) -> None:
@@ -206,6 +267,163 @@ def test_a_file_that_goes_away_is_a_state_error_and_no_conflict(tmp_path: Path) 
         assert not isinstance(caught.value, StateConflictError)
 
 
+# In a bucket
+
+
+def test_a_document_is_an_object_that_a_person_can_read(cloud: StorageServer) -> None:
+    version = GcsStore(BUCKET, "state").save("clicks", DOCUMENT, None)
+    written = cloud.objects[BUCKET]["state/clicks.json"]
+    assert (json.loads(written.body), written.generation) == (DOCUMENT, version)
+
+
+def test_a_load_and_a_save_cost_one_request_each(cloud: StorageServer) -> None:
+    store = GcsStore(BUCKET, "state")
+    store.save("clicks", {}, None)
+    store.load("clicks")
+    assert cloud.requests == ["POST state/clicks.json", "GET state/clicks.json"]
+
+
+def test_a_bucket_holds_several_stores_and_other_objects(cloud: StorageServer) -> None:
+    here, below, whole = GcsStore(BUCKET, "state"), GcsStore(BUCKET, "/state-2/"), GcsStore(BUCKET)
+    here.save("clicks", {"in": "state"}, None)
+    below.save("views", {}, None)
+    cloud.objects[BUCKET]["state/README.md"] = cloud.objects[BUCKET]["state/clicks.json"]
+    assert (here.names(), below.names()) == (["clicks"], ["views"])
+    assert whole.load("state/clicks") == here.load("clicks")
+
+
+def test_names_that_fill_several_pages_are_all_there(cloud: StorageServer) -> None:
+    store = GcsStore(BUCKET, "state")
+    names = [f"stream{number:02}" for number in range(3 * PAGE + 1)]
+    for name in names:
+        store.save(name, {}, None)
+    assert store.names() == names
+
+
+@pytest.mark.parametrize("fault", [429, 500, 503, "lost", "cut"])
+def test_what_passes_is_ridden_out(cloud: StorageServer, fault: Fault) -> None:
+    store = GcsStore(BUCKET, "state")
+    version = store.save("clicks", {"n": 1}, None)
+    cloud.faults = iter([fault] * 2)
+    assert store.load("clicks") == Versioned({"n": 1}, version)
+    cloud.faults = iter([fault] * 2)
+    assert store.names() == ["clicks"]
+
+
+@pytest.mark.parametrize("fault", [429, 500, 503])
+def test_a_write_that_is_put_off_is_made_once(cloud: StorageServer, fault: Fault) -> None:
+    store = GcsStore(BUCKET, "state")
+    cloud.faults = iter([fault] * 2)
+    version = store.save("clicks", {"n": 1}, None)
+    assert store.load("clicks") == Versioned({"n": 1}, version)
+    assert cloud.requests == ["POST state/clicks.json"] * 3 + ["GET state/clicks.json"]
+
+
+@pytest.mark.parametrize("fault", ["lost", "cut"])
+def test_a_write_whose_answer_is_lost_meets_itself_and_is_made_once(cloud: StorageServer, fault: Fault) -> None:
+    store = GcsStore(BUCKET, "state")
+    cloud.faults = iter([fault])
+    with pytest.raises(StateConflictError):
+        store.save("clicks", {"n": 1}, None)
+    found = store.load("clicks")
+    assert found == Versioned({"n": 1}, FIRST_GENERATION)
+
+
+def test_a_document_read_again_after_a_cut_may_be_a_newer_one(cloud: StorageServer) -> None:
+    store = GcsStore(BUCKET, "state")
+    version = store.save("clicks", {"n": 1}, None)
+
+    def cut_and_let_another_write() -> Iterator[Fault]:
+        yield "cut"
+        cloud.objects[BUCKET]["state/clicks.json"] = Object(b'{"n": 2}', version + 1, 0.0)
+        yield None
+
+    cloud.faults = cut_and_let_another_write()
+    assert store.load("clicks") == Versioned({"n": 2}, version + 1)
+
+
+def test_writes_that_come_too_fast_get_their_turn(cloud: StorageServer) -> None:
+    cloud.seconds_between_writes = 0.05
+    store, version = GcsStore(BUCKET, "state"), None
+    written: list[float] = []
+    for n in range(3):
+        version = store.save("clicks", {"n": n}, version)
+        written.append(cloud.objects[BUCKET]["state/clicks.json"].written)
+    assert all(later - sooner >= 0.05 for sooner, later in itertools.pairwise(written))
+
+
+@pytest.mark.parametrize("fault", [429, 503, "lost", "cut"])
+def test_what_does_not_pass_is_a_state_error_and_no_conflict(
+    cloud: StorageServer, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.1)
+    store = GcsStore(BUCKET, "state")
+    store.save("clicks", {}, None)
+    cloud.faults = itertools.repeat(fault)
+    for use in (lambda: store.load("clicks"), lambda: store.save("views", {}, None), store.names):
+        with pytest.raises(StateError) as caught:
+            use()
+        assert not isinstance(caught.value, StateConflictError)
+
+
+def test_a_service_that_does_not_answer_is_not_waited_for(
+    cloud: StorageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.15)
+    store = GcsStore(BUCKET, "state")
+    cloud.answering.clear()
+    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+        with pytest.raises(StateError, match=r"gs://rejeu-test/state/: .*read timeout=0\.1\): check the network"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("host", "why"), [("http://127.0.0.1:1", "Connection refused"), ("127.0.0.1:1", "No connection adapters")]
+)
+def test_a_service_that_is_not_there_is_a_state_error(monkeypatch: pytest.MonkeyPatch, host: str, why: str) -> None:
+    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)
+    with pytest.raises(StateError, match=rf"{why}.*: check the network and the credentials$"):
+        GcsStore(BUCKET).load("clicks")
+
+
+def test_a_bucket_that_is_missing_is_no_stream_that_never_ran(cloud: StorageServer) -> None:
+    store = GcsStore("elsewhere", "state")
+    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+        with pytest.raises(StateError) as caught:
+            use()
+        assert str(caught.value).startswith("state store gs://elsewhere/state/: 404 ")
+        assert str(caught.value).endswith(
+            "The specified bucket does not exist.: create the bucket, or name another one"
+        )
+
+
+def test_what_is_forbidden_says_which_role_is_missing(cloud: StorageServer) -> None:
+    store = GcsStore(BUCKET, "state")
+    cloud.faults = itertools.repeat(403)
+    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+        with pytest.raises(
+            StateError, match=r"Forbidden: grant roles/storage\.objectUser on the bucket to the account"
+        ):
+            use()
+    assert len(cloud.requests) == 3
+
+
+@pytest.mark.parametrize("body", [b"", b'{"stream": "cl', b"\xff"])
+def test_an_object_that_is_no_json_is_named(cloud: StorageServer, body: bytes) -> None:
+    cloud.objects[BUCKET]["state/clicks.json"] = Object(body, FIRST_GENERATION, 0.0)
+    with pytest.raises(StateError, match=r"^state store gs://rejeu-test/state/clicks\.json: it is no JSON \("):
+        GcsStore(BUCKET, "state").load("clicks")
+
+
+def test_without_credentials_the_store_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    with pytest.raises(StateError, match=r"^state store gs://rejeu-test/state/: .*application-default login"):
+        GcsStore(BUCKET, "state")
+
+
 # By its URI
 
 
@@ -214,13 +432,30 @@ def test_a_uri_names_the_store(tmp_path: Path) -> None:
     assert SqliteStore(tmp_path / "state.db").names() == ["clicks"]
 
 
+def test_a_uri_names_a_bucket_and_a_folder_in_it(cloud: StorageServer) -> None:
+    open_store(f"gs://{BUCKET}/deep/er/").save("clicks", {}, None)
+    open_store(f"gs://{BUCKET}").save("views", {}, None)
+    assert sorted(cloud.objects[BUCKET]) == ["deep/er/clicks.json", "views.json"]
+
+
 def test_without_a_uri_each_replay_remembers_for_itself() -> None:
     open_store(None).save("clicks", {}, None)
     assert open_store(None).names() == []
 
 
-@pytest.mark.parametrize("uri", ["", "sqlite:", "gs://bucket/state", "state.db", "redis:here"])
+@pytest.mark.parametrize(
+    "uri", ["", "sqlite:", "gs:", "gs://", "gs:///state", "gs://Bucket/state", "gs:bucket", "state.db", "redis:here"]
+)
 def test_a_uri_that_names_no_store_is_refused(uri: str) -> None:
     with pytest.raises(RequestError) as caught:
         open_store(uri)
-    assert str(caught.value) == f"state store {uri!r} is not known: write sqlite:PATH"
+    assert str(caught.value) == f"state store {uri!r} is not known: write sqlite:PATH or gs://BUCKET/PREFIX"
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:state.db"])
+def test_a_store_at_hand_bears_five_checkpoints_a_second(uri: str | None) -> None:
+    assert rhythm(uri) == Rhythm(checkpoint_seconds=0.2, lease_seconds=1.2)
+
+
+def test_an_object_bears_one_checkpoint_a_second() -> None:
+    assert rhythm(f"gs://{BUCKET}/state") == Rhythm(checkpoint_seconds=1.0, lease_seconds=5.0)

@@ -69,9 +69,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 @pytest.fixture(autouse=True)
 def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
-    """The launcher of the target."""
+    """Both launchers of the target."""
     fake = FakeLauncher()
-    monkeypatch.setattr(Target, "make_launcher", lambda self: fake)
+    monkeypatch.setattr(Target, "replay_launcher", lambda self: fake)
+    monkeypatch.setattr(Target, "job_launcher", lambda self: fake)
     return fake
 
 

@@ -20,7 +20,7 @@ from rejeu.airflow.operators.live import (
 )
 from rejeu.airflow.triggers import ReturnTrigger
 from rejeu.errors import LaunchError, RequestError
-from rejeu.live import announce, replay_request
+from rejeu.live import announce, replay_request, standby_request
 from rejeu.ports import JobState
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec
@@ -78,6 +78,10 @@ def old_replay(spec: StreamSpec, target: Target, store: MemoryStore, launcher: F
     launcher.started.clear()
     remember(store, **alive(request=tuple(request.to_argv())))
     return request
+
+
+def with_standby(spec_with: Callable[..., StreamSpec]) -> StreamSpec:
+    return spec_with(replay={"source": {"table": "crypto_band.oracle_requests"}, "standby": True})
 
 
 # The hand-over
@@ -176,6 +180,38 @@ def test_the_replay_starts_at_the_hand_over(
     state = read_state(store, STREAM)
     assert state is not None
     assert (state.wanted, state.status) == (True, Status.STARTING)
+
+
+def test_a_stream_with_a_standby_has_two_replays_and_a_start_ends_both_old_ones_first(
+    spec_with: Callable[..., StreamSpec], launcher: FakeLauncher, old_replay: ReplayRequest
+) -> None:
+    spec = with_standby(spec_with)
+    launcher.start(standby_request(old_replay))
+    launcher.started.clear()
+    decision = {"start": "at", "at": "2021-05-02T00:00:00Z", "reason": "a test"}
+    StartReplay(task_id="start_replay", spec=spec, decision=decision).execute(a_run())
+    assert launcher.stopped == [f"{REPLAY_JOB}-standby", REPLAY_JOB]
+    first, second = launcher.started
+    assert isinstance(first, ReplayRequest)
+    assert isinstance(second, ReplayRequest)
+    assert (first.job_name, first.standby) == (REPLAY_JOB, False)
+    assert (second.job_name, second.standby, second.from_) == (f"{REPLAY_JOB}-standby", True, None)
+
+
+def test_whoever_ends_the_task_ends_what_it_started(start: Callable[..., StartReplay], launcher: FakeLauncher) -> None:
+    task = start("first row")
+    task.execute(a_run())
+    task.on_kill()
+    assert launcher.stopped == [REPLAY_JOB]
+
+
+def test_a_task_that_started_nothing_ends_nothing(
+    start: Callable[..., StartReplay], launcher: FakeLauncher, old_replay: ReplayRequest
+) -> None:
+    task = start("adopt")
+    task.execute(a_run())
+    task.on_kill()
+    assert launcher.stopped == []
 
 
 @pytest.mark.parametrize(("how", "place"), [("resume", CURSOR), ("first row", None)])
@@ -305,7 +341,8 @@ def test_a_stop_silences_the_watchdog_before_it_ends_the_replay(
 
     launcher.stop = look  # type: ignore[method-assign]
     left = StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
-    assert (wanted_at_stop, launcher.stopped) == ([False], [REPLAY_JOB])
+    assert wanted_at_stop == [False, False]
+    assert launcher.stopped == [REPLAY_JOB]
     assert left is not None
     assert set(left) == {"status", "cursor", "published"}
 

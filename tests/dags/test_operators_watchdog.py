@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay
 from rejeu.errors import LaunchError, LeaseLostError
-from rejeu.live import replay_request, silence
+from rejeu.live import replay_request, silence, standby_request
 from rejeu.ports import Job, JobRequest
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec
@@ -67,6 +67,19 @@ def test_a_dead_replay_is_relaunched_at_its_cursor_with_the_arguments_it_had(
     relaunch.execute(a_run())
     assert launcher.started == [first_request.model_copy(update={"from_": CURSOR})]
     assert launcher.stopped == [REPLAY_JOB]
+
+
+@pytest.mark.usefixtures("dead_replay")
+def test_a_dead_pair_is_relaunched_as_a_pair(
+    spec_with: Callable[..., StreamSpec], launcher: FakeLauncher, first_request: ReplayRequest
+) -> None:
+    launcher.start(standby_request(first_request))
+    launcher.started.clear()
+    spec = spec_with(replay={"source": {"table": "crypto_band.oracle_requests"}, "standby": True})
+    RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=SIGNAL).execute(a_run())
+    assert launcher.stopped == [f"{REPLAY_JOB}-standby", REPLAY_JOB]
+    resumed = first_request.model_copy(update={"from_": CURSOR})
+    assert launcher.started == [resumed, standby_request(resumed)]
 
 
 def test_the_dead_replay_is_fenced_off_and_its_successor_need_not_wait(

@@ -1,17 +1,26 @@
 """Reading ahead: everything arrives in its order, errors too, and nothing is read for nobody."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from rejeu.errors import RejeuError, RowError
 from rejeu.replay.ahead import CHUNKS_AHEAD, ReadAhead
 from rejeu.replay.order import Chunk
+from rejeu.timeline import Position
+from tests.replay.conftest import chunk_of
+
+SECONDS = 10.0
 
 
-def chunk(number: int) -> Chunk:
-    return Chunk([number], [f"clicks/{number}/k/0"], [b"%d" % number])
+def chunk(number: int, rows: int = 1) -> Chunk:
+    """Rows of one instant, which is the number."""
+    return chunk_of([(number, f"clicks/{number}/k/{row}", b"%d" % number) for row in range(rows)])
+
+
+def numbers(chunks: Iterable[Chunk]) -> list[int]:
+    return [int(each.event_us[0]) for each in chunks]
 
 
 def always() -> bool:
@@ -20,7 +29,7 @@ def always() -> bool:
 
 def test_chunks_arrive_in_their_order_to_the_last() -> None:
     with ReadAhead(lambda: map(chunk, range(3 * CHUNKS_AHEAD))) as ahead:
-        assert [each.event_us for each in ahead.chunks(always)] == [[number] for number in range(3 * CHUNKS_AHEAD)]
+        assert numbers(ahead.chunks(always)) == list(range(3 * CHUNKS_AHEAD))
 
 
 def test_an_error_arrives_behind_the_chunks_before_it() -> None:
@@ -30,7 +39,7 @@ def test_an_error_arrives_behind_the_chunks_before_it() -> None:
 
     with ReadAhead(read) as ahead:
         chunks = ahead.chunks(always)
-        assert next(chunks) == chunk(1)
+        assert numbers([next(chunks)]) == [1]
         with pytest.raises(RowError, match="row 2 is wrong"):
             next(chunks)
 
@@ -57,7 +66,7 @@ def test_only_a_few_chunks_are_read_ahead_of_who_takes_them() -> None:
             yield chunk(number)
 
     with ReadAhead(count):
-        assert full.wait(10)
+        assert full.wait(SECONDS)
     assert len(read) == CHUNKS_AHEAD + 1
 
 
@@ -66,9 +75,94 @@ def test_who_goes_no_further_gets_no_chunk_however_long_the_source_takes() -> No
     turns = iter([True, True, False])
 
     def read() -> Iterator[Chunk]:
-        never.wait(10)
+        never.wait(SECONDS)
         yield chunk(1)
 
     with ReadAhead(read) as ahead:
         assert list(ahead.chunks(lambda: next(turns))) == []
         never.set()
+
+
+# Skipping
+
+
+class Source:
+    """Chunks that are read, and how far that got."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._chunks = list(chunks)
+        self._given = -1
+        self._changed = threading.Condition()
+
+    def __call__(self) -> Iterator[Chunk]:
+        for each in self._chunks:
+            self._note()
+            yield each
+        self._note()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many chunks are at hand, or were."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._given >= count, SECONDS), self._given
+
+    def _note(self) -> None:
+        with self._changed:
+            self._given += 1
+            self._changed.notify_all()
+
+
+def test_chunks_that_end_before_a_place_are_let_go_so_that_those_behind_it_are_read() -> None:
+    source, place = Source(map(chunk, range(10 * CHUNKS_AHEAD))), Position(5 * CHUNKS_AHEAD, 1)
+    with ReadAhead(source) as ahead:
+        for number in range(6 * CHUNKS_AHEAD):
+            source.wait_for(number + 1)
+            ahead.skip(place)
+        assert numbers(ahead.chunks(always)) == list(range(5 * CHUNKS_AHEAD + 1, 10 * CHUNKS_AHEAD))
+
+
+@pytest.mark.parametrize(
+    ("place", "left"),
+    [
+        (Position(4, 2), [5, 5]),
+        (Position(5, 0), [5, 5]),
+        (Position(5, 1), [5, 5]),
+        (Position(5, 2), [5]),
+        (Position(5, 3), [5]),
+        (Position(5, 4), []),
+        (Position(6, 0), []),
+    ],
+)
+def test_a_chunk_that_holds_a_row_behind_the_place_is_kept(place: Position, left: list[int]) -> None:
+    parts = [chunk(4), chunk(5, rows=4).part(0, 2), chunk(5, rows=4).part(2, 4)]
+    with ReadAhead(lambda: iter(parts)) as ahead:
+        ahead._thread.join(SECONDS)
+        ahead.skip(place)
+        assert numbers(ahead.chunks(always)) == left
+
+
+def test_skipping_where_nothing_is_at_hand_waits_for_nothing() -> None:
+    may_read = threading.Event()
+
+    def read() -> Iterator[Chunk]:
+        may_read.wait(SECONDS)
+        yield chunk(1)
+
+    with ReadAhead(read) as ahead:
+        ahead.skip(Position(9))
+        may_read.set()
+        assert numbers(ahead.chunks(always)) == [1]
+
+
+def test_the_end_and_an_error_are_not_skipped() -> None:
+    def break_off() -> Iterator[Chunk]:
+        yield chunk(1)
+        raise RowError("row 2 is wrong")
+
+    with ReadAhead(lambda: iter([chunk(1)])) as ended, ReadAhead(break_off) as broken:
+        for ahead in (ended, broken):
+            ahead._thread.join(SECONDS)
+            for _ in range(3):
+                ahead.skip(Position(9))
+        assert list(ended.chunks(always)) == []
+        with pytest.raises(RowError):
+            list(broken.chunks(always))

@@ -9,23 +9,28 @@ from pathlib import Path
 import pytest
 
 from rejeu.replay.health import main, trouble
-from rejeu.request import ReplayRequest
+from rejeu.request import ReplayRequest, Shard
 from rejeu.state import open_store
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status
 
 HOST = "container"
+SECONDS = 3.0
 
 
 @pytest.fixture
 def request_(tmp_path: Path) -> ReplayRequest:
     return ReplayRequest.of(
-        topic="projects/p/topics/t", file="rows.ndjson", event_time="at", state=f"sqlite:{tmp_path}/s.db"
+        topic="projects/p/topics/t",
+        file="rows.ndjson",
+        event_time="at",
+        state=f"sqlite:{tmp_path}/s.db",
+        lease_seconds=SECONDS,
     )
 
 
 def hold(request: ReplayRequest, host: str = HOST) -> Lease:
-    return Lease.acquire(open_store(request.state), request.stream, f"{host}:7", request.lease_seconds)
+    return Lease.acquire(open_store(request.state), request.state_name, f"{host}:7", SECONDS)
 
 
 def test_a_replay_is_well_while_it_holds_its_lease(request_: ReplayRequest) -> None:
@@ -35,7 +40,7 @@ def test_a_replay_is_well_while_it_holds_its_lease(request_: ReplayRequest) -> N
 
 def test_a_replay_that_hangs_is_not_well_once_its_lease_has_run_out(request_: ReplayRequest) -> None:
     hold(request_)
-    later = datetime.now(UTC) + timedelta(seconds=request_.lease_seconds + 1)
+    later = datetime.now(UTC) + timedelta(seconds=SECONDS + 1)
     assert "ran out" in str(trouble(request_, HOST, later))
 
 
@@ -48,6 +53,21 @@ def test_a_replay_that_has_not_begun_or_has_ended_is_not_well(request_: ReplayRe
     assert "nobody" in str(trouble(request_, HOST, datetime.now(UTC)))
     hold(request_).release(Status.FAILED)
     assert "nobody" in str(trouble(request_, HOST, datetime.now(UTC)))
+
+
+def test_a_shard_is_well_while_it_holds_its_own_lease(request_: ReplayRequest) -> None:
+    shards = [request_.model_copy(update={"shard": Shard(index, 2)}) for index in range(2)]
+    hold(shards[0])
+    assert trouble(shards[0], HOST, datetime.now(UTC)) is None
+    assert trouble(shards[1], HOST, datetime.now(UTC)) == "adhoc-1-of-2: nobody holds the lease"
+
+
+def test_a_standby_is_well_while_anybody_holds_the_lease_and_it_has_not_run_out(request_: ReplayRequest) -> None:
+    standby = request_.model_copy(update={"standby": True})
+    assert "nobody" in str(trouble(standby, HOST, datetime.now(UTC)))
+    hold(request_, host="elsewhere")
+    assert trouble(standby, HOST, datetime.now(UTC)) is None
+    assert "ran out" in str(trouble(standby, HOST, datetime.now(UTC) + timedelta(seconds=SECONDS + 1)))
 
 
 def test_a_replay_without_a_store_leaves_no_trace_to_judge_by(request_: ReplayRequest) -> None:

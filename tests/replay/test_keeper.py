@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from rejeu.errors import LeaseLostError, StateError
-from rejeu.live import silence
+from rejeu.errors import LeaseLostError, RejeuError, StateError
+from rejeu.live import set_pace, silence
 from rejeu.replay.keeper import Keeper
 from rejeu.state.lease import Lease, read_state, release_dead
-from rejeu.state.model import Status
+from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
 
@@ -56,10 +56,10 @@ def lease(store: ShakyStore) -> Lease:
 def keeper(
     lease: Lease,
     reached: Callable[[], dict[str, Any]] = dict,
-    on_unwanted: Callable[[], None] = lambda: None,
+    hear: Callable[[StreamState], None] = lambda state: None,
     patience: float = SECONDS,
 ) -> Keeper:
-    return Keeper(lease, reached, on_unwanted, every=EVERY, patience=patience)
+    return Keeper(lease, reached, hear, every=EVERY, patience=patience)
 
 
 def end_of(made: Keeper) -> Keeper:
@@ -79,12 +79,36 @@ def test_what_was_reached_is_saved_and_the_replay_is_running(store: ShakyStore, 
     assert state.cursor == lease.state.cursor
 
 
-def test_a_stream_that_nobody_wants_is_told(store: ShakyStore, lease: Lease) -> None:
-    told = threading.Event()
-    with keeper(lease, on_unwanted=told.set):
-        assert not told.wait(4 * EVERY)
+def test_what_others_wish_is_heard_with_the_next_checkpoint(store: ShakyStore, lease: Lease) -> None:
+    told: list[tuple[bool, bool, object]] = []
+    changed = threading.Condition()
+
+    def hear(state: StreamState) -> None:
+        with changed:
+            told.append((state.wanted, state.paused, state.speed))
+            changed.notify_all()
+
+    with keeper(lease, hear=hear), changed:
+        assert changed.wait_for(lambda: (True, False, None) in told, SECONDS)
+        set_pace(store, STREAM, paused=True, speed=60.0)
+        assert changed.wait_for(lambda: (True, True, 60.0) in told, SECONDS)
         silence(store, STREAM)
-        assert told.wait(SECONDS)
+        assert changed.wait_for(lambda: (False, True, 60.0) in told, SECONDS)
+
+
+def test_a_checkpoint_that_could_not_be_made_is_not_heard(store: ShakyStore, lease: Lease) -> None:
+    heard: list[StreamState] = []
+    store.broken = True
+    with keeper(lease, hear=heard.append):
+        store.wait_for(lambda: store.refused >= 3)
+        assert heard == []
+
+
+def test_what_hearing_raises_ends_it(lease: Lease) -> None:
+    def hear(state: StreamState) -> None:
+        raise RejeuError("enough")
+
+    assert str(end_of(keeper(lease, hear=hear)).error) == "enough"
 
 
 def test_a_lost_lease_ends_it(store: ShakyStore, lease: Lease) -> None:

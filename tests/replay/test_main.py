@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,21 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from rejeu.message import MAX_MESSAGE_BYTES
-from rejeu.replay.__main__ import main
-from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, refuse, too_few_ids
+from rejeu.replay.__main__ import main, sharded
+from rejeu.request import ReplayRequest, Shard
+from rejeu.state.lease import read_state
+from rejeu.state.sqlite import SqliteStore
+from tests.replay.conftest import TOPIC
+from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, acknowledge, refuse, too_few_ids
 
-TOPIC = "projects/rejeu-local/topics/t"
 BEFORE = 7
 ROW = '{"at": "2021-05-01T00:00:00Z", "request": "7", "symbol": "BTC"}\n'
 
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
-    with FakeBroker() as started:
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", started.address)
-        yield started
 
 
 @pytest.fixture
@@ -39,8 +37,10 @@ def run(broker: FakeBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         code = main([*given, *flags])
         return code, capsys.readouterr().err.strip().rpartition("\n")[2].replace(f"{tmp_path}/", "")
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    handlers, interval = {number: signal.getsignal(number) for number in numbers}, sys.getswitchinterval()
     yield call
+    sys.setswitchinterval(interval)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -48,6 +48,100 @@ def run(broker: FakeBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_rows_are_published_and_the_code_is_0(run: Run, broker: FakeBroker) -> None:
     assert run("--key=request")[0] == 0
     assert broker.bodies == [ROW.strip().encode()]
+
+
+# Signals
+
+
+def signals(*numbers: signal.Signals) -> Callable[..., object]:
+    """An answer before which the process gets signals."""
+
+    def answer(request: object, context: grpc.ServicerContext) -> object:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        return acknowledge(request, context)
+
+    return answer
+
+
+@pytest.fixture
+def two_rows(tmp_path: Path) -> list[str]:
+    """A row, and one that is due an hour after it; flags by which that hour takes 0.2 s."""
+    (tmp_path / "rows.ndjson").write_text(ROW + ROW.replace("T00", "T01"))
+    return ["--speed=18000", "--stream=two", f"--state=sqlite:{tmp_path / 'state.db'}", "--checkpoint-seconds=0.01"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_once_what_is_under_way_has_arrived(
+    run: Run, broker: FakeBroker, two_rows: list[str], number: signal.Signals
+) -> None:
+    broker.on(ROW.strip().encode(), signals(number))
+    assert run(*two_rows)[0] == 0
+    assert broker.bodies == [ROW.strip().encode()]
+    assert run(*two_rows, "--from=cursor", "--speed=max")[0] == 0
+    assert len(broker.got) == 2
+
+
+def test_a_signal_pauses_it_and_another_one_stops_it_there(
+    run: Run, broker: FakeBroker, two_rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.on(ROW.strip().encode(), signals(signal.SIGUSR1))
+    save, held = SqliteStore.save, iter(range(60))
+
+    def stop_after_sixty_checkpoints(*given: object) -> int:
+        if next(held, None) is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return save(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SqliteStore, "save", stop_after_sixty_checkpoints)
+    assert run(*two_rows)[0] == 0
+    state = read_state(SqliteStore(tmp_path / "state.db"), "two")
+    assert state is not None
+    assert (state.paused, state.published) == (True, 1), "sixty checkpoints are thrice the wait for the second row"
+
+
+def test_a_signal_ends_the_pause(run: Run, broker: FakeBroker, two_rows: list[str]) -> None:
+    broker.on(ROW.strip().encode(), signals(signal.SIGUSR1, signal.SIGUSR2))
+    assert run(*two_rows)[0] == 0
+    assert len(broker.got) == 2
+
+
+# Shards
+
+
+REQUEST = ReplayRequest.of(topic=TOPIC, file="f", event_time="at")
+
+
+@pytest.mark.parametrize(
+    ("environment", "shard"),
+    [
+        ({}, None),
+        ({"CLOUD_RUN_TASK_INDEX": "0", "CLOUD_RUN_TASK_COUNT": "1"}, None),
+        ({"CLOUD_RUN_TASK_INDEX": "2", "CLOUD_RUN_TASK_COUNT": "4"}, Shard(2, 4)),
+    ],
+    ids=["no cloud", "one task", "one of four"],
+)
+def test_a_task_of_several_is_a_shard(environment: dict[str, str], shard: Shard | None) -> None:
+    assert sharded(REQUEST, environment).shard == shard
+
+
+def test_a_shard_that_was_asked_for_is_that_shard_whichever_task_it_is() -> None:
+    asked = REQUEST.model_copy(update={"shard": Shard(0, 2)})
+    assert sharded(asked, {"CLOUD_RUN_TASK_INDEX": "2", "CLOUD_RUN_TASK_COUNT": "4"}) == asked
+
+
+def test_the_tasks_of_a_job_publish_every_row_once(
+    run: Run, broker: FakeBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ROW.replace("7", str(number)) for number in range(20)]
+    (tmp_path / "rows.ndjson").write_text("".join(rows))
+    monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "3")
+    for index in range(3):
+        before = len(broker.got)
+        monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", str(index))
+        assert run("--key=request", "--stream=tasks")[0] == 0
+        assert before < len(broker.got)
+    assert broker.bodies == sorted(row.strip().encode() for row in rows)
 
 
 # 2: arguments
@@ -135,11 +229,10 @@ def test_a_truncated_file_is_told_before_the_first_row_is_published(
     assert said.startswith("rejeu: rows.ndjson.gz is truncated or damaged after line ")
     assert said.endswith("; replace the file")
     (tmp_path / "rows.ndjson").write_text(ROW + ROW[:30])
-    assert run() == (
-        3,
-        "rejeu: rows.ndjson, line 2 is broken: unexpected end of data; "
-        "each line must be one whole JSON object; mend or remove it",
-    )
+    code, said = run()
+    assert code == 3
+    assert said.startswith("rejeu: rows.ndjson, line 2 is broken: ")
+    assert said.endswith("; each line must be one whole JSON object; mend or remove it")
     assert broker.attempts == 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,31 +15,53 @@ from hypothesis import strategies as st
 
 import rejeu.replay.order
 from rejeu.errors import RowError, SourceError
-from rejeu.message import MAX_MESSAGE_BYTES, digest
-from rejeu.replay.order import in_order
+from rejeu.message import MAX_KEY_CHARS, MAX_MESSAGE_BYTES, digest, key_text, row_id
+from rejeu.replay.order import Chunk, in_order
+from rejeu.request import ReplayRequest, Shard
 from rejeu.timeline import Position
+from tests.replay.conftest import TOPIC, Rows, rows_of
 
 Row = tuple[int, int, str]
 """Event time, key, body."""
 
+KEY_TEXTS = st.none() | st.text(max_size=5) | st.sampled_from(["k" * 198, "\N{ROCKET}" * 199, "k" * 200, "k" * 201])
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2), st.sampled_from("abc")), max_size=30)
+
+
+def request(*key: str, ordering: tuple[str, ...] = ()) -> ReplayRequest:
+    return ReplayRequest.of(topic=TOPIC, stream="feed", file="f", event_time="at", key=key, ordering_key=ordering)
+
+
+KEYED, WHOLE = request("k"), request()
 
 
 def rows_table(rows: Sequence[Row], *, keyed: bool = True) -> pa.Table:
     times, keys, bodies = ([row[index] for row in rows] for index in range(3))
+    return keyed_table(times, bodies, *([keys] if keyed else []))
+
+
+def keyed_table(times: Sequence[int], bodies: Sequence[str], *keys: Sequence[Any]) -> pa.Table:
+    """A table as `rejeu.replay.rows` has it."""
     columns = {
         "event_us": pa.array(times, pa.int64()),
         "row": pa.array([f'{{"v":"{body}"}}' for body in bodies], pa.binary()),
     }
-    return pa.table(columns | ({"key0": pa.array(keys, pa.int64())} if keyed else {}))
+    return pa.table(columns | {f"key{index}": pa.array(column) for index, column in enumerate(keys)})
 
 
-def ordered(tables: Sequence[pa.Table], start: Position | None = None) -> list[tuple[int, str, bytes]]:
-    return [
-        row
-        for chunk in in_order(tables, "feed", start)
-        for row in zip(chunk.event_us, chunk.row_ids, chunk.data, strict=True)
-    ]
+def ordered(tables: Sequence[pa.Table], start: Position | None = None, asked: ReplayRequest = KEYED) -> Rows:
+    return [row for chunk in in_order(tables, asked, start) for row in rows_of(chunk)]
+
+
+def ordering_keys(table: pa.Table, asked: ReplayRequest) -> list[str]:
+    chunks = list(in_order([table], asked))
+    return [key for chunk in chunks if chunk.ordering is not None for key in chunk.ordering.to_pylist()]
+
+
+def place_behind(rows: Rows, end: int) -> Position:
+    """By counting, which `Chunk` is too fast for."""
+    event_us = rows[end - 1][0]
+    return Position(event_us, sum(row[0] == event_us for row in rows[:end]))
 
 
 @st.composite
@@ -55,6 +79,16 @@ def served(draw: st.DrawFn) -> tuple[list[Row], list[pa.Table]]:
     return rows, tables
 
 
+@contextmanager
+def chunks_of(rows: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rejeu.replay.order, "CHUNK_ROWS", rows)
+        yield
+
+
+# Order and ids
+
+
 @given(served())
 @settings(max_examples=300, deadline=None)
 def test_order_and_ids_do_not_depend_on_how_the_storage_serves_the_rows(case: tuple[list[Row], list[pa.Table]]) -> None:
@@ -67,19 +101,6 @@ def test_order_and_ids_do_not_depend_on_how_the_storage_serves_the_rows(case: tu
     assert len({identity for _, identity, _ in result}) == len(rows)
 
 
-@given(served(), st.integers(1, 4))
-@settings(max_examples=200, deadline=None)
-def test_a_start_anywhere_gives_exactly_the_rest(case: tuple[list[Row], list[pa.Table]], chunk_rows: int) -> None:
-    _, tables = case
-    whole = ordered(tables)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rejeu.replay.order, "CHUNK_ROWS", chunk_rows)
-        for done, (event_us, _, _) in enumerate(whole):
-            count = sum(row[0] == event_us for row in whole[:done])
-            from_there = [table.filter(pa.compute.field("event_us") >= event_us) for table in tables]
-            assert ordered(from_there, Position(event_us, count)) == whole[done:]
-
-
 def test_equal_rows_are_counted_and_ids_say_time_key_and_ordinal() -> None:
     table = rows_table([(5, 1, "b"), (5, 1, "a"), (5, 2, "a"), (5, 1, "b")])
     assert [identity for _, identity, _ in ordered([table])] == [
@@ -90,21 +111,108 @@ def test_equal_rows_are_counted_and_ids_say_time_key_and_ordinal() -> None:
     ]
 
 
+def test_equal_rows_of_several_tables_are_counted_on() -> None:
+    tables = [rows_table([(4, 1, "a"), (5, 1, "a")]), rows_table([(5, 1, "a")]), rows_table([(5, 1, "a"), (6, 1, "a")])]
+    assert [identity for _, identity, _ in ordered(tables)] == [
+        "feed/4/1/0",
+        "feed/5/1/0",
+        "feed/5/1/1",
+        "feed/5/1/2",
+        "feed/6/1/0",
+    ]
+
+
+@given(st.lists(st.tuples(KEY_TEXTS, KEY_TEXTS), min_size=1))
+@settings(deadline=None)
+def test_a_key_is_the_text_that_the_contract_says(keys: list[tuple[str | None, str | None]]) -> None:
+    first, second = ([key[index] for key in keys] for index in (0, 1))
+    times = range(len(keys))
+    table = keyed_table(times, ["a"] * len(keys), pa.array(first, pa.string()), pa.array(second, pa.string()))
+    assert [identity for _, identity, _ in ordered([table], asked=request("a", "b"))] == [
+        row_id("feed", event_us, key_text(key), 0) for event_us, key in zip(times, keys, strict=True)
+    ]
+
+
 def test_without_a_key_the_row_itself_is_the_key() -> None:
     table = rows_table([(5, 0, "b"), (5, 0, "a"), (5, 0, "a")], keyed=False)
     name = digest(b'{"v":"a"}')
-    assert {f"feed/5/{name}/0", f"feed/5/{name}/1"} < {identity for _, identity, _ in ordered([table])}
+    assert {f"feed/5/{name}/0", f"feed/5/{name}/1"} < {identity for _, identity, _ in ordered([table], asked=WHOLE)}
 
 
 def test_structs_are_encoded() -> None:
     table = pa.table({"event_us": [1], "row": [{"n": 1, "b": b"x"}]})
-    assert [data for _, _, data in ordered([table])] == [b'{"n":1,"b":"eA=="}']
+    assert [data for _, _, data in ordered([table], asked=WHOLE)] == [b'{"n":1,"b":"eA=="}']
+
+
+# Places
+
+
+@given(served(), st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_a_start_anywhere_gives_exactly_the_rest(case: tuple[list[Row], list[pa.Table]], rows: int) -> None:
+    _, tables = case
+    whole = ordered(tables)
+    with chunks_of(rows):
+        for done in range(1, len(whole) + 1):
+            start = place_behind(whole, done)
+            from_there = [table.filter(pa.compute.field("event_us") >= start.event_us) for table in tables]
+            assert ordered(from_there, start) == whole[done:]
+
+
+@given(served(), st.integers(1, 4))
+@settings(max_examples=50, deadline=None)
+def test_every_place_is_found_again_in_chunks_that_were_read_from_any_other(
+    case: tuple[list[Row], list[pa.Table]], rows: int
+) -> None:
+    _, tables = case
+    whole = ordered(tables)
+    places = [place_behind(whole, end) for end in range(1, len(whole) + 1)]
+    for read_from in [None, *places]:
+        with chunks_of(rows):
+            chunks = list(in_order(tables, KEYED, read_from))
+        assert [place for chunk in chunks for place in _places(chunk)] == [
+            place for place in places if read_from is None or place > read_from
+        ]
+        for place in places:
+            rest = [row for chunk in chunks for row in rows_of(chunk)[chunk.index(place) :]]
+            assert rest == [row for row, its in zip(whole, places, strict=True) if its > max(place, read_from or place)]
+
+
+def _places(chunk: Chunk) -> list[Position]:
+    return [chunk.place_behind(end) for end in range(1, len(chunk) + 1)]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.data())
+@settings(deadline=None)
+def test_a_part_of_a_part_has_the_places_and_columns_of_the_whole(times: list[int], data: st.DataObject) -> None:
+    table = keyed_table(sorted(times), ["a"] * len(times), list(range(len(times))))
+    part, *_ = in_order([table], request("k", ordering=("k",)))
+    places, rows, first = _places(part), rows_of(part), 0
+    for _ in range(3):
+        at = data.draw(st.integers(0, len(part) - 1))
+        end = data.draw(st.integers(at + 1, len(part)))
+        part, first = part.part(at, end), first + at
+        assert _places(part) == places[first : first + len(part)]
+        assert rows_of(part) == rows[first : first + len(part)]
+        assert part.ordering is not None
+        assert part.ordering.to_pylist() == [identity.split("/")[2] for _, identity, _ in rows_of(part)]
+
+
+def test_a_place_before_the_first_row_is_the_first_and_none_is_too() -> None:
+    [chunk] = in_order([rows_table([(5, 1, "a"), (5, 2, "a")])], KEYED)
+    assert [chunk.index(place) for place in (None, Position(4, 9), Position(5, 0))] == [0, 0, 0]
+    assert [chunk.index(place) for place in (Position(5, 1), Position(5, 2), Position(5, 9), Position(6, 0))] == [
+        *(1, 2, 2, 2)
+    ]
+
+
+# Chunks
 
 
 def test_chunks_stay_small_even_within_one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejeu.replay.order, "CHUNK_ROWS", 10)
     table = rows_table([(5, n, "a") for n in range(25)])
-    assert [len(chunk.data) for chunk in in_order([table], "feed")] == [10, 10, 5]
+    assert [len(chunk) for chunk in in_order([table], KEYED)] == [12, 13]
 
 
 def test_a_source_that_goes_back_in_time_is_refused() -> None:
@@ -114,7 +222,80 @@ def test_a_source_that_goes_back_in_time_is_refused() -> None:
 
 def test_a_row_that_pubsub_would_not_take_is_named_and_nothing_from_it_on_is_given_out() -> None:
     tables = [rows_table([(1, 7, "a"), (2, 8, "b" * MAX_MESSAGE_BYTES), (3, 9, "c")])]
-    chunks = in_order(tables, "feed")
-    assert next(chunks).row_ids == ["feed/1/7/0"]
+    chunks = in_order(tables, KEYED)
+    assert next(chunks).row_ids.to_pylist() == ["feed/1/7/0"]
     with pytest.raises(RowError, match=r"row feed/2/8/0 has 10,000,008 bytes.*Pub/Sub takes 10,000,000"):
         next(chunks)
+
+
+# Shards
+
+
+@given(served(), st.integers(1, 5), st.sampled_from([True, False]))
+@settings(max_examples=100, deadline=None)
+def test_the_shards_together_have_every_row_once_under_its_id(
+    case: tuple[list[Row], list[pa.Table]], count: int, keyed: bool
+) -> None:
+    _, tables = case
+    asked = KEYED if keyed else WHOLE
+    if not keyed:
+        tables = [table.select(["event_us", "row"]) for table in tables]
+    shards = [ordered(tables, asked=asked.model_copy(update={"shard": Shard(i, count)})) for i in range(count)]
+    assert sorted(row for shard in shards for row in shard) == sorted(ordered(tables, asked=asked))
+    assert all(shard == sorted(shard, key=lambda row: row[0]) for shard in shards)
+
+
+@given(served(), st.integers(0, 1))
+@settings(max_examples=50, deadline=None)
+def test_a_shard_goes_on_where_it_ended(case: tuple[list[Row], list[pa.Table]], index: int) -> None:
+    _, tables = case
+    asked = KEYED.model_copy(update={"shard": Shard(index, 2)})
+    whole = ordered(tables, asked=asked)
+    for done in range(1, len(whole) + 1):
+        assert ordered(tables, place_behind(whole, done), asked) == whole[done:]
+
+
+def test_rows_of_a_key_are_always_in_the_same_shard() -> None:
+    early, late = rows_table([(n, n % 7, "a") for n in range(50)]), rows_table([(n, n % 7, "b") for n in range(50, 99)])
+    for index in range(3):
+        shard = KEYED.model_copy(update={"shard": Shard(index, 3)})
+        first, then = ({row[1].split("/")[2] for row in ordered([table], asked=shard)} for table in (early, late))
+        assert first == then
+
+
+def test_rows_of_an_ordering_key_are_in_one_shard_or_nobody_could_keep_their_order() -> None:
+    table = keyed_table(range(60), ["a"] * 60, [f"user{n % 6}" for n in range(60)], list(range(60)))
+    asked = request("user", "n", ordering=("user",))
+    shards = [set(ordering_keys(table, asked.model_copy(update={"shard": Shard(index, 3)}))) for index in range(3)]
+    assert sum(map(len, shards)) == 6
+    assert len(set.union(*shards)) == 6
+
+
+def test_keys_are_spread_over_the_shards() -> None:
+    table = rows_table([(n, n, "a") for n in range(4_000)])
+    sizes = [len(ordered([table], asked=KEYED.model_copy(update={"shard": Shard(i, 4)}))) for i in range(4)]
+    assert all(900 < size < 1_100 for size in sizes)
+
+
+# Ordering keys
+
+
+def test_without_an_ordering_key_there_is_none() -> None:
+    assert ordering_keys(rows_table([(1, 1, "a")]), KEYED) == []
+
+
+def test_an_ordering_key_is_made_of_its_columns_in_their_order() -> None:
+    table = keyed_table([3, 1, 2], "aaa", ["x", "y", None], [1, 2, 3])
+    assert ordering_keys(table, request("a", "b", ordering=("b",))) == ["2", "3", "1"]
+    assert ordering_keys(table, request("a", "b", ordering=("b", "a"))) == ["2~y", "3~\\N", "1~x"]
+
+
+def test_rows_of_one_instant_keep_their_ordering_keys_when_they_are_sorted() -> None:
+    table = keyed_table([5, 5, 5], "cba", [3, 1, 2], ["three", "one", "two"])
+    assert ordering_keys(table, request("n", "name", ordering=("name",))) == ["one", "two", "three"]
+
+
+def test_a_long_ordering_key_is_hashed_as_a_long_key_is() -> None:
+    long = "k" * (MAX_KEY_CHARS + 1)
+    table = keyed_table([1, 2], "ab", [long, "short"])
+    assert ordering_keys(table, request("k", ordering=("k",))) == [digest(long.encode()), "short"]

@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,19 +35,19 @@ def test_waiting_takes_the_time_that_was_asked_for() -> None:
 
 def test_nothing_is_late_at_speed_max() -> None:
     lateness = Lateness()
-    lateness.add(Timeline(event_us=0, wall_us=0, speed=None), [1, 2, 3], now_us=10 * SECOND)
+    lateness.add(Timeline(event_us=0, wall_us=0, speed=None), np.array([1, 2, 3]), now_us=10 * SECOND)
     assert lateness.milliseconds() is None
 
 
 def test_lateness_is_counted_from_when_each_row_was_due() -> None:
     lateness = Lateness()
-    lateness.add(REAL_TIME, [0], now_us=2_000)
+    lateness.add(REAL_TIME, np.array([0]), now_us=2_000)
     assert lateness.milliseconds() == {"p50": 2.0, "p99": 2.0, "max": 2.0}
 
 
 def test_a_row_is_due_sooner_at_a_greater_speed() -> None:
     lateness = Lateness()
-    lateness.add(Timeline(event_us=0, wall_us=0, speed=60.0), [60 * SECOND], now_us=SECOND + 5_000)
+    lateness.add(Timeline(event_us=0, wall_us=0, speed=60.0), np.array([60 * SECOND]), now_us=SECOND + 5_000)
     assert lateness.milliseconds() == {"p50": 5.0, "p99": 5.0, "max": 5.0}
 
 
@@ -54,7 +55,7 @@ def test_a_row_is_due_sooner_at_a_greater_speed() -> None:
 def test_percentiles_are_right_to_three_percent_and_never_too_small(late: list[int]) -> None:
     lateness = Lateness()
     for us in late:
-        lateness.add(REAL_TIME, [0], now_us=us)
+        lateness.add(REAL_TIME, np.array([0]), now_us=us)
     found = lateness.milliseconds()
     assert found is not None
     ordered = sorted(late)

@@ -9,15 +9,13 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
-from rejeu import message
 from rejeu.errors import PublishError
 from rejeu.replay import publisher as publisher_module
-from rejeu.replay.publisher import WINDOW, Batch, Publisher, build_request
+from rejeu.replay.publisher import WINDOW, Batch, Publisher, Request
 from rejeu.timeline import Position
-from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, after, refuse, too_few_ids
+from tests.replay.conftest import SECONDS, TOPIC
+from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, PublishRequest, after, refuse, too_few_ids
 
-TOPIC = "projects/rejeu-local/topics/t"
-SECONDS = 20.0
 Code = grpc.StatusCode
 
 
@@ -57,23 +55,24 @@ def no_thread_dies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def batch(number: int, rows: int = 1) -> Batch:
     """Rows at the instant `number`, whose bodies are that number."""
-    triples = [(b"%d" % number, f"clicks/{number}/k/{row}", "2021-05-01T00:00:00.000000Z") for row in range(rows)]
-    return Batch(build_request(TOPIC, triples, "clicks", "3"), number, Position(number, rows), rows)
+    return Batch([request([b"%d" % number] * rows)], number, Position(number, rows), rows)
+
+
+def keyed_batch(number: int, **keys: int) -> Batch:
+    """So many rows of each key at the instant `number`; their bodies are key and number."""
+    requests = [request([f"{key}{number}".encode()] * rows, key) for key, rows in keys.items()]
+    return Batch(requests, number, Position(number, sum(keys.values())), sum(keys.values()))
+
+
+def request(bodies: list[bytes], key: str = "") -> Request:
+    said = PublishRequest(topic=TOPIC)
+    for body in bodies:
+        said.messages.add(data=body, ordering_key=key)
+    return Request(said.SerializeToString(), len(bodies), key)
 
 
 def always() -> bool:
     return True
-
-
-def test_a_message_has_the_row_as_its_body_and_the_attributes_of_the_contract() -> None:
-    [sent] = build_request(TOPIC, [(b'{"n":1}', "clicks/7/k/0", "2021-05-01T00:00:00.000007Z")], "clicks", "3").messages
-    assert sent.data == b'{"n":1}'
-    assert dict(sent.attributes) == {
-        message.ROW_ID: "clicks/7/k/0",
-        message.EVENT_TIME: "2021-05-01T00:00:00.000007Z",
-        message.STREAM: "clicks",
-        message.EPOCH: "3",
-    }
 
 
 # Acknowledged
@@ -237,6 +236,75 @@ def test_after_an_error_nothing_more_is_sent(broker: FakeBroker, publisher: Publ
     publisher.send(batch(2))
     assert publisher.settle(SECONDS)
     assert broker.attempts == 1
+
+
+# Ordering keys
+
+
+def of_key(broker: FakeBroker, key: str) -> list[bytes]:
+    """What arrived of a key, in that order."""
+    return [message.data for message in broker.got if message.ordering_key == key]
+
+
+def test_a_batch_is_acknowledged_once_all_its_requests_are(broker: FakeBroker, publisher: Publisher) -> None:
+    slow = threading.Event()
+    broker.on(b"b1", after(slow))
+    publisher.send(keyed_batch(1, a=2, b=1, c=3))
+    broker.wait_for(lambda: len(broker.got) == 5)
+    assert not publisher.settle(0.05)
+    assert (publisher.acknowledged.rows, publisher.oldest_pending()) == (0, 1)
+    slow.set()
+    assert publisher.settle(SECONDS)
+    assert (publisher.acknowledged.rows, publisher.acknowledged.cursor) == (6, Position(1, 6))
+
+
+def test_rows_of_a_key_arrive_in_their_order_though_the_broker_fails_between(
+    broker: FakeBroker, publisher: Publisher
+) -> None:
+    broker.on(b"a1", UNAVAILABLE, refuse(Code.INTERNAL))
+    broker.on(b"a3", UNAVAILABLE)
+    for number in range(1, 6):
+        publisher.send(keyed_batch(number, a=1, b=1))
+    assert publisher.settle(SECONDS)
+    assert of_key(broker, "a") == [b"a1", b"a2", b"a3", b"a4", b"a5"]
+    assert of_key(broker, "b") == [b"b1", b"b2", b"b3", b"b4", b"b5"]
+    assert broker.attempts == 13
+
+
+def test_a_key_that_fails_holds_up_its_own_rows_alone(broker: FakeBroker, publisher: Publisher) -> None:
+    slow = threading.Event()
+    broker.on(b"a1", after(slow))
+    for number in range(1, 4):
+        publisher.send(keyed_batch(number, a=1, b=1))
+    broker.wait_for(lambda: len(broker.got) == 3)
+    assert (of_key(broker, "b"), of_key(broker, "a")) == ([b"b1", b"b2", b"b3"], [])
+    assert broker.attempts == 4
+    slow.set()
+    assert publisher.settle(SECONDS)
+    assert of_key(broker, "a") == [b"a1", b"a2", b"a3"]
+
+
+def test_a_key_that_is_refused_ends_what_waits_behind_it(broker: FakeBroker, publisher: Publisher) -> None:
+    slow = threading.Event()
+    broker.on(b"a1", after(slow, refuse(Code.INVALID_ARGUMENT)))
+    for number in range(1, 5):
+        publisher.send(keyed_batch(number, a=1))
+    slow.set()
+    assert publisher.settle(SECONDS), "nothing is under way any more"
+    assert "refuses the messages" in str(publisher.error)
+    assert (broker.attempts, publisher.acknowledged.rows) == (1, 0)
+
+
+def test_a_key_gets_no_more_than_pubsub_takes_of_it_however_fast_it_answers(
+    broker: FakeBroker, publisher: Publisher
+) -> None:
+    for number in (1, 2):
+        large = request([b"%d" % number * 5_000_000], "a")
+        publisher.send(Batch([large], number, Position(number, 1), 1))
+    broker.wait_for(lambda: len(broker.got) == 1)
+    assert not publisher.settle(0.05)
+    publisher.close()
+    assert (broker.attempts, publisher.acknowledged.cursor) == (1, Position(1, 1))
 
 
 # Allowed

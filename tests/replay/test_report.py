@@ -96,6 +96,12 @@ def test_a_report_is_one_line_for_a_person() -> None:
     assert str(at_max) == "clicks: finished: 12,345 rows in 2.5 s (4,938/s), epoch 4"
 
 
+def test_a_standby_that_was_never_needed_says_so() -> None:
+    found = Report.of_nothing("clicks", Status.STOPPED, 12.3456)
+    assert str(found) == "clicks: stopped: 0 rows in 12.3 s (0/s), epoch 0"
+    assert (found.seconds, found.cursor, found.lateness_ms, found.error) == (12.346, None, None, None)
+
+
 def test_without_a_terminal_progress_is_a_line_every_few_seconds(
     elapsed: Elapsed, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,76 +1,16 @@
-"""The sender: never early, what is due together travels together, and what was reached is never more than is known."""
+"""The sender: never early, what is due together travels together, and what was reached is never more than is known.
 
-from collections import deque
-from typing import Any
+Pauses and changes of speed are in `test_sender_pace`.
+"""
 
 import pytest
 
 from rejeu.message import MAX_MESSAGE_BYTES, MAX_REQUEST_MESSAGES
-from rejeu.replay.order import Chunk
-from rejeu.replay.publisher import Acknowledged, Batch
-from rejeu.replay.sender import Sender, keep_on
-from rejeu.timeline import Position, Timeline, from_us, parse_instant, to_us
-from tests.replay.fake_clock import NOW, SECOND, FakeClock
-
-T0 = to_us(parse_instant("2021-05-01T00:00:00Z"))
-
-
-class FakePublisher:
-    """Keeps what it is given, with the time; acknowledges on command."""
-
-    topic = "projects/rejeu-local/topics/t"
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.acknowledged = Acknowledged()
-        self.room = True
-        self.sent: list[tuple[int, Batch]] = []
-        self._pending: deque[Batch] = deque()
-        self._clock = clock
-
-    def has_room(self, seconds: float) -> bool:
-        return self.room
-
-    def send(self, batch: Batch) -> None:
-        self.sent.append((self._clock.us, batch))
-        self._pending.append(batch)
-
-    def oldest_pending(self) -> int | None:
-        return self._pending[0].first_us if self._pending else None
-
-    def acknowledge(self) -> None:
-        batch, before, now = self._pending.popleft(), self.acknowledged, from_us(self._clock.us)
-        self.acknowledged = Acknowledged(before.rows + batch.rows, batch.end, before.first or now, now)
-
-
-class Bench:
-    """A sender, its clock, and the publisher it sends to."""
-
-    def __init__(self, speed: float | None = 1.0, **options: Any) -> None:
-        self.clock = FakeClock()
-        self.publisher = FakePublisher(self.clock)
-        given: dict[str, Any] = {"stream": "clicks", "epoch": 3, "start": None, "timeline": None} | options
-        self.sender = Sender(self.publisher, self.clock, speed=speed, **given)  # type: ignore[arg-type]
-
-    def send_all(self, chunk: Chunk) -> None:
-        at = 0
-        while at < len(chunk.data):
-            at = self.sender.send(chunk, at)
-
-    @property
-    def sent(self) -> list[tuple[int, list[bytes]]]:
-        """When each request was sent, in microseconds from the beginning, and its bodies."""
-        return [(us - NOW, [message.data for message in batch.request.messages]) for us, batch in self.publisher.sent]
-
-    @property
-    def ends(self) -> list[Position]:
-        return [batch.end for _, batch in self.publisher.sent]
-
-
-def rows(*seconds: float, size: int = 0) -> Chunk:
-    """Rows so many seconds after T0; their bodies are their numbers, filled up to a size."""
-    times = [T0 + round(second * SECOND) for second in seconds]
-    return Chunk(times, [f"clicks/{us}/k/0" for us in times], [(b"%d" % n).ljust(size) for n in range(len(times))])
-
+from rejeu.replay.sender import MAX_KEY_REQUEST_BYTES, keep_on
+from rejeu.timeline import Position, Timeline, from_us
+from tests.replay.conftest import T0, chunk_of, rows_of
+from tests.replay.fake_clock import NOW, SECOND
+from tests.replay.sender_bench import Bench, rows
 
 # Pace
 
@@ -139,11 +79,13 @@ def test_a_request_has_no_more_messages_than_pubsub_takes() -> None:
 @pytest.mark.parametrize("stream", ["clicks", "c" * 63])
 def test_a_request_has_no_more_bytes_than_pubsub_takes(size: int, stream: str) -> None:
     bench = Bench(speed=None, stream=stream)
-    chunk = rows(*[0] * (2 * MAX_MESSAGE_BYTES // size), size=size)
     long_id = f"{stream}/{T0}/" + "\N{ROCKET}" * 200
-    bench.send_all(Chunk(chunk.event_us, [long_id] * len(chunk.data), chunk.data))
-    assert max(batch.request.ByteSize() for _, batch in bench.publisher.sent) <= MAX_MESSAGE_BYTES
-    assert sum(batch.rows for _, batch in bench.publisher.sent) == len(chunk.data)
+    many = [(T0, long_id, data) for _, _, data in rows_of(rows(*[0] * (2 * MAX_MESSAGE_BYTES // size), size=size))]
+    bench.send_all(chunk_of(many))
+    assert (
+        max(len(request.body) for _, batch in bench.publisher.sent for request in batch.requests) <= MAX_MESSAGE_BYTES
+    )
+    assert sum(batch.rows for _, batch in bench.publisher.sent) == len(many)
 
 
 def test_a_row_that_fills_a_request_travels_alone() -> None:
@@ -152,22 +94,59 @@ def test_a_row_that_fills_a_request_travels_alone() -> None:
     assert [len(bodies) for _, bodies in bench.sent] == [1, 1]
 
 
+def test_rows_with_ordering_keys_travel_in_a_request_for_each_key_in_their_order() -> None:
+    bench = Bench(speed=None)
+    bench.send_all(rows(0, 1, 2, 3, 4, ordering="abacb"))
+    [(_, batch)] = bench.publisher.sent
+    assert [(request.key, bench.bodies(request)) for request in batch.requests] == [
+        ("a", [b"0", b"2"]),
+        ("b", [b"1", b"4"]),
+        ("c", [b"3"]),
+    ]
+    assert [request.rows for request in batch.requests] == [2, 2, 1]
+    assert (batch.rows, batch.end) == (5, Position(T0 + 4 * SECOND, 1))
+
+
+def test_rows_whose_ordering_key_is_empty_have_none_and_wait_for_no_other() -> None:
+    bench = Bench(speed=None)
+    bench.send_all(rows(0, 1, ordering=["", "a"]))
+    [(_, batch)] = bench.publisher.sent
+    assert [request.key for request in batch.requests] == ["", "a"]
+
+
+def test_a_request_of_an_ordering_key_has_no_more_than_a_second_of_what_pubsub_takes_of_it() -> None:
+    bench = Bench(speed=None)
+    bench.send_all(rows(*[0] * 20, size=MAX_KEY_REQUEST_BYTES // 4, ordering=["large"] * 16 + ["other"] * 4))
+    [(_, batch)] = bench.publisher.sent
+    sent = [(request.key, request.rows) for request in batch.requests]
+    assert sent == [("large", 3)] * 5 + [("large", 1), ("other", 3), ("other", 1)]
+    assert max(len(request.body) for request in batch.requests) < MAX_KEY_REQUEST_BYTES + 1_000
+    large = [body.strip() for request in batch.requests[:6] for body in bench.bodies(request)]
+    assert large == [b"%d" % number for number in range(16)]
+
+
 # The cursor
 
 
 def test_a_request_ends_behind_its_last_row_exact_to_the_row() -> None:
     bench = Bench(speed=None)
-    bench.send_all(rows(0, 1, 1))
-    bench.send_all(rows(1, 2))
-    bench.send_all(rows(2, 2))
+    whole = rows(0, 1, 1, 2, 2, 2)
+    for start, end in ((0, 2), (2, 4), (4, 6)):
+        bench.send_all(whole.part(start, end))
     second, two = T0 + SECOND, T0 + 2 * SECOND
-    assert bench.ends == [Position(second, 2), Position(two, 1), Position(two, 3)]
+    assert bench.ends == [Position(second, 1), Position(two, 1), Position(two, 3)]
 
 
 def test_rows_of_the_starts_own_instant_are_counted_on() -> None:
     bench = Bench(speed=None, start=Position(T0, 4))
-    bench.send_all(rows(0))
+    bench.send_all(rows(0, 0, 0, 0, 0).part(4, 5))
     assert bench.ends == [Position(T0, 5)]
+
+
+def test_a_chunk_may_be_sent_from_its_middle_on() -> None:
+    bench = Bench(speed=None, start=Position(T0, 2))
+    bench.send_all(rows(0, 0, 0, 1), at=2)
+    assert (bench.sent, bench.ends) == ([(0, [b"2", b"3"])], [Position(T0 + SECOND, 1)])
 
 
 def test_the_cursor_is_where_it_started_until_something_is_acknowledged() -> None:

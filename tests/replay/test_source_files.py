@@ -5,17 +5,29 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import rejeu.replay.files
+import rejeu.replay.ndjson
+import rejeu.replay.parquet
 from rejeu.errors import RowError, SourceError
 from rejeu.gcp.clients import storage_client
+from rejeu.replay.files import read_files
+from rejeu.replay.merge import Run
+from rejeu.replay.spill import spill
+from rejeu.request import ReplayRequest
 from rejeu.timeline import Position
 from tests.replay.conftest import PROJECT
 
@@ -25,7 +37,7 @@ SECOND_US = 1_000_000
 
 
 def write_lines(path: Path, *lines: str) -> str:
-    data = "".join(f"{line}\n" for line in lines).encode()
+    data = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return str(path)
 
@@ -97,8 +109,9 @@ def test_integers_that_are_text_are_times_too(tmp_path: Path, read: Read) -> Non
 
 BROKEN = {
     "a broken line": ('{"at": "1970', r"a\.ndjson, line 3 is broken: .*one whole JSON object"),
-    "a line that is no object": ("[1]", r"a\.ndjson, line 3: it holds list, not a JSON object"),
+    "a line that is no object": ("[1]", r"a\.ndjson, line 3 is broken: .*`array`.*one whole JSON object"),
     "two objects in a line": (f"{line(1)} {line(1)}", r"a\.ndjson, line 3 is broken"),
+    "text that is no UTF-8": ('{"x": "\udcff", "at": "1970-01-01T00:00:01Z"}', r"a\.ndjson, line 3 is broken: .*utf-8"),
     "no event time": ('{"n": 1}', r"a\.ndjson, line 3: at is None: an event time is .*mend or remove it"),
     "an event time that is null": ('{"at": null}', r"line 3: at is None"),
     "an event time that cannot be read": ('{"at": "noon"}', r"line 3: at: 'noon' is not a time"),
@@ -136,6 +149,21 @@ def test_a_parquet_row_without_a_time_is_named(tmp_path: Path, read: Read) -> No
         read(file=str(tmp_path / "a.parquet"))
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "ndjson"])
+def test_the_last_row_of_the_last_file_is_checked_before_the_first_is_given_out(
+    tmp_path: Path, request_for: Callable[..., ReplayRequest], suffix: str
+) -> None:
+    for name, last in (("a", at(3)), ("b", "noon")):
+        rows = [{"at": at(1)}, {"at": at(2)}, {"at": last}]
+        if suffix == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet", row_group_size=1)
+        else:
+            write_lines(tmp_path / f"{name}.ndjson", *map(json.dumps, rows))
+    place = r"b\.parquet, rows 3 to 3" if suffix == "parquet" else r"b\.ndjson, line 3"
+    with pytest.raises(RowError, match=f"{place}: at: 'noon' is not a time"):
+        next(read_files(request_for(file=f"{tmp_path}/*"), None, None))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -156,6 +184,82 @@ def test_a_missing_column_is_told_with_those_there_are(
 def test_a_key_that_no_line_has_is_refused(tmp_path: Path, read: Read) -> None:
     with pytest.raises(SourceError, match="--key id is in none of the first 1 rows; they have at, n"):
         read(file=write_lines(tmp_path / "a.ndjson", line(1, n=1)), key=("id",))
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=12), min_size=1, max_size=4),
+    st.sampled_from(["parquet", "ndjson", "ndjson.gz"]),
+    st.tuples(st.integers(1, 4), st.integers(1, 400), st.sampled_from([0, 200, 10**9])),
+    st.tuples(st.none() | st.integers(0, 40), st.none() | st.integers(0, 40)),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_row_of_a_window_comes_once_and_by_time_however_files_and_memory_are_cut(
+    request_for: Callable[..., ReplayRequest],
+    files: list[list[tuple[int, int]]],
+    suffix: str,
+    cuts: tuple[int, int, int],
+    window: tuple[int | None, int | None],
+) -> None:
+    group_rows, block_bytes, held_bytes = cuts
+    from_us, until_us = window
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rejeu.replay.parquet, "BLOCK_BYTES", block_bytes)
+        patch.setattr(rejeu.replay.ndjson, "BLOCK_BYTES", block_bytes)
+        patch.setattr(rejeu.replay.files, "HELD_BYTES", held_bytes)
+        for number, rows in enumerate(files):
+            path = Path(folder) / f"{number}.{suffix}"
+            if suffix == "parquet":
+                columns = {name: pa.array([row[at] for row in rows], pa.int64()) for at, name in enumerate(("at", "n"))}
+                pq.write_table(pa.table(columns), path, row_group_size=group_rows)
+            else:
+                write_lines(path, *(f'{{"at":{us},"n":{n}}}\n' for us, n in rows))
+        request = request_for(file=f"{folder}/*", time_unit="us", key=("n",) if any(files) else ())
+        tables = [
+            [(row["event_us"], int(row["key0"])) for row in table.to_pylist()]
+            for table in read_files(request, from_us, until_us)
+        ]
+    expected = sorted(
+        row
+        for rows in files
+        for row in rows
+        if (from_us is None or row[0] >= from_us) and (until_us is None or row[0] < until_us)
+    )
+    assert sorted(row for table in tables for row in table) == expected
+    assert [row[0] for table in tables for row in sorted(table)] == [row[0] for row in expected]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "ndjson"])
+def test_rows_in_order_or_almost_so_need_no_disk_and_all_others_leave_nothing_on_it(
+    tmp_path: Path, request_for: Callable[..., ReplayRequest], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    sorts: list[int] = []
+
+    def counted(tables: Iterable[pa.Table], closing: ExitStack) -> list[Run]:
+        sorts.append(1)
+        return spill(tables, closing)
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(rejeu.replay.files, "spill", counted)
+    monkeypatch.setattr(rejeu.replay.files, "HELD_BYTES", 400_000)
+    for module in (rejeu.replay.parquet, rejeu.replay.ndjson):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 5_000)
+    chance = random.Random(1)
+    in_order = list(range(6_000))
+    late = sorted(in_order, key=lambda us: us + chance.random() * 100)
+    shuffled = chance.sample(in_order, len(in_order))
+    for times, on_disk in ((in_order, False), (late, False), (shuffled, True)):
+        for name, part in (("a", times[3_000:]), ("b", times[:3_000])):
+            if suffix == "parquet":
+                table = pa.table({"at": pa.array(part, pa.int64()), "text": [f"{us:0100d}" for us in part]})
+                pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=1_000)
+            else:
+                write_lines(tmp_path / f"{name}.ndjson", *(f'{{"at":{us},"text":"{us:0100d}"}}' for us in part))
+        tables = read_files(request_for(file=f"{tmp_path}/*.{suffix}", time_unit="us"), None, None)
+        first = next(tables)
+        assert (bool(sorts), list(disk.iterdir())) == (on_disk, [])
+        assert first.num_rows + sum(table.num_rows for table in tables) == 6_000
 
 
 def test_decimals_keep_all_their_digits(tmp_path: Path, read: Read) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from rejeu import __version__, cli
 from rejeu.errors import RejeuError, SpecError, StackError
+from rejeu.state import open_store
+from rejeu.state.lease import Lease, read_state
 
 ROOT = Path(__file__).parents[2]
 GOOD = (
@@ -131,6 +133,32 @@ def test_the_shell_sees_the_exit_code(tmp_path: Path) -> None:
 
 
 # validate
+
+
+# Pace
+
+
+@pytest.mark.parametrize(
+    ("wish", "left"),
+    [
+        ("pause", {"paused": True, "speed": None}),
+        ("resume", {"paused": False, "speed": None}),
+        ("2.5", {"paused": False, "speed": 2.5}),
+        ("max", {"paused": False, "speed": "max"}),
+    ],
+)
+def test_a_wish_is_left_where_the_replay_hears_it(wish: str, left: dict[str, object], tmp_path: Path) -> None:
+    uri = f"sqlite:{tmp_path / 'state.db'}"
+    Lease.acquire(open_store(uri), "clicks", "host:1", 3.0)
+    assert cli.main(["pace", "clicks", wish, "--state", uri]) == 0
+    state = read_state(open_store(uri), "clicks")
+    assert state is not None
+    assert {name: getattr(state, name) for name in left} == left
+
+
+def test_a_pace_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pace", "clicks", "fast", "--state", f"sqlite:{tmp_path / 'state.db'}"]) == 2
+    assert 'speed: it is fast: it must be a number above 0, or "max"' in capsys.readouterr().err
 
 
 def test_good_specs_are_told_one_a_line(streams: Path, capsys: pytest.CaptureFixture[str]) -> None:

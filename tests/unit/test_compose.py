@@ -214,9 +214,10 @@ def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) ->
     place = Place(
         "s", "/r", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, dict.fromkeys(("fernet", "session", "jwt"), "")
     )
-    # The image sets PYTHONPATH; the others are the supervisor's, the emulator's and the demo's own.
+    # The image sets PYTHONPATH; the others are the supervisor's, SQLite's, the emulator's and the demo's own.
     elsewhere = {
         MARK,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS",
         "SPT_NOENV",
         "PYTHONPATH",
         "CLOUDSDK_CONFIG",

@@ -12,9 +12,12 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import rejeu
+from tests.replay.fake_broker import FakeBroker
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -158,7 +161,7 @@ def test_what_only_images_need_is_locked_too() -> None:
 
 def test_an_image_has_what_its_programs_need_and_no_more() -> None:
     needed = {
-        "airflow": {"airflow", "replay", "beam"},
+        "airflow": {"airflow", "launchers", "replay", "beam"},
         "emulators": {"local", "replay"},
         "replay": {"replay"},
         "beam": {"beam"},
@@ -189,11 +192,15 @@ def test_the_wheel_that_the_images_build_runs_the_replay(tmp_path: Path) -> None
     run([*uv(), "venv", "--python", sys.executable, str(tmp_path / "venv")])
     python = tmp_path / "venv/bin/python"
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    run([*uv(), "pip", "install", "--no-deps", "--offline", "--python", str(python), str(wheel)])
-    # The dependencies of this environment, and nothing of the checkout: a path of this kind reads no .pth file.
-    surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(pytest.__file__).parents[1])}
-    helped = run([str(python), "-m", "rejeu.replay", "--help"], cwd=tmp_path, env=surroundings)
-    assert "--event-time" in helped
+    lock = str(ROOT / "requirements.lock")
+    run([*uv(), "pip", "install", "--constraint", lock, "--python", str(python), f"{wheel}[replay]"])
+    rows = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"happened_at": pa.array([1, 2, 3], pa.timestamp("s", tz="UTC"))}), rows)
+    with FakeBroker() as broker:
+        surroundings = {"PATH": os.environ["PATH"], "PUBSUB_EMULATOR_HOST": broker.address}
+        flags = [f"--file={rows}", "--event-time=happened_at", "--topic=projects/rejeu-test/topics/t", "--speed=max"]
+        run([str(python), "-m", "rejeu.replay", *flags], cwd=tmp_path, env=surroundings)
+        assert len(broker.bodies) == 3
     where = run(
         [str(python), "-c", "import rejeu; print(rejeu.__file__, rejeu.__version__)"], cwd=tmp_path, env=surroundings
     )

@@ -1,5 +1,7 @@
 """The lease: one holder at a time, whatever runs out and whoever comes between."""
 
+import itertools
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,15 +14,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError
+from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
+from rejeu.ports import StateStore
+from rejeu.state import gcs
 from rejeu.state import lease as lease_module
+from rejeu.state.gcs import GcsStore
 from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, release_dead, update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, parse_instant
+from tests.fakes.storage_server import StorageServer
 
 STREAM = "clicks"
 SECONDS = 3.0
+LONG_SECONDS = 300.0
+BUCKET = "rejeu-test"
 
 
 class Clock:
@@ -45,15 +53,21 @@ class Clock:
 
 
 class CrowdedStore(MemoryStore):
-    """Lets somebody else do something between a client's reading and its writing, once."""
+    """Lets somebody else do something between a client's reading and its writing, or loses its answer; once."""
 
     between: Callable[[], object] | None = None
+    lost: type[StateError] | None = None
+    """What a client hears of a write that is made: a conflict with itself, where it tried again, or nothing."""
 
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         somebody, self.between = self.between, None
+        lost, self.lost = self.lost, None
         if somebody is not None:
             somebody()
-        return super().save(name, document, expected)
+        version = super().save(name, document, expected)
+        if lost is not None:
+            raise lost("the answer was lost")
+        return version
 
 
 @pytest.fixture
@@ -68,7 +82,7 @@ def store() -> CrowdedStore:
     return CrowdedStore()
 
 
-def _acquire(store: MemoryStore, holder: str = "one", **fields: Any) -> Lease:
+def _acquire(store: StateStore, holder: str = "one", **fields: Any) -> Lease:
     return Lease.acquire(store, STREAM, holder, SECONDS, **fields)
 
 
@@ -198,6 +212,65 @@ def test_the_successor_of_a_dead_holder_is_not_fenced_off(store: CrowdedStore, c
     assert successor.is_live()
 
 
+# Answers that are lost
+
+
+def test_a_lease_whose_answer_was_lost_is_held_under_one_epoch(store: CrowdedStore, clock: Clock) -> None:
+    store.lost = StateConflictError
+    lease = _acquire(store, "one")
+    assert (lease.epoch, _state(store).epoch, _state(store).holder) == (1, 1, "one")
+    assert lease.is_live()
+
+
+def test_who_asks_again_recognises_the_lease_it_never_heard_of(store: CrowdedStore, clock: Clock) -> None:
+    store.lost = StateError
+    with pytest.raises(StateError):
+        _acquire(store, "one")
+    with pytest.raises(LeaseHeldError, match="one publishes under epoch 1"):
+        _acquire(store, "two")
+    clock.elapsed += SECONDS - 0.5
+    lease = _acquire(store, "one")
+    clock.elapsed += SECONDS - 0.5
+    assert lease.epoch == 1
+    assert lease.is_live()
+
+
+def test_a_lease_that_another_took_meanwhile_is_not_recognised(store: CrowdedStore, clock: Clock) -> None:
+    store.lost = StateError
+    with pytest.raises(StateError):
+        _acquire(store, "one")
+    clock.elapsed += SECONDS
+    _acquire(store, "two")
+    with pytest.raises(LeaseHeldError, match="two publishes under epoch 2"):
+        _acquire(store, "one")
+
+
+def test_a_checkpoint_whose_answer_was_lost_is_made(store: CrowdedStore, clock: Clock) -> None:
+    lease = _acquire(store)
+    store.lost = StateConflictError
+    clock.elapsed += SECONDS - 0.5
+    lease.checkpoint(cursor=Position(7))
+    clock.elapsed += SECONDS - 0.5
+    assert lease.is_live()
+    assert (_state(store).cursor, _state(store).epoch) == (Position(7), 1)
+
+
+def test_a_release_whose_answer_was_lost_is_a_release(store: CrowdedStore, clock: Clock) -> None:
+    lease = _acquire(store)
+    store.lost = StateConflictError
+    lease.release(Status.STOPPED, cursor=Position(7))
+    assert (_state(store).status, _state(store).cursor, _state(store).holder) == (Status.STOPPED, Position(7), None)
+    assert _acquire(store, "two").epoch == 2
+
+
+def test_who_cannot_tell_whether_its_release_was_made_publishes_no_more(store: CrowdedStore, clock: Clock) -> None:
+    lease = _acquire(store)
+    store.lost = StateError
+    with pytest.raises(StateError):
+        lease.release(Status.STOPPED)
+    assert not lease.is_live()
+
+
 # At once
 
 
@@ -252,10 +325,77 @@ def test_of_many_threads_one_gets_the_lease() -> None:
         assert sorted(pool.map(ask, range(16)))[-2:] == [0, 1]
 
 
+# On Cloud Storage
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    """Cloud Storage with an empty bucket, asked with more patience and shorter pauses, for the machine may be busy."""
+    monkeypatch.setattr(gcs, "REQUEST_SECONDS", 60.0)
+    monkeypatch.setattr(gcs, "PAUSE_SECONDS", 0.02)
+    with StorageServer(BUCKET) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
+        yield server
+
+
+def test_a_replay_does_not_meet_itself_on_cloud_storage(cloud: StorageServer) -> None:
+    store = GcsStore(BUCKET)
+    cloud.faults = iter([None, None, "lost"])
+    lease = _acquire(store)
+    cloud.faults = iter([None, "lost"])
+    lease.checkpoint(cursor=Position(7))
+    assert lease.epoch == 1
+    cloud.faults = iter([None, "lost"])
+    lease.release(Status.STOPPED)
+    state = _acquire(store, "two").state
+    assert (state.epoch, state.cursor) == (2, Position(7))
+
+
+def test_a_replay_that_was_told_nothing_asks_cloud_storage_again(
+    cloud: StorageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
+    cloud.faults = iter([None, None, "lost"])
+    with pytest.raises(StateError):
+        _acquire(GcsStore(BUCKET))
+    assert _acquire(GcsStore(BUCKET)).epoch == 1
+    with pytest.raises(LeaseHeldError):
+        _acquire(GcsStore(BUCKET), "two")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_many_that_ask_a_failing_cloud_storage_one_gets_the_lease(cloud: StorageServer, seed: int) -> None:
+    fate = random.Random(seed)
+    cloud.faults = iter(fate.choices([None, 429, 503, "lost", "cut"], [4, 1, 1, 2, 1], k=200))
+
+    def ask(number: int) -> Lease | None:
+        store = GcsStore(BUCKET)
+        while True:
+            try:
+                return Lease.acquire(store, STREAM, f"host:{number}", LONG_SECONDS)
+            except LeaseHeldError:
+                return None
+            except StateError:
+                continue
+
+    with ThreadPoolExecutor(8) as pool:
+        held = [lease for lease in pool.map(ask, range(8)) if lease is not None]
+    state = read_state(GcsStore(BUCKET), STREAM)
+    assert state is not None
+    assert [(lease.epoch, lease.state.holder) for lease in held] == [(1, state.holder)]
+
+
+# In any order
+
+
 class Publishers(RuleBasedStateMachine):
-    """Publishers that ask, renew, release, pause and die in any order, also between each other's read and write."""
+    """Publishers that ask, renew, release, pause and die in any order, also between each other's read and write.
+
+    Any answer may be lost. Each of the three is one replay after the other, and each replay has a name of its own.
+    """
 
     holders = st.sampled_from(["one", "two", "three"])
+    losses = st.sampled_from([None, StateConflictError, StateError])
     interruptions = st.none() | st.tuples(st.sampled_from(["acquire", "checkpoint", "release"]), holders)
 
     def __init__(self) -> None:
@@ -265,6 +405,8 @@ class Publishers(RuleBasedStateMachine):
         self._patch.__enter__()
         self.store = CrowdedStore()
         self.leases: dict[str, Lease] = {}
+        self.asking: dict[str, str] = {}
+        self.replays = itertools.count()
         self.epochs: list[int] = []
 
     def teardown(self) -> None:
@@ -277,30 +419,42 @@ class Publishers(RuleBasedStateMachine):
             self._use(what, holder)
 
     def _acquire(self, holder: str) -> None:
+        name = self.asking.setdefault(holder, f"{holder}:{next(self.replays)}")
         try:
-            lease = Lease.acquire(self.store, STREAM, holder, SECONDS)
-        except LeaseHeldError:
+            lease = Lease.acquire(self.store, STREAM, name, SECONDS)
+        except (LeaseHeldError, StateError):
             return
+        del self.asking[holder]
         self.leases[holder] = lease
         self.epochs.append(lease.epoch)
 
     def _use(self, what: str, holder: str) -> None:
         lease = self.leases[holder]
-        if what == "release":
-            lease.release(Status.STOPPED)
-            return
         try:
-            lease.checkpoint()
+            if what == "release":
+                lease.release(Status.STOPPED)
+            else:
+                lease.checkpoint()
         except LeaseLostError:
             self.leases.pop(holder)
+        except StateError:
+            pass  # as the keeper does: it goes on, while the lease holds
 
-    @rule(what=st.sampled_from(["acquire", "checkpoint", "release"]), holder=holders, interruption=interruptions)
-    def somebody_acts(self, what: str, holder: str, interruption: tuple[str, str] | None) -> None:
+    @rule(
+        what=st.sampled_from(["acquire", "checkpoint", "release"]),
+        holder=holders,
+        interruption=interruptions,
+        lost=losses,
+    )
+    def somebody_acts(
+        self, what: str, holder: str, interruption: tuple[str, str] | None, lost: type[StateError] | None
+    ) -> None:
         # A publisher does one thing at a time: only another one can come between.
         if interruption is not None and interruption[1] != holder:
             self.store.between = lambda: self._do(*interruption)
+        self.store.lost = lost
         self._do(what, holder)
-        self.store.between = None
+        self.store.between = self.store.lost = None
 
     @rule(seconds=st.floats(0.1, 2 * SECONDS))
     def time_passes(self, seconds: float) -> None:
@@ -319,9 +473,9 @@ class Publishers(RuleBasedStateMachine):
 
     @invariant()
     def who_publishes_is_who_the_document_names(self) -> None:
-        for holder, lease in self.leases.items():
+        for lease in self.leases.values():
             if lease.is_live():
-                assert (_state(self.store).holder, _state(self.store).epoch) == (holder, lease.epoch)
+                assert (_state(self.store).holder, _state(self.store).epoch) == (lease.state.holder, lease.epoch)
 
     @invariant()
     def no_epoch_is_given_twice(self) -> None:

@@ -16,7 +16,9 @@ from rejeu.live import (
     make_probe,
     relaunch_request,
     replay_request,
+    set_pace,
     silence,
+    standby_request,
     stream_job_request,
 )
 from rejeu.ports import Signal
@@ -192,6 +194,39 @@ def test_silencing_a_stream_leaves_its_lease_and_cursor() -> None:
     lease = Lease.acquire(store, STREAM, "here", 60, cursor=Position(7, 1))
     silence(store, STREAM)
     assert read_state(store, STREAM) == lease.state.model_copy(update={"wanted": False})
+
+
+def test_the_one_that_stands_by_is_the_same_replay_without_a_start(spec: StreamSpec) -> None:
+    request = replay_request(spec, TARGET, BATCH_MAX, 60.0)
+    standby = standby_request(request)
+    assert ReplayRequest.from_argv(standby.to_argv()) == standby
+    assert (standby.standby, standby.from_, standby.speed) == (True, None, 60.0)
+    assert standby.job_name == f"{request.job_name}-standby"
+    assert standby.state_name == request.state_name
+
+
+def test_a_wish_for_another_pace_reaches_the_stream_and_all_its_shards_and_no_other() -> None:
+    store = MemoryStore()
+    for name in ("clicks", "clicks-0-of-2", "clicks-1-of-2", "clicks_too", "more-clicks"):
+        Lease.acquire(store, name, "host:1", 3.0)
+    set_pace(store, "clicks", speed=2.0)
+    set_pace(store, "clicks-1-of-2", paused=True)
+    found = {name: read_state(store, name) for name in store.names()}
+    assert {name for name, state in found.items() if state and state.speed == 2.0} == {
+        "clicks",
+        "clicks-0-of-2",
+        "clicks-1-of-2",
+    }
+    assert [name for name, state in found.items() if state and state.paused] == ["clicks-1-of-2"]
+
+
+def test_a_wish_for_a_stream_that_is_not_there_names_those_that_are() -> None:
+    store = MemoryStore()
+    with pytest.raises(RequestError, match="no stream 'clicks': it is empty"):
+        set_pace(store, "clicks", paused=True)
+    Lease.acquire(store, "machines", "host:1", 3.0)
+    with pytest.raises(RequestError, match="no stream 'clicks': it knows machines; name one"):
+        set_pace(store, "clicks", paused=True)
 
 
 def test_the_probe_waits_as_long_as_the_spec_says(spec: StreamSpec) -> None:

@@ -1,5 +1,6 @@
 """Requests: typed values that survive as arguments, and refuse what is wrong in the words of a person."""
 
+import re
 import string
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rejeu.errors import RequestError
-from rejeu.request import CURSOR, MAX, BatchJobRequest, ReplayRequest, Request, StreamJobRequest
+from rejeu.request import CURSOR, MAX, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Request, Shard, StreamJobRequest
 
 NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
 NEEDED_ARGV = ["--topic", "projects/p/topics/rates", "--table", "crypto.requests", "--event-time", "at"]
@@ -19,6 +20,7 @@ texts = st.text(min_size=1).filter(lambda text: text != "--")
 stream_names = st.from_regex(r"[a-z][a-z0-9_]{2,62}", fullmatch=True)
 columns = st.text(string.ascii_letters + "_.", min_size=1)
 instants = st.datetimes(timezones=st.just(UTC))
+shards = st.integers(1, 100).flatmap(lambda count: st.builds(Shard, st.integers(0, count - 1), st.just(count)))
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 
 
@@ -27,6 +29,7 @@ def replay_requests(draw: st.DrawFn) -> ReplayRequest:
     source = draw(st.sampled_from(["table", "query", "file", "generator"]))
     start, end = draw(st.none() | st.just(CURSOR) | instants), draw(st.none() | instants)
     assume(not isinstance(start, datetime) or end is None or start < end)
+    key = tuple(draw(st.lists(columns, max_size=3)))
     return ReplayRequest.of(
         topic=draw(texts),
         project=draw(texts),
@@ -34,14 +37,17 @@ def replay_requests(draw: st.DrawFn) -> ReplayRequest:
         **{source: draw(texts)},
         event_time=draw(columns),
         time_unit=draw(st.sampled_from([None, "s", "ms", "us"])),
-        key=tuple(draw(st.lists(columns, max_size=3))),
+        key=key,
+        ordering_key=tuple(draw(st.lists(st.sampled_from(key), max_size=2))) if key else (),
+        shard=draw(st.none() | shards),
+        standby=not isinstance(start, datetime) and draw(st.booleans()),
         from_=start,
         until=end,
         speed=draw(st.just(MAX) | positive),
         state=draw(texts),
         report=draw(st.none() | texts),
-        lease_seconds=draw(st.floats(0.1, 600)),
-        checkpoint_seconds=draw(st.floats(0.01, 60)),
+        lease_seconds=draw(st.none() | st.floats(0.1, 600)),
+        checkpoint_seconds=draw(st.none() | st.floats(0.01, 60)),
         patience_seconds=draw(positive),
     )
 
@@ -105,6 +111,18 @@ def test_every_field_has_a_flag_with_help() -> None:
 
 def test_a_key_is_a_list_with_commas() -> None:
     assert ReplayRequest.from_argv([*NEEDED_ARGV, "--key", "request.id, symbol"]).key == ("request.id", "symbol")
+
+
+def test_a_shard_is_one_of_so_many() -> None:
+    request_ = ReplayRequest.from_argv([*NEEDED_ARGV, "--shard", "3/16"])
+    assert request_.shard == Shard(3, 16)
+    assert "--shard=3/16" in request_.to_argv()
+
+
+def test_a_switch_has_no_value() -> None:
+    request_ = ReplayRequest.from_argv([*NEEDED_ARGV, "--state=sqlite:s.db", "--standby"])
+    assert request_.standby
+    assert request_.to_argv()[-2:] == ["--standby", "--state=sqlite:s.db"]
 
 
 def test_instants_of_another_zone_become_utc() -> None:
@@ -174,6 +192,25 @@ def test_a_cursor_needs_a_state_store() -> None:
     assert _refusal(from_=CURSOR) == reason
 
 
+@pytest.mark.parametrize("changes", [{}, {"state": "sqlite:s.db", "from_": "2021-05-01T00:00:00Z"}])
+def test_a_standby_needs_a_state_store_and_no_start_of_its_own(changes: dict[str, Any]) -> None:
+    reason = "--standby needs --state and no --from: it goes on where the stream's holder ended"
+    assert _refusal(standby=True, **changes) == reason
+
+
+@pytest.mark.parametrize(
+    ("key", "known"), [((), "--key, which is not given"), (("request", "symbol"), "--key request,symbol")]
+)
+def test_an_ordering_key_is_of_the_keys_columns(key: tuple[str, ...], known: str) -> None:
+    reason = f"--ordering-key names 'coin': it must be among the columns of {known}"
+    assert _refusal(key=key, ordering_key=(*key, "coin")) == reason
+
+
+@pytest.mark.parametrize("shard", ["4/4", "5/4", "0/0", "-1/4", "1", "1/", "a/b", "1/4/2"])
+def test_a_shard_is_i_of_n_counted_from_0(shard: str) -> None:
+    assert _refusal(shard=shard) == f"--shard: it is {shard}: it must be i/n, with i from 0 to n - 1, such as 0/4"
+
+
 def test_a_topic_alone_needs_a_project() -> None:
     reason = "--topic rates has no project: write projects/P/topics/T, or give --project"
     assert _refusal(topic="rates") == reason
@@ -206,6 +243,29 @@ def test_a_topic_is_named_in_full() -> None:
     assert (
         ReplayRequest.of(**NEEDED | {"topic": "rates", "project": "other"}).topic_path == "projects/other/topics/rates"
     )
+
+
+def test_the_shards_of_a_stream_have_jobs_and_states_of_their_own() -> None:
+    plain = ReplayRequest.of(**NEEDED, stream="crypto_rates", state="sqlite:s.db")
+    shard = plain.model_copy(update={"shard": Shard(0, 4)})
+    standby = shard.model_copy(update={"standby": True})
+    assert [each.job_name for each in (plain, shard, standby)] == [
+        "rejeu-replay-crypto-rates",
+        "rejeu-replay-crypto-rates-0-of-4",
+        "rejeu-replay-crypto-rates-0-of-4-standby",
+    ]
+    assert [each.state_name for each in (plain, shard, standby)] == [
+        "crypto_rates",
+        "crypto_rates-0-of-4",
+        "crypto_rates-0-of-4",
+    ]
+    for name in (shard.state_name, plain.state_name):
+        assert re.fullmatch(plain.stream + SHARD_SUFFIX, name)
+
+
+def test_what_goes_on_says_so() -> None:
+    for changes, resumes in (({}, False), ({"from_": CURSOR}, True), ({"standby": True}, True)):
+        assert ReplayRequest.of(**NEEDED | {"state": "sqlite:s.db"} | changes).resumes is resumes
 
 
 def test_jobs_of_one_stream_have_names_of_their_own() -> None:

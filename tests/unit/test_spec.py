@@ -121,7 +121,11 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown field of a part": (
         {"replay.sped": 2},
-        "replay.sped: there is no such field. Fields here: source, speed.",
+        "replay.sped: there is no such field. Fields here: source, speed, standby, ordering_key.",
+    ),
+    "an ordering key that is not of the key": (
+        {"replay.ordering_key": ["symbol"]},
+        f"replay.ordering_key names 'symbol': it must be of the source's key, which is empty. {SCHEMA_HINT}",
     ),
     "an unknown field of the source": (
         {"replay.source.tabel": "a.b"},

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import RequestError
-from rejeu.local.process import ProcessLauncher
+from rejeu.launchers.cloud_run import CloudRunLauncher
+from rejeu.launchers.docker import DockerLauncher
+from rejeu.launchers.kubernetes import KubernetesLauncher
+from rejeu.launchers.process import ProcessLauncher
+from rejeu.launchers.vertex_ai import VertexLauncher
 from rejeu.target import Target
 
 LEAST = {"REJEU_PROJECT": "rejeu-test"}
@@ -24,6 +28,11 @@ def test_every_field_is_an_environment_variable() -> None:
         "REJEU_STATE": "sqlite:/srv/state.db",
         "REJEU_DATASET": "own",
         "REJEU_LOCATION": "EU",
+        "REJEU_IMAGE": "europe-docker.pkg.dev/rejeu-test/rejeu/replay",
+        "REJEU_REGION": "europe-west1",
+        "REJEU_SERVICE_ACCOUNT": "replay@rejeu-test.iam.gserviceaccount.com",
+        "REJEU_NAMESPACE": "streams",
+        "REJEU_NETWORK": "rejeu",
         "REJEU_LAUNCHER": "process",
         "REJEU_SPEED": "60",
         "REJEU_HOME": "/srv/rejeu",
@@ -50,6 +59,11 @@ def test_googles_own_variable_names_the_project_where_ours_does_not() -> None:
     [
         ({"REJEU_PROJECT": ""}, "REJEU_PROJECT: it is '': String should have at least 6 characters"),
         ({"REJEU_LAUNCHER": "moon"}, "REJEU_LAUNCHER: it is 'moon': Input should be 'process'"),
+        ({"REJEU_LAUNCHER": "docker"}, "REJEU_LAUNCHER: it is 'docker': set REJEU_IMAGE too"),
+        (
+            {"REJEU_LAUNCHER": "cloud-run", "REJEU_IMAGE": "i"},
+            "REJEU_LAUNCHER: it is 'cloud-run': set REJEU_REGION too",
+        ),
         ({"REJEU_SPEED": "0"}, 'REJEU_SPEED: it is 0: it must be a number above 0, or "max"'),
     ],
 )
@@ -80,6 +94,25 @@ def test_a_path_gets_the_bucket_and_the_partition() -> None:
 
 
 def test_local_jobs_are_kept_in_the_targets_home(tmp_path: Path) -> None:
-    launcher = Target.from_env(LEAST | {"REJEU_HOME": str(tmp_path)}).make_launcher()
-    assert isinstance(launcher, ProcessLauncher)
+    target = Target.from_env(LEAST | {"REJEU_HOME": str(tmp_path)})
+    assert isinstance(target.job_launcher(), ProcessLauncher)
+    assert isinstance(target.replay_launcher(), ProcessLauncher)
     assert (tmp_path / "jobs").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher"),
+    [
+        ("docker", DockerLauncher),
+        ("kubernetes", KubernetesLauncher),
+        ("cloud-run", CloudRunLauncher),
+        ("vertex-ai", VertexLauncher),
+    ],
+)
+def test_a_replay_is_started_where_the_target_says_and_beams_jobs_here(
+    name: str, launcher: type, tmp_path: Path
+) -> None:
+    given = {"LAUNCHER": name, "IMAGE": "replay:1", "REGION": "europe-west1", "HOME": str(tmp_path)}
+    target = Target.from_env(LEAST | {f"REJEU_{key}": value for key, value in given.items()})
+    assert isinstance(target.replay_launcher(), launcher)
+    assert isinstance(target.job_launcher(), ProcessLauncher)

@@ -92,6 +92,11 @@ def test_the_replay_brings_neither_airflow_nor_beam() -> None:
     assert _comes_with(_modules(PLUGINS / "rejeu" / "replay", PLUGINS), AIRFLOW, BEAM) == []
 
 
+def test_a_launcher_brings_its_library_only_when_it_is_used() -> None:
+    libraries = ("docker", "kubernetes", AIRFLOW, BEAM, *GOOGLE)
+    assert _comes_with(_modules(PLUGINS / "rejeu" / "launchers", PLUGINS), *libraries) == []
+
+
 def test_the_beam_jobs_bring_no_airflow() -> None:
     assert _comes_with(_modules(ROOT / "beam_jobs", ROOT), AIRFLOW) == []
 

@@ -110,7 +110,7 @@ class JobTrigger(BaseTrigger):
         return class_path(self), {"name": self.name, "awaited": str(self.awaited)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        launcher = Target.from_env().make_launcher()
+        launcher = Target.from_env().job_launcher()
         while True:
             job = await asyncio.to_thread(launcher.find, self.name)
             if job is None:
@@ -124,7 +124,7 @@ class JobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Somebody killed the task that waits: the job ends with it."""
-        await asyncio.to_thread(Target.from_env().make_launcher().stop, self.name)
+        await asyncio.to_thread(Target.from_env().job_launcher().stop, self.name)
 
 
 class LoadJobTrigger(BaseTrigger):

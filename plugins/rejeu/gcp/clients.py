@@ -1,27 +1,30 @@
 """The one place where clients of Google Cloud are made: the real services, or the emulators the environment names.
 
 `BIGQUERY_EMULATOR_HOST` (with http://), `BIGQUERY_STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_HOST` (with http://) and
-`PUBSUB_EMULATOR_HOST` each name one. Credentials are the environment's own; an emulator is asked without any.
+`PUBSUB_EMULATOR_HOST` each name one, `CLOUD_RUN_EMULATOR_HOST` and `VERTEX_AI_EMULATOR_HOST` (with http://) a server
+that our tests start. Credentials are the environment's own; an emulator is asked without any.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 
-from rejeu.errors import PublishError, SourceError
+from rejeu.errors import LaunchError, PublishError, SourceError
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.auth.credentials import Credentials
-    from google.cloud import bigquery
+    from google.auth.transport.requests import AuthorizedSession
+    from google.cloud import bigquery, run_v2
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient
     from google.cloud.storage import Client as StorageClient
 
 PUBSUB: Final = "pubsub.googleapis.com:443"
 PUBSUB_SCOPES: Final = ("https://www.googleapis.com/auth/pubsub",)
+CLOUD_SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -33,6 +36,8 @@ CHANNEL_OPTIONS: Final = (
 and by default gRPC looks for a server that is back up to two minutes late."""
 RETRY_SECONDS: Final = 30.0
 """Google's clients retry for ten minutes by default, which hides what is wrong for as long."""
+
+CloudRunClient = TypeVar("CloudRunClient", "run_v2.JobsClient", "run_v2.ExecutionsClient", "run_v2.TasksClient")
 
 
 def bigquery_client(project: str | None) -> bigquery.Client:
@@ -69,11 +74,47 @@ def storage_client(project: str | None) -> StorageClient:
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage import Client
 
+    # Beside its first request it would ask for the bucket's metadata, to adorn traces that nobody records.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     try:
         return Client(project=project, credentials=_anonymous("STORAGE_EMULATOR_HOST"))
     except (GoogleAuthError, OSError) as error:
         remedy = "run `gcloud auth application-default login`"
         raise SourceError(f"Cloud Storage cannot be asked: {error}; {remedy}") from error
+
+
+def cloud_run_client(kind: type[CloudRunClient]) -> CloudRunClient:
+    """Raises LaunchError where there are no credentials."""
+    from google.auth.exceptions import GoogleAuthError
+
+    emulator = os.environ.get("CLOUD_RUN_EMULATOR_HOST")
+    if emulator is not None:
+        channel = grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
+        return kind(transport=kind.get_transport_class("grpc")(channel=channel))
+    try:
+        return kind()
+    except GoogleAuthError as error:
+        remedy = "run `gcloud auth application-default login`"
+        raise LaunchError(f"Cloud Run cannot be asked: {error}; {remedy}") from error
+
+
+def vertex_endpoint(region: str) -> str:
+    """Where the REST API of Vertex AI is."""
+    return os.environ.get("VERTEX_AI_EMULATOR_HOST") or f"https://{region}-aiplatform.googleapis.com"
+
+
+def vertex_session() -> AuthorizedSession:
+    """What asks Vertex AI with the environment's credentials. Raises LaunchError where there are none."""
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import AuthorizedSession
+
+    try:
+        credentials = _anonymous("VERTEX_AI_EMULATOR_HOST") or google.auth.default(scopes=CLOUD_SCOPES)[0]
+    except GoogleAuthError as error:
+        remedy = "run `gcloud auth application-default login`"
+        raise LaunchError(f"Vertex AI cannot be asked: {error}; {remedy}") from error
+    return AuthorizedSession(credentials)
 
 
 def publisher_channel() -> grpc.Channel:

@@ -64,6 +64,7 @@ def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec:
                 "topic": topic,
                 "ack_deadline_seconds": ACK_DEADLINE_SECONDS,
                 "message_retention_duration": Duration(seconds=RETENTION_SECONDS),
+                "enable_message_ordering": bool(spec.replay.ordering_key),
             },
             timeout=TIMEOUT_SECONDS,
         )

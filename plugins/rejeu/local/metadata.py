@@ -27,15 +27,18 @@ class MetadataServer(ThreadingHTTPServer):
 
     def __init__(self, port: int, project: str, host: str = "127.0.0.1") -> None:
         super().__init__((host, port), _Handler)
-        account = f"{ROOT}/instance/service-accounts/default"
         self.answers = {
             "": "",
             f"{ROOT}/project/project-id": project,
             f"{ROOT}/universe/universe-domain": "googleapis.com",
-            account: json.dumps(ACCOUNT),
-            f"{account}/email": ACCOUNT["email"],
-            f"{account}/token": json.dumps(TOKEN),
         }
+        for name in ("default", ACCOUNT["email"]):  # who was told the name asks by it from then on
+            account = f"{ROOT}/instance/service-accounts/{name}"
+            self.answers |= {
+                account: json.dumps(ACCOUNT),
+                f"{account}/email": str(ACCOUNT["email"]),
+                f"{account}/token": json.dumps(TOKEN),
+            }
 
 
 class _Handler(BaseHTTPRequestHandler):

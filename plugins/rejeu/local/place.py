@@ -157,6 +157,7 @@ class Place:
             "CORE__FERNET_KEY": self.keys["fernet"],
             "CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=30",
+            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.database.CONNECT_ARGS",
             "API__BASE_URL": self.ui_url,
             "API__SECRET_KEY": self.keys["session"],
             "API_AUTH__JWT_SECRET": self.keys["jwt"],
@@ -165,7 +166,6 @@ class Place:
 
 
 AIRFLOW_SETTINGS: Final = {
-    "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.database.CONNECT_ARGS",
     "CORE__LOAD_EXAMPLES": "False",
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "CORE__EXECUTOR": "LocalExecutor",

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from rejeu.errors import RejeuError
 from rejeu.replay.order import Chunk
+from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +21,20 @@ TURN_SECONDS: Final = 0.2
 FAREWELL_SECONDS: Final = 1.0
 
 
+class End:
+    """What arrives behind the last chunk."""
+
+
+Arrival = Chunk | RejeuError | End
+
+
 class ReadAhead:
     """Chunks as `read` gives them; what it raises arrives in its place, behind the chunks before it."""
 
     def __init__(self, read: Callable[[], Iterator[Chunk]]) -> None:
         self._read = read
-        self._ready: queue.Queue[Chunk | RejeuError | None] = queue.Queue(maxsize=CHUNKS_AHEAD)
+        self._ready: queue.Queue[Arrival] = queue.Queue(maxsize=CHUNKS_AHEAD)
+        self._head: Arrival | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -40,17 +49,31 @@ class ReadAhead:
         self._closed = True
         self._thread.join(FAREWELL_SECONDS)
 
+    @property
+    def failed(self) -> bool:
+        """Whether `skip` came upon an error in place of rows."""
+        return isinstance(self._head, RejeuError)
+
+    def skip(self, place: Position) -> None:
+        """Let go of the chunks at hand that end before this place, so that those behind it are read."""
+        while self._head is not None or not self._ready.empty():
+            head = self._head = self._head or self._ready.get()
+            if not isinstance(head, Chunk) or head.place_behind(len(head)) > place:
+                return
+            self._head = None
+
     def chunks(self, goes_on: Callable[[], bool]) -> Iterator[Chunk]:
         """The chunks, to the end of the source, or for as long as `goes_on` says so. Raises what reading raised."""
         while goes_on():
             try:
-                arrived = self._ready.get(timeout=TURN_SECONDS)
+                arrived = self._head or self._ready.get(timeout=TURN_SECONDS)
             except queue.Empty:
                 continue
-            if arrived is None:
-                return
+            self._head = None
             if isinstance(arrived, RejeuError):
                 raise arrived
+            if not isinstance(arrived, Chunk):
+                return
             yield arrived
 
     def _run(self) -> None:
@@ -58,14 +81,14 @@ class ReadAhead:
             for chunk in self._read():
                 if not self._offer(chunk):
                     return
-            self._offer(None)
+            self._offer(End())
         except RejeuError as error:
             self._offer(error)
         except Exception as error:  # whatever a driver raises must end the replay, not just this thread
             log.exception("reading failed")
             self._offer(RejeuError(f"reading failed: {type(error).__name__}: {error}: see the log above"))
 
-    def _offer(self, item: Chunk | RejeuError | None) -> bool:
+    def _offer(self, item: Arrival) -> bool:
         while not self._closed:
             try:
                 self._ready.put(item, timeout=TURN_SECONDS)

@@ -19,4 +19,4 @@ def read_chunks(request: ReplayRequest, start: Position | None) -> Iterator[Chun
     Raises SourceError and RowError, before the chunk that holds the row is given out.
     """
     rows = read_rows(request, None if start is None else start.event_us)
-    return in_order(rows, request.stream, start)
+    return in_order(rows, request, start)

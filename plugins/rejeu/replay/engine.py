@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import time
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,10 +21,11 @@ from rejeu.replay.pacer import Clock
 from rejeu.replay.publisher import Publisher
 from rejeu.replay.report import Progress, Report, check_writable
 from rejeu.replay.sender import Sender, format_position
-from rejeu.request import CURSOR, MAX, ReplayRequest
-from rejeu.state import open_store
+from rejeu.replay.standby import Standby
+from rejeu.request import MAX, ReplayRequest
+from rejeu.state import open_store, rhythm
 from rejeu.state.lease import Lease
-from rejeu.state.model import Status
+from rejeu.state.model import Status, StreamState
 from rejeu.timeline import Position, format_instant, from_us, to_us
 
 log = logging.getLogger(__name__)
@@ -33,18 +36,26 @@ DRAIN_SECONDS: Final = 20.0
 
 
 class Replay:
-    """One run of a request; `stop` may be called from a signal handler, at any time."""
+    """One run of a request; `stop` and `pause` may be called from a signal handler, at any time."""
 
     def __init__(self, request: ReplayRequest, store: StateStore | None = None, clock: Clock | None = None) -> None:
         self._request = request
         self._store = store or open_store(request.state)
         self._clock = clock or Clock()
+        self._rhythm = rhythm(request.state)
+        # Containers may share host name and process id.
+        self._holder = f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(4)}"
         self._stopping = False
+        self._wished_pause: bool | None = None
 
     def stop(self) -> None:
         """Publish nothing more, wait for what is under way, save the cursor, give the lease up."""
         # A flag and no Event: a signal handler that asks for a lock may have interrupted whoever holds it.
         self._stopping = True
+
+    def pause(self, paused: bool) -> None:
+        """Hold the place and wait, or go on: written down with the next checkpoint, and done from then on."""
+        self._wished_pause = paused
 
     def run(self) -> Report:
         """Publish until the end of the source, or until stopped. Raises RejeuError; the cursor is saved either way."""
@@ -52,26 +63,7 @@ class Replay:
         request = self._request
         if request.report:
             check_writable(request.report)
-        with publisher_channel() as channel:
-            lease = self._take_lease()
-            publisher = Publisher(
-                channel, request.topic_path, patience_seconds=request.patience_seconds, may_publish=lease.is_live
-            )
-            sender = self._sender(lease, publisher)
-            status, failure = self._work(lease, publisher, sender)
-            publisher.close()
-        seconds = time.monotonic() - started
-        report = Report(
-            stream=request.stream,
-            status=status,
-            published=publisher.acknowledged.rows,
-            seconds=round(seconds, 3),
-            messages_per_second=round(publisher.acknowledged.rows / seconds, 1),
-            lateness_ms=sender.lateness.milliseconds(),
-            cursor=_cursor_json(sender.cursor),
-            epoch=lease.epoch,
-            error=str(failure) if failure else None,
-        )
+        report, failure = self._replay(started)
         if request.report:
             report.write(request.report)
         log.info("%s", report)
@@ -79,46 +71,85 @@ class Replay:
             raise failure
         return report
 
+    def _replay(self, started: float) -> tuple[Report, RejeuError | None]:
+        request = self._request
+        with publisher_channel() as channel, ExitStack() as stack:
+            if request.standby:
+                standby = stack.enter_context(Standby(request, self._store, self._rhythm.checkpoint_seconds / 4))
+                taken = standby.wait(lambda: not self._stopping, self._take_lease)
+                if taken is None:
+                    return Report.of_nothing(request.stream, Status.STOPPED, time.monotonic() - started), None
+                lease, ahead = taken
+            else:
+                lease = self._take_lease()
+                start = lease.state.cursor
+                ahead = stack.enter_context(ReadAhead(lambda: read_chunks(request, start)))
+            publisher = Publisher(
+                channel, request.topic_path, patience_seconds=request.patience_seconds, may_publish=lease.is_live
+            )
+            sender = self._sender(lease, publisher)
+            status, failure = self._work(lease, publisher, sender, ahead)
+            publisher.close()
+        seconds = time.monotonic() - started
+        return _report(request, status, seconds, lease, sender, failure), failure
+
     def _take_lease(self) -> Lease:
         """The right to publish; the stream's cursor and timeline come with it, unless this replay starts afresh."""
         request = self._request
-        fields: dict[str, Any] = {"request": tuple(request.to_argv())}
-        if request.from_ != CURSOR:
+        # Whoever repeats it means to publish, not to stand by.
+        fields: dict[str, Any] = {"request": tuple(request.model_copy(update={"standby": False}).to_argv())}
+        if not request.resumes:
             start = Position(to_us(request.from_)) if isinstance(request.from_, datetime) else None
             fields |= {"wanted": True, "cursor": start, "timeline": None, "next_due": None, "last_published": None}
-        holder = f"{socket.gethostname()}:{os.getpid()}"
-        lease = Lease.acquire(self._store, request.stream, holder, request.lease_seconds, **fields)
+            fields |= {"paused": False, "speed": None}
+        seconds = request.lease_seconds or self._rhythm.lease_seconds
+        lease = Lease.acquire(self._store, request.state_name, self._holder, seconds, **fields)
         if not lease.state.wanted:
             self._stop_unwanted()
         return lease
 
     def _sender(self, lease: Lease, publisher: Publisher) -> Sender:
-        cursor, speed = lease.state.cursor, self._request.speed
-        place = f"from {format_position(cursor)}" if cursor else "from the first row"
-        log.info("%s: replay %s, speed %s, epoch %d", self._request.stream, place, speed, lease.epoch)
+        state, speed = lease.state, self._speed(lease.state)
+        place = f"from {format_position(state.cursor)}" if state.cursor else "from the first row"
+        log.info("%s: replay %s, speed %s, epoch %d", self._request.state_name, place, speed or MAX, lease.epoch)
         return Sender(
             publisher,
             self._clock,
             stream=self._request.stream,
             epoch=lease.epoch,
-            speed=None if speed == MAX else float(speed),
-            start=cursor,
-            timeline=lease.state.timeline,
+            speed=speed,
+            start=state.cursor,
+            timeline=state.timeline,
+            paused=state.paused,
         )
 
-    def _work(self, lease: Lease, publisher: Publisher, sender: Sender) -> tuple[Status, RejeuError | None]:
+    def _speed(self, state: StreamState) -> float | None:
+        """The speed by which rows are due: what somebody wished since the stream was started, else the request's."""
+        speed = state.speed or self._request.speed
+        return None if speed == MAX else float(speed)
+
+    def _work(
+        self, lease: Lease, publisher: Publisher, sender: Sender, ahead: ReadAhead
+    ) -> tuple[Status, RejeuError | None]:
         """Publish until something ends it, then save what was reached; how it ended, and what went wrong."""
-        request = self._request
+
+        def hear(state: StreamState) -> None:
+            if state.paused == self._wished_pause:
+                self._wished_pause = None
+            sender.pace(self._speed(state), paused=state.paused)
+            if not state.wanted:
+                self._stop_unwanted()
+
         finished, failure = False, None
         with Keeper(
             lease,
-            sender.reached,
-            self._stop_unwanted,
-            every=request.checkpoint_seconds,
-            patience=request.patience_seconds,
+            lambda: sender.reached() | self._wishes(),
+            hear,
+            every=self._request.checkpoint_seconds or self._rhythm.checkpoint_seconds,
+            patience=self._request.patience_seconds,
         ) as keeper:
             try:
-                finished = self._publish(publisher, sender, keeper)
+                finished = self._publish(publisher, sender, keeper, ahead)
             except RejeuError as error:
                 failure = error
             _drain(publisher, keeper)
@@ -130,7 +161,7 @@ class Replay:
             return Status.FAILED, failure or error
         return status, failure
 
-    def _publish(self, publisher: Publisher, sender: Sender, keeper: Keeper) -> bool:
+    def _publish(self, publisher: Publisher, sender: Sender, keeper: Keeper, ahead: ReadAhead) -> bool:
         """Send every row when it is due, and see all acknowledged; False where it was told to stop before that."""
         start = sender.cursor
 
@@ -141,14 +172,11 @@ class Replay:
             progress.tick()
             return not self._stopping
 
-        with (
-            Progress(sender.describe) as progress,
-            ReadAhead(lambda: read_chunks(self._request, start)) as ahead,
-        ):
+        with Progress(sender.describe) as progress:
             publisher.check_topic(goes_on)
             for chunk in ahead.chunks(goes_on):
-                at = 0
-                while at < len(chunk.data):
+                at = chunk.index(start)
+                while at < len(chunk):
                     if not goes_on():
                         return False
                     at = sender.send(chunk, at)
@@ -157,9 +185,13 @@ class Replay:
                     return True
             return False
 
+    def _wishes(self) -> dict[str, bool]:
+        """What a signal asked for, until it is written down."""
+        return {} if self._wished_pause is None else {"paused": self._wished_pause}
+
     def _stop_unwanted(self) -> None:
         if not self._stopping:
-            log.info("%s: nobody wants this stream any more, so its replay ends", self._request.stream)
+            log.info("%s: nobody wants this stream any more, so its replay ends", self._request.state_name)
         self.stop()
 
 
@@ -179,7 +211,20 @@ def _left_behind(publisher: Publisher) -> PublishError | None:
     )
 
 
-def _cursor_json(position: Position | None) -> dict[str, Any] | None:
-    if position is None:
-        return None
-    return {"event_time": format_instant(from_us(position.event_us)), "rows_at_that_time": position.count}
+def _report(
+    request: ReplayRequest, status: Status, seconds: float, lease: Lease, sender: Sender, failure: RejeuError | None
+) -> Report:
+    published, cursor = sender.published, sender.cursor
+    return Report(
+        stream=request.stream,
+        status=status,
+        published=published,
+        seconds=round(seconds, 3),
+        messages_per_second=round(published / seconds, 1),
+        lateness_ms=sender.lateness.milliseconds(),
+        cursor=None
+        if cursor is None
+        else {"event_time": format_instant(from_us(cursor.event_us)), "rows_at_that_time": cursor.count},
+        epoch=lease.epoch,
+        error=str(failure) if failure else None,
+    )

@@ -1,52 +1,62 @@
-"""Rows of Parquet and newline-delimited JSON files, local or in Cloud Storage.
-
-A line of JSON is published as it stands: only its event time and its key are read out of it.
-"""
+"""Which files a request names, local or in Cloud Storage, and their rows by event time; formats have own modules."""
 
 from __future__ import annotations
 
 import glob
-import gzip
 import re
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import json
 
-from rejeu.errors import RowError, SourceError
-from rejeu.replay.rows import arrange, check_columns, clip, name_columns
-from rejeu.replay.spill import by_time
-from rejeu.replay.times import json_time
+from rejeu.errors import SourceError
+from rejeu.replay.merge import Run, apart, held_bytes, merge
+from rejeu.replay.ndjson import ndjson_runs, ndjson_schema
+from rejeu.replay.parquet import parquet_runs, parquet_schema
+from rejeu.replay.rows import clip
+from rejeu.replay.spill import spill
 from rejeu.request import ReplayRequest
 
-BATCH_ROWS: Final = 2_048
-INFERRED_ROWS: Final = 10_000
+HELD_BYTES: Final = 64_000_000
+"""What merging may hold in memory; where it takes more, rows are sorted on disk."""
 
-Reader = Callable[[str, str, ReplayRequest], Iterator[pa.Table]]
-"""Reads one file: its path, the name that a person knows it by, the request."""
+
+class Format(NamedTuple):
+    """How files of one kind are read; a file is its path, and the name that a person knows it by."""
+
+    suffixes: tuple[str, ...]
+    runs: Callable[[Mapping[str, str], ReplayRequest], Iterator[Run]]
+    schema: Callable[[str, str], pa.Schema]
+
+
+FORMATS: Final = (
+    Format((".parquet",), parquet_runs, parquet_schema),
+    Format((".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz"), ndjson_runs, ndjson_schema),
+)
 
 
 def read_files(request: ReplayRequest, from_us: int | None, until_us: int | None) -> Iterator[pa.Table]:
-    """The rows of `request.file`, all read and checked before the first is given out.
+    """The rows of `request.file`; the event times of all are checked before the first is given out.
 
     Raises SourceError for a missing or truncated file or a missing column, RowError for a broken line or a row
     without an event time; both name file and place.
     """
-    with TemporaryDirectory(prefix="rejeu-") as folder:
-        files = _find(str(request.file), Path(folder), request.project)
-        read = _reader(request, files)
-        if read is _read_parquet:
-            _refuse_mixture(files)
-        tables = (table for path, name in files.items() for table in read(path, name, request))
-        yield from by_time((clip(table, from_us, until_us) for table in tables), Path(folder))
+
+    def clipped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        return (clip(table, from_us, until_us) for table in tables)
+
+    with ExitStack() as closing:
+        files = _find(str(request.file), request.project, closing)
+        runs = _format(str(request.file), files.values()).runs(files, request)
+        groups = apart(run.within(from_us, until_us) for run in runs)
+        for at, group in enumerate(groups):
+            if held_bytes(group) > HELD_BYTES:
+                groups[at] = spill(clipped(table for run in group for table in run.tables()), closing)
+        for group in groups:
+            yield from clipped(merge(group))
 
 
 def file_schema(pattern: str, project: str | None) -> pa.Schema:
@@ -54,22 +64,17 @@ def file_schema(pattern: str, project: str | None) -> pa.Schema:
 
     Raises SourceError where there is no file, or none that can be read.
     """
-    with TemporaryDirectory(prefix="rejeu-") as folder:
-        path, name = next(iter(_find(pattern, Path(folder), project).items()))
-        with _told(name):
-            return pq.read_schema(path) if path.endswith(".parquet") else _infer_schema(path)
+    with ExitStack() as closing:
+        files = _find(pattern, project, closing)
+        path, name = next(iter(files.items()))
+        return _format(pattern, [name]).schema(path, name)
 
 
-def _infer_schema(path: str) -> pa.Schema:
-    with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as lines:
-        head = b"".join(islice(lines, INFERRED_ROWS))
-    return json.read_json(pa.BufferReader(head)).schema
-
-
-def _find(pattern: str, folder: Path, project: str | None) -> dict[str, str]:
-    """Local path and the name that a person knows it by, in order of names; downloads what lies in Cloud Storage."""
+def _find(pattern: str, project: str | None, closing: ExitStack) -> dict[str, str]:
+    """Local path and the name that a person knows it by, in order of names; Cloud Storage is downloaded."""
     if pattern.startswith("gs://"):
-        files = _download(pattern, folder, project)
+        folder = closing.enter_context(TemporaryDirectory(prefix="rejeu-"))
+        files = _download(pattern, Path(folder), project)
     else:
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
         files = {path: path for path in found if Path(path).is_file()}
@@ -103,99 +108,11 @@ def _matches(name: str, pattern: str) -> bool:
     return re.fullmatch("".join(wild.get(part) or re.escape(part) for part in parts), name) is not None
 
 
-def _reader(request: ReplayRequest, files: dict[str, str]) -> Reader:
-    for suffixes, read in READERS.items():
-        if all(path.endswith(suffixes) for path in files):
-            return read
-    known = tuple(suffix for suffixes in READERS for suffix in suffixes)
-    odd = next((name for name in files.values() if not name.endswith(known)), None)
+def _format(pattern: str, names: Collection[str]) -> Format:
+    for each in FORMATS:
+        if all(name.endswith(each.suffixes) for name in names):
+            return each
+    known = tuple(suffix for each in FORMATS for suffix in each.suffixes)
+    odd = next((name for name in names if not name.endswith(known)), None)
     found = f"{odd} has an unknown suffix" if odd else "some files are Parquet and some are JSON"
-    raise SourceError(f"--file {request.file}: {found}: give one kind, {', '.join(known)}")
-
-
-def _read_parquet(path: str, name: str, request: ReplayRequest) -> Iterator[pa.Table]:
-    with _told(name), pq.ParquetFile(path) as file:
-        check_columns(file.schema_arrow, request)
-        at = 0
-        for batch in file.iter_batches(BATCH_ROWS):
-            try:
-                yield arrange(pa.Table.from_batches([batch]), request)
-            except RowError as error:
-                raise RowError(f"{name}, rows {at + 1:,} to {at + batch.num_rows:,}: {error}") from None
-            at += batch.num_rows
-
-
-def _refuse_mixture(files: dict[str, str]) -> None:
-    schemas = {}
-    for path, name in files.items():
-        with _told(name):
-            schemas[name] = pq.read_schema(path)
-    first = next(iter(schemas))
-    for name, schema in schemas.items():
-        if not schema.equals(schemas[first]):
-            raise SourceError(f"{name} has other columns than {first}: give files of one schema")
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What Arrow raises, as a SourceError that names the file."""
-    try:
-        yield
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SourceError(f"{name} cannot be read: {str(error).splitlines()[0]}; replace the file") from error
-
-
-def _read_ndjson(path: str, name: str, request: ReplayRequest) -> Iterator[pa.Table]:
-    at = 0
-    rows: list[tuple[Any, ...]] = []
-    first = True
-    try:
-        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as lines:
-            for at, line in enumerate(lines, start=1):  # noqa: B007 -- an error says where it was
-                if text := line.strip():
-                    rows.append(_row(text, request))
-                if len(rows) == BATCH_ROWS:
-                    yield _table(rows, request, first)
-                    rows, first = [], False
-    except orjson.JSONDecodeError as error:
-        rule = "each line must be one whole JSON object; mend or remove it"
-        raise RowError(f"{name}, line {at} is broken: {error.msg}; {rule}") from None
-    except RowError as error:
-        raise RowError(f"{name}, line {at}: {error}; mend or remove it") from None
-    except (EOFError, OSError, zlib.error) as error:
-        raise SourceError(f"{name} is truncated or damaged after line {at}: {error}; replace the file") from error
-    if rows:
-        yield _table(rows, request, first)
-
-
-def _row(text: bytes, request: ReplayRequest) -> tuple[Any, ...]:
-    """Event time, the line itself, and the key's values as text."""
-    record = orjson.loads(text)
-    if not isinstance(record, dict):
-        raise RowError(f"it holds {type(record).__name__}, not a JSON object")
-    event_us = json_time(_value(record, request.event_time), request.event_time, request.time_unit)
-    keys = (_value(record, name) for name in request.key)
-    return event_us, text, *(None if key is None else str(key) for key in keys)
-
-
-def _value(record: Any, name: str) -> Any:
-    for part in name.split("."):
-        record = record.get(part) if isinstance(record, dict) else None
-    return record
-
-
-def _table(rows: list[tuple[Any, ...]], request: ReplayRequest, first: bool) -> pa.Table:
-    """Raises SourceError where no row of the first table has a key: exports leave NULLs out, so one may lack it."""
-    times, texts, *keys = zip(*rows, strict=True)
-    for name, values in zip(request.key, keys, strict=True):
-        if first and not any(value is not None for value in values):
-            known = ", ".join(sorted(orjson.loads(texts[0])))
-            raise SourceError(f"--key {name} is in none of the first {len(rows):,} rows; they have {known}; name one")
-    columns = [pa.array(times, pa.int64()), pa.array(texts, pa.binary()), *(pa.array(key, pa.string()) for key in keys)]
-    return name_columns(columns)
-
-
-READERS: Final[dict[tuple[str, ...], Reader]] = {
-    (".parquet",): _read_parquet,
-    (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz"): _read_ndjson,
-}
+    raise SourceError(f"--file {pattern}: {found}: give one kind, {', '.join(known)}")

@@ -1,6 +1,7 @@
-"""`python -m rejeu.replay.health`: whether this container's replay holds its stream's lease; exit code 0 or 1.
+"""`python -m rejeu.replay.health`: whether this container's replay holds its stream's lease, or stands by its holder.
 
-A container's health check has no arguments of its own: it reads those that the container was started with.
+Exit code 0 or 1. A container's health check has no arguments of its own: it reads those that the container was
+started with.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ def trouble(request: ReplayRequest, host: str, now: datetime) -> str | None:
     """What is wrong with the request's replay on this host; None where it does its work, or leaves no trace of it."""
     if request.state is None:
         return None
-    state = read_state(open_store(request.state), request.stream)
+    name = request.state_name
+    state = read_state(open_store(request.state), name)
     if state is None or state.holder is None or state.lease_until is None:
-        return f"{request.stream}: nobody holds the lease"
-    if state.holder.rpartition(":")[0] != host:
-        return f"{request.stream}: the lease is {state.holder}'s, and not held here ({host})"
+        return f"{name}: nobody holds the lease"
+    if not request.standby and state.holder.rpartition(":")[0] != host:
+        return f"{name}: the lease is {state.holder}'s, and not held here ({host})"
     if state.lease_until <= now:
-        return f"{request.stream}: the lease ran out at {state.lease_until.isoformat()}, and was not renewed"
+        return f"{name}: the lease ran out at {state.lease_until.isoformat()}, and was not renewed"
     return None
 
 

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 from rejeu.errors import RejeuError, StateError
 from rejeu.state.lease import Lease
-from rejeu.state.model import Status
+from rejeu.state.model import Status, StreamState
 
 log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Makes a checkpoint every so many seconds; `error` says why it does not any more.
+    """Makes a checkpoint every so many seconds, and has the document heard; `error` says why it does not any more.
 
     A store that cannot be written is tried again for `patience` seconds. Meanwhile the lease decides: while it
     holds, rows may flow; once it ran out, nothing is sent.
@@ -27,13 +27,13 @@ class Keeper:
         self,
         lease: Lease,
         reached: Callable[[], dict[str, Any]],
-        on_unwanted: Callable[[], None],
+        hear: Callable[[StreamState], None],
         *,
         every: float,
         patience: float,
     ) -> None:
         self.error: RejeuError | None = None
-        self._lease, self._reached, self._on_unwanted = lease, reached, on_unwanted
+        self._lease, self._reached, self._hear = lease, reached, hear
         self._every, self._patience = every, patience
         self._failing_since: float | None = None
         self._done = threading.Event()
@@ -71,5 +71,4 @@ class Keeper:
                 raise
             return
         self._failing_since = None
-        if not state.wanted:
-            self._on_unwanted()
+        self._hear(state)

@@ -6,39 +6,78 @@ The order is total over distinct rows, so it does not depend on the order in whi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Final
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from rejeu.errors import RowError, SourceError
-from rejeu.message import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, digest, key_text, row_id
-from rejeu.replay.encode import encode, json_values
-from rejeu.replay.rows import EVENT_US, ROW, key_columns
+from rejeu.message import KEY_SEPARATOR, MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_MESSAGE_BYTES, NULL_KEY, digest
+from rejeu.replay.encode import encode, key_values
+from rejeu.replay.rows import ROW, by_time, key_columns, times_of
+from rejeu.request import ReplayRequest
 from rejeu.timeline import Position, format_instant, from_us
 
-CHUNK_ROWS = 5_000
+CHUNK_ROWS: Final = 5_000
+TEXT: Final = pa.large_string()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chunk:
-    """Consecutive rows in replay order: event time in microseconds, id and body of each; all of one length."""
+    """Consecutive rows in replay order: event time in microseconds, id and body of each; all of one length.
 
-    event_us: list[int]
-    row_ids: list[str]
-    data: list[bytes]
+    `ordering` is each row's ordering key, None where the request has none. `before` counts the rows of the first
+    row's instant that earlier chunks hold.
+    """
+
+    event_us: NDArray[np.int64]
+    row_ids: pa.LargeStringArray
+    data: pa.LargeBinaryArray
+    ordering: pa.LargeStringArray | None = None
+    before: int = 0
+
+    def __len__(self) -> int:
+        return len(self.event_us)
+
+    def place_behind(self, end: int) -> Position:
+        """The place behind the first `end` rows, one at least."""
+        last_us = int(self.event_us[end - 1])
+        first = int(np.searchsorted(self.event_us, last_us))
+        return Position(last_us, end - first + (self.before if first == 0 else 0))
+
+    def index(self, place: Position | None) -> int:
+        """How many rows from the first on lie before this place."""
+        if place is None:
+            return 0
+        first, last = (int(np.searchsorted(self.event_us, place.event_us, side)) for side in ("left", "right"))
+        return first + min(max(place.count - (self.before if first == 0 else 0), 0), last - first)
+
+    def part(self, at: int, end: int) -> Chunk:
+        """The rows from index `at` on, up to `end`."""
+        first = int(np.searchsorted(self.event_us, self.event_us[at]))
+        before = at - first + (self.before if first == 0 else 0)
+        own = slice(at, end)
+        ordering = None if self.ordering is None else self.ordering[own]
+        return Chunk(self.event_us[own], self.row_ids[own], self.data[own], ordering, before)
 
 
-def in_order(tables: Iterable[pa.Table], stream: str, start: Position | None = None) -> Iterator[Chunk]:
-    """Chunks of the rows after `start`, from tables as `rejeu.replay.rows` describes them.
+def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position | None = None) -> Iterator[Chunk]:
+    """Chunks of the request's rows after `start`, from tables as `rejeu.replay.rows` describes them.
 
     A table may begin at the instant the one before ended with, never earlier. Rows of one instant are held
     together in memory, however many tables they span.
     """
     for instants in _whole_instants(tables):
         for piece in _pieces(instants):
-            yield from _chunks(piece, stream, start)
+            rows = _ordered(piece, request)
+            first = rows.index(start)
+            for at, end in pairwise(_even_cuts(len(rows) - first)):
+                yield from _sendable(rows.part(first + at, first + end))
 
 
 def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -48,8 +87,8 @@ def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         if table.num_rows == 0:
             continue
-        ordered = table.sort_by(EVENT_US)
-        times = _times(ordered)
+        ordered = by_time(table)
+        times = times_of(ordered)
         if times[0] < held_us:
             back = f"{format_instant(from_us(int(times[0])))} after {format_instant(from_us(held_us))}"
             raise SourceError(f"the source goes back in time, to {back}: it must not change while it is replayed")
@@ -65,59 +104,96 @@ def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:
     """Slices of about CHUNK_ROWS that never part an instant: encoding more at once would delay the first row."""
-    times = _times(table)
-    at = 0
-    while at < len(times):
-        end = min(at + CHUNK_ROWS, len(times))
-        if end < len(times):
-            whole = int(np.searchsorted(times, times[end], side="left"))
-            end = whole if whole > at else int(np.searchsorted(times, times[end], side="right"))
-        yield table.slice(at, end - at)
-        at = end
+    times = times_of(table)
+    inner = np.searchsorted(times, times[_even_cuts(len(times))[1:-1]]).tolist()
+    for at, end in pairwise(sorted({0, *inner, len(times)})):
+        yield table.slice(at, end - at).combine_chunks()
 
 
-def _chunks(piece: pa.Table, stream: str, start: Position | None) -> Iterator[Chunk]:
-    times: list[int] = piece[EVENT_US].to_pylist()
-    data = _bodies(piece[ROW])
-    keys = _keys(piece, data)
-    ordered = sorted(zip(times, keys, data, strict=True))
-    ids = [
-        row_id(stream, event_us, key, ordinal)
-        for (event_us, key), equals in groupby(ordered, key=lambda row: row[:2])
-        for ordinal, _ in enumerate(equals)
-    ]
-    done = 0 if start is None else _done(times, start)
-    for at in range(done, len(ordered), CHUNK_ROWS):
-        rows = ordered[at : at + CHUNK_ROWS]
-        yield from _sendable(Chunk([row[0] for row in rows], ids[at : at + CHUNK_ROWS], [row[2] for row in rows]))
+def _even_cuts(count: int) -> list[int]:
+    """Where so many rows are cut into equal parts of about CHUNK_ROWS, both ends included; nowhere without rows."""
+    parts = max(1, round(count / CHUNK_ROWS))
+    return [count * part // parts for part in range(parts + 1)] if count else []
 
 
-def _done(times: list[int], start: Position) -> int:
-    before = sum(event_us < start.event_us for event_us in times)
-    return before + min(start.count, times.count(start.event_us))
+def _ordered(piece: pa.Table, request: ReplayRequest) -> Chunk:
+    """The piece's rows as one chunk, and of them those that are this shard's."""
+    columns = [key_values(piece[name], piece.schema.field(name)) for name in key_columns(piece)]
+    keys = _joined(columns) if columns else None
+    order_columns = [columns[request.key.index(name)] for name in request.ordering_key]
+    ordering = _joined(order_columns) if order_columns else None
+    if keys is not None and request.shard is not None:
+        # Rows of one ordering key stay together: two replays could not keep their order.
+        own = _own(keys if ordering is None else ordering, request)
+        piece, keys = piece.filter(own), keys.filter(own)
+        ordering = None if ordering is None else ordering.filter(own)
+    times, data = times_of(piece), _bodies(piece[ROW])
+    if keys is None:
+        keys = pa.array([digest(body) for body in data.to_pylist()], TEXT)
+        if request.shard is not None:
+            own = _own(keys, request)
+            times, data, keys = times[own.to_numpy(zero_copy_only=False)], data.filter(own), keys.filter(own)
+    chunk = Chunk(times, keys, data, ordering)
+    if not bool((times[1:] > times[:-1]).all()):
+        chunk = _sorted(chunk)
+    return replace(chunk, row_ids=_ids(chunk, request.stream))
 
 
-def _bodies(rows: pa.ChunkedArray) -> list[bytes]:
+def _joined(columns: list[pa.LargeStringArray]) -> pa.LargeStringArray:
+    """`rejeu.message.key_text` of whole columns."""
+    keys = pc.binary_join_element_wise(
+        *columns, pa.scalar(KEY_SEPARATOR, TEXT), null_handling="replace", null_replacement=NULL_KEY
+    )
+    long = pc.greater(pc.utf8_length(keys), MAX_KEY_CHARS)
+    if not pc.any(long).as_py():
+        return keys
+    short = pa.array([digest(key.encode()) for key in keys.filter(long).to_pylist()], TEXT)
+    return pc.replace_with_mask(keys, long, short)
+
+
+def _own(keys: pa.LargeStringArray, request: ReplayRequest) -> pa.BooleanArray:
+    """Which rows this shard publishes: those whose key hashes to it, the same on every machine."""
+    shard = request.shard
+    assert shard is not None
+    hashes = (crc32(key) for key in keys.cast(pa.large_binary()).to_pylist())
+    return pa.array([each % shard.count == shard.index for each in hashes], pa.bool_())
+
+
+def _bodies(rows: pa.ChunkedArray) -> pa.LargeBinaryArray:
     """A row is a struct to be encoded, or JSON already."""
     if pa.types.is_struct(rows.type):
         return encode(pa.Table.from_struct_array(rows))
-    return rows.to_pylist()  # type: ignore[no-any-return]
+    return rows.combine_chunks().cast(pa.large_binary())
 
 
-def _keys(piece: pa.Table, data: list[bytes]) -> list[str]:
-    columns = [json_values(piece[name], piece.schema.field(name)) for name in key_columns(piece)]
-    return [key_text(values) for values in zip(*columns, strict=True)] if columns else [digest(body) for body in data]
+def _sorted(chunk: Chunk) -> Chunk:
+    """By time, then key, then body: all alike in one table, which sorts faster than its columns one after the other."""
+    rows = pa.table({"at": chunk.event_us, "key": chunk.row_ids, "body": chunk.data})
+    order = pc.sort_indices(rows, [(name, "ascending") for name in rows.column_names])
+    ordering = None if chunk.ordering is None else chunk.ordering.take(order)
+    return Chunk(chunk.event_us[order.to_numpy()], chunk.row_ids.take(order), chunk.data.take(order), ordering)
+
+
+def _ids(chunk: Chunk, stream: str) -> pa.LargeStringArray:
+    """`rejeu.message.row_id` of whole columns; the chunk has keys in place of ids, and all rows of its instants."""
+    rows = np.arange(len(chunk))
+    first = np.ones(len(chunk), dtype=bool)
+    if len(chunk) > 1:
+        same_key = pc.equal(chunk.row_ids[1:], chunk.row_ids[:-1]).to_numpy(zero_copy_only=False)
+        first[1:] = (chunk.event_us[1:] != chunk.event_us[:-1]) | ~same_key
+    ordinals = rows - np.maximum.accumulate(np.where(first, rows, 0))
+    times, counts = pa.array(chunk.event_us).cast(TEXT), pa.array(ordinals).cast(TEXT)
+    return pc.binary_join_element_wise(pa.scalar(stream, TEXT), times, chunk.row_ids, counts, pa.scalar("/", TEXT))
 
 
 def _sendable(chunk: Chunk) -> Iterator[Chunk]:
     """The chunk; where a row of it is too large for a message, the rows before that one, and then RowError."""
-    for at, (identity, body) in enumerate(zip(chunk.row_ids, chunk.data, strict=True)):
-        if len(body) > MAX_BODY_BYTES:
-            yield Chunk(chunk.event_us[:at], chunk.row_ids[:at], chunk.data[:at])
-            size = f"{len(body):,} bytes as JSON: Pub/Sub takes {MAX_MESSAGE_BYTES:,} a message, attributes included"
-            raise RowError(f"row {identity} has {size}; leave columns or the row out with a query source")
-    yield chunk
-
-
-def _times(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return table[EVENT_US].to_numpy()  # type: ignore[no-any-return]
+    sizes = pc.binary_length(chunk.data).to_numpy()
+    if sizes.max() <= MAX_BODY_BYTES:
+        yield chunk
+        return
+    at = int(np.argmax(sizes > MAX_BODY_BYTES))
+    if at:
+        yield chunk.part(0, at)
+    size = f"{sizes[at]:,} bytes as JSON: Pub/Sub takes {MAX_MESSAGE_BYTES:,} a message, attributes included"
+    raise RowError(f"row {chunk.row_ids[at]} has {size}; leave columns or the row out with a query source")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rejeu.timeline import Timeline
 
@@ -35,11 +35,11 @@ class Lateness:
         self._cells = np.zeros(CELLS, dtype=np.int64)
         self._max_us = 0
 
-    def add(self, timeline: Timeline, event_us: Sequence[int], now_us: int) -> None:
+    def add(self, timeline: Timeline, event_us: NDArray[np.int64], now_us: int) -> None:
         """Count rows that are sent now."""
         if timeline.speed is None:
             return
-        due = timeline.wall_us + (np.asarray(event_us, dtype=np.int64) - timeline.event_us) / timeline.speed
+        due = timeline.wall_us + (event_us - timeline.event_us) / timeline.speed
         late = np.maximum(now_us - due, 1.0)
         cells = np.minimum(np.log2(late) * BUCKETS_PER_DOUBLING, CELLS - 1).astype(np.int64)
         self._cells += np.bincount(cells, minlength=CELLS)

@@ -9,9 +9,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,12 +20,12 @@ import grpc
 from google.pubsub_v1 import types
 
 from rejeu.errors import PublishError
-from rejeu.message import EPOCH, EVENT_TIME, ROW_ID, STREAM
+from rejeu.replay.lanes import Lanes
+from rejeu.replay.later import Later
 from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
 
-PublishRequest = types.PublishRequest.pb()
 PublishResponse = types.PublishResponse.pb()
 GetTopicRequest = types.GetTopicRequest.pb()
 Topic = types.Topic.pb()
@@ -50,18 +51,29 @@ TRANSIENT = frozenset(
 """What Pub/Sub's own clients retry (google.pubsub_v1, PublisherClient.publish)."""
 
 
-@dataclass
-class Batch:
-    """Rows of one request: `first_us` is the first one's event time, `end` the place behind the last one."""
+@dataclass(eq=False)
+class Request:
+    """A PublishRequest as bytes, and how many rows it has; all of them of one ordering key, or without one."""
 
-    request: Any
+    body: bytes
+    rows: int
+    key: str = ""
+    failing_since: float | None = None
+    backoff: float = FIRST_BACKOFF
+
+
+@dataclass(eq=False)
+class Batch:
+    """Consecutive rows: `first_us` is the first one's event time, `end` the place behind the last one."""
+
+    requests: list[Request]
     first_us: int
     end: Position
     rows: int
-    acknowledged: bool = False
-    failed: bool = False
-    failing_since: float | None = None
-    backoff: float = FIRST_BACKOFF
+    under_way: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.under_way = len(self.requests)
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,6 @@ class Publisher:
         self.error: PublishError | None = None
         self._publish = channel.unary_unary(
             "/google.pubsub.v1.Publisher/Publish",
-            request_serializer=PublishRequest.SerializeToString,
             response_deserializer=PublishResponse.FromString,
         )
         self._get_topic = channel.unary_unary(
@@ -104,7 +115,10 @@ class Publisher:
         self._patience = patience_seconds
         self._may_publish = may_publish
         self._pending: deque[Batch] = deque()
+        self._in_flight = 0
         self._changed = threading.Condition()
+        self._lanes = Lanes()
+        self._later = Later()
         self._away_since: float | None = None
         self._closed = False
         self._routing = (("x-goog-request-params", f"topic={quote(topic)}"),)
@@ -138,7 +152,11 @@ class Publisher:
         """Hand a batch over, without waiting for anything."""
         with self._changed:
             self._pending.append(batch)
-        self._start(batch)
+        for request in batch.requests:
+            if request.key:
+                self._lanes.enter(request.key, len(request.body), partial(self._go, batch, request))
+            else:
+                self._start(batch, request)
 
     def oldest_pending(self) -> int | None:
         """The event time (µs) of the oldest row that is sent and not acknowledged."""
@@ -146,86 +164,84 @@ class Publisher:
             return self._pending[0].first_us if self._pending else None
 
     def settle(self, seconds: float) -> bool:
-        """Whether nothing is under way any more, each batch acknowledged or failed; waits so long for it to be."""
+        """Whether everything is acknowledged, or after an error what was sent is answered; waits so long for it."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: all(batch.acknowledged or batch.failed for batch in self._pending), seconds
-            )
+            return self._changed.wait_for(lambda: not (self._in_flight if self.error else self._pending), seconds)
 
     def close(self) -> None:
         """Send nothing any more: to be called before the channel is closed."""
         with self._changed:
             self._closed = True
+        self._later.close()
 
-    def _start(self, batch: Batch) -> None:
-        if self.error is not None:
-            self._fail(batch, self.error)
-        elif not self._may_publish():
+    def _go(self, batch: Batch, request: Request, seconds: float) -> None:
+        if seconds > 0:
+            self._later.call(seconds, partial(self._start, batch, request))
+        else:
+            self._start(batch, request)
+
+    def _start(self, batch: Batch, request: Request) -> None:
+        if not self._may_publish():
             # A process that was paused wakes up here: it sends nothing until it knows that the stream is still its own.
-            self._later(FIRST_BACKOFF, batch)
+            self._go(batch, request, FIRST_BACKOFF)
         else:
-            self._call(batch)
+            self._call(batch, request)
 
-    def _call(self, batch: Batch) -> None:
-        with self._changed:  # so that `close` cannot come between
-            if not self._closed:
-                timeout = min(REQUEST_SECONDS, self._patience)
-                # Nobody else holds the future, and a forgotten one cancels its call: its own callback keeps it.
-                future = self._publish.future(batch.request, timeout=timeout, metadata=self._routing)
-                future.add_done_callback(lambda done: self._finish(batch, done))
+    def _call(self, batch: Batch, request: Request) -> None:
+        with self._changed:  # so that neither `close` nor an error can come between
+            if self._closed or self.error is not None:
+                return
+            self._in_flight += 1
+            timeout = min(REQUEST_SECONDS, self._patience)
+            # Nobody else holds the future, and a forgotten one cancels its call: its own callback keeps it.
+            future = self._publish.future(request.body, timeout=timeout, metadata=self._routing)
+            future.add_done_callback(lambda done: self._finish(batch, request, done))
 
-    def _finish(self, batch: Batch, future: Any) -> None:
+    def _finish(self, batch: Batch, request: Request, future: Any) -> None:
         error = future.exception()
-        if error is not None:
-            if error.code() in TRANSIENT:
-                self._retry(batch, error)
+        with self._changed:  # so that what is no longer in flight is also accounted for
+            self._in_flight -= 1
+            if error is None:
+                self._answer(batch, request, len(future.result().message_ids))
+            elif error.code() in TRANSIENT:
+                self._retry(batch, request, error)
             else:
-                self._fail(batch, self._explain(error))
-            return
-        named = len(future.result().message_ids)
-        if named == batch.rows:
-            self._acknowledge(batch)
-        else:
+                self._fail(self._explain(error))
+            self._changed.notify_all()
+
+    def _answer(self, batch: Batch, request: Request, named: int) -> None:
+        if named != request.rows:
             self._fail(
-                batch,
                 PublishError(
-                    f"{self.topic} acknowledged {named:,} of {batch.rows:,} messages of a request: every one must have "
-                    "its id; see what answers in Pub/Sub's place, then start again with --from cursor"
-                ),
+                    f"{self.topic} acknowledged {named:,} of {request.rows:,} messages of a request: every one must "
+                    "have its id; see what answers in Pub/Sub's place, then start again with --from cursor"
+                )
             )
+            return
+        self._note_presence()
+        self._acknowledge(batch)
+        if request.key:
+            self._lanes.leave(request.key)
 
     def _acknowledge(self, batch: Batch) -> None:
-        self._note_presence()
-        with self._changed:
-            batch.acknowledged = True
-            now = datetime.now(UTC)
-            while self._pending and self._pending[0].acknowledged:
-                oldest, before = self._pending.popleft(), self.acknowledged
-                self.acknowledged = Acknowledged(before.rows + oldest.rows, oldest.end, before.first or now, now)
-            self._changed.notify_all()
+        batch.under_way -= 1
+        now = datetime.now(UTC)
+        while self._pending and self._pending[0].under_way == 0:
+            oldest, before = self._pending.popleft(), self.acknowledged
+            self.acknowledged = Acknowledged(before.rows + oldest.rows, oldest.end, before.first or now, now)
 
-    def _retry(self, batch: Batch, error: grpc.RpcError) -> None:
+    def _retry(self, batch: Batch, request: Request, error: grpc.RpcError) -> None:
         now = time.monotonic()
-        batch.failing_since = batch.failing_since or now
-        if now - batch.failing_since > self._patience:
-            self._fail(batch, self._explain(error))
+        request.failing_since = request.failing_since or now
+        if now - request.failing_since > self._patience:
+            self._fail(self._explain(error))
             return
         self._note_absence(error)
-        self._later(batch.backoff, batch)
-        batch.backoff = min(batch.backoff * 2, LONGEST_BACKOFF)
+        self._go(batch, request, request.backoff)
+        request.backoff = min(request.backoff * 2, LONGEST_BACKOFF)
 
-    def _later(self, seconds: float, batch: Batch) -> None:
-        if self._closed:
-            return
-        timer = threading.Timer(seconds, self._start, (batch,))
-        timer.daemon = True
-        timer.start()
-
-    def _fail(self, batch: Batch, error: PublishError) -> None:
-        with self._changed:
-            batch.failed = True
-            self.error = self.error or error
-            self._changed.notify_all()
+    def _fail(self, error: PublishError) -> None:
+        self.error = self.error or error
 
     def _note_absence(self, error: grpc.RpcError) -> None:
         with self._changed:
@@ -254,19 +270,3 @@ class Publisher:
             f"{self.topic} refuses the messages: {code.name}: {error.details()}: mend that, then start again with "
             "--from cursor"
         )
-
-
-def build_request(topic: str, rows: Sequence[tuple[bytes, str, str]], stream: str, epoch: str) -> Any:
-    """A PublishRequest of (data, row id, event time) triples.
-
-    `messages.add` and item assignment are a fifth of the cost of `Message(attributes={})`.
-    """
-    request = PublishRequest(topic=topic)
-    add = request.messages.add
-    for data, row_id, event_time in rows:
-        attributes = add(data=data).attributes
-        attributes[ROW_ID] = row_id
-        attributes[EVENT_TIME] = event_time
-        attributes[STREAM] = stream
-        attributes[EPOCH] = epoch
-    return request

@@ -41,6 +41,20 @@ class Report(BaseModel):
     epoch: int
     error: str | None = None
 
+    @classmethod
+    def of_nothing(cls, stream: str, status: Status, seconds: float) -> Self:
+        """What a standby says that was never needed."""
+        return cls(
+            stream=stream,
+            status=status,
+            published=0,
+            seconds=round(seconds, 3),
+            messages_per_second=0.0,
+            lateness_ms=None,
+            cursor=None,
+            epoch=0,
+        )
+
     def write(self, path: str) -> None:
         """Write as JSON; whole or not at all, so that a reader never sees half a report. Raises RequestError."""
         with _partial(path) as partial:

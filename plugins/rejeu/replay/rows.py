@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from rejeu.errors import SourceError
 from rejeu.replay.times import event_times
@@ -22,8 +24,14 @@ ROW = "row"
 def arrange(table: pa.Table, request: ReplayRequest) -> pa.Table:
     """The table's rows in the common shape. Raises SourceError for a missing column, RowError for a bad time."""
     check_columns(table.schema, request)
-    times = event_times(_column(table, request.event_time), request.event_time, request.time_unit)
-    return name_columns([times, table.to_struct_array(), *(_column(table, name) for name in request.key)])
+    return name_columns(
+        [event_column(table, request), table.to_struct_array(), *(_column(table, name) for name in request.key)]
+    )
+
+
+def event_column(table: pa.Table, request: ReplayRequest) -> pa.ChunkedArray:
+    """The rows' event times. Raises as `rejeu.replay.times.event_times` does."""
+    return event_times(_column(table, request.event_time), request.event_time, request.time_unit)
 
 
 def name_columns(columns: Sequence[pa.ChunkedArray | pa.Array]) -> pa.Table:
@@ -34,6 +42,16 @@ def name_columns(columns: Sequence[pa.ChunkedArray | pa.Array]) -> pa.Table:
 def key_columns(rows: pa.Table) -> list[str]:
     names: list[str] = rows.column_names[2:]
     return names
+
+
+def times_of(rows: pa.Table) -> NDArray[np.int64]:
+    return rows[EVENT_US].to_numpy()  # type: ignore[no-any-return]
+
+
+def by_time(rows: pa.Table) -> pa.Table:
+    """The same rows sorted by time; what is sorted already is not copied."""
+    times = times_of(rows)
+    return rows if bool((times[1:] >= times[:-1]).all()) else rows.sort_by(EVENT_US)
 
 
 def clip(rows: pa.Table, from_us: int | None, until_us: int | None) -> pa.Table:

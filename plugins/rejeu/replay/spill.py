@@ -1,44 +1,49 @@
-"""Sorts more rows than fit into memory: sorted runs on disk, then windows of time across all of them.
+"""Sorts rows that cannot be held in memory: sorted runs on disk, to be merged.
 
 DuckDB is not used for it: with half a gigabyte of memory it gives up on two gigabytes of long rows.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
-from pathlib import Path
-from typing import Final
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from itertools import islice
+from typing import IO, Final
 
-import numpy as np
 import pyarrow as pa
 
+from rejeu.errors import SourceError
+from rejeu.replay.merge import BLOCK_BYTES, Block, Run
 from rejeu.replay.rows import EVENT_US
 
 RUN_BYTES: Final = 64_000_000
-MARK_ROWS: Final = 256
-WINDOW_MARKS: Final = 16
+RUN_BLOCK_BYTES: Final = BLOCK_BYTES // 4
+"""A block of every run is in memory at a time, so they are small."""
 
 
-def by_time(tables: Iterable[pa.Table], folder: Path) -> Iterator[pa.Table]:
-    """The same rows in tables of some thousand each, whose times never go back from one to the next.
+def spill(tables: Iterable[pa.Table], files: ExitStack) -> list[Run]:
+    """The same rows on disk, as runs sorted by time; `files` closes, and so removes, what is written.
 
-    Rows are in the shape of `rejeu.replay.rows`; all are on disk before the first is given out.
+    Raises SourceError where the disk is full.
     """
-    paths = [_write(run, folder / f"run-{number:06d}.arrow") for number, run in enumerate(_runs(tables))]
-    runs = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
-    times = [run[EVENT_US].chunk(0).to_numpy() for run in runs]
-    if not times:
-        return
-    # Every 256th time of every run: between two of these marks, a run has few rows, and so have all of them.
-    marks = np.sort(np.concatenate([each[::MARK_ROWS] for each in times]))
-    for start, end in pairwise([*np.unique(marks[::WINDOW_MARKS]), None]):
-        parts = []
-        for run, each in zip(runs, times, strict=True):
-            first = int(np.searchsorted(each, start))
-            last = len(each) if end is None else int(np.searchsorted(each, end))
-            parts.append(run.slice(first, last - first))
-        yield pa.concat_tables(parts)
+    try:
+        return [_write(rows, files.enter_context(_nameless_file())) for rows in _runs(tables)]
+    except OSError as error:
+        where = f"rows cannot be sorted in {tempfile.gettempdir()}: {error}"
+        raise SourceError(f"{where}; make space there, or name another folder in TMPDIR") from error
+
+
+@contextmanager
+def _nameless_file() -> Iterator[IO[bytes]]:
+    """A file that no folder lists, so that even a replay that is killed leaves nothing behind."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what a full disk did not take is tried once more
+            file.close()
 
 
 def _runs(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -55,9 +60,21 @@ def _runs(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def _write(run: pa.Table, path: Path) -> Path:
-    """As one batch, so that its times are one array when the file is mapped into memory."""
-    [batch] = run.sort_by(EVENT_US).combine_chunks().to_batches()
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)
-    return path
+def _write(rows: pa.Table, file: IO[bytes]) -> Run:
+    ordered = rows.sort_by(EVENT_US).combine_chunks()
+    block_rows = max(1, ordered.num_rows * RUN_BLOCK_BYTES // ordered.nbytes)
+    blocks = []
+    with pa.ipc.new_stream(file, ordered.schema) as writer:
+        for batch in ordered.to_batches(block_rows):
+            writer.write_batch(batch)
+            blocks.append(Block.of(batch[EVENT_US], batch.nbytes))
+    file.flush()
+    return Run(blocks, partial(_read, file))
+
+
+def _read(file: IO[bytes], first: int) -> Iterator[pa.Table]:
+    # Not mapped into memory: pages of a mapped file count as this process's, for as long as there is room.
+    file.seek(0)
+    with pa.ipc.open_stream(file) as reader:
+        for batch in islice(reader, first, None):
+            yield pa.Table.from_batches([batch])

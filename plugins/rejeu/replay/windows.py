@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from rejeu.errors import SourceError
-from rejeu.replay.times import RULE, unit_factor
+from rejeu.replay.times import BEYOND_MICROSECONDS, RULE, unit_factor
 from rejeu.request import TimeUnit
 from rejeu.timeline import format_instant, from_us
 
@@ -16,7 +16,6 @@ BUCKETS: Final = 10_000
 """How finely one histogram divides the time it covers."""
 DAY: Final = timedelta(days=1)
 TEXT_WITH_ZONE: Final = r"(Z|UTC|[+-]\d\d:\d\d)$"
-BEYOND_MICROSECONDS: Final = r"(\.\d{6})\d+"
 
 
 @dataclass(frozen=True)

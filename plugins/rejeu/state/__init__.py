@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from typing import Final
+
 from rejeu.errors import RequestError
 from rejeu.ports import StateStore
 
+BUCKET_URI: Final = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]+[a-z0-9])(/(?P<prefix>.*))?")
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a store bears a checkpoint, and for how long a silent holder then keeps its lease."""
+
+    checkpoint_seconds: float
+    lease_seconds: float
+
+
+LOCAL: Final = Rhythm(checkpoint_seconds=0.2, lease_seconds=1.2)
+CLOUD: Final = Rhythm(checkpoint_seconds=1.0, lease_seconds=5.0)
+"""Cloud Storage takes one write a second to an object, and may be slow to answer."""
+
+
+def rhythm(uri: str | None) -> Rhythm:
+    """What the store behind this URI bears; `open_store` says whether there is one."""
+    return CLOUD if uri is not None and BUCKET_URI.fullmatch(uri) else LOCAL
+
 
 def open_store(uri: str | None) -> StateStore:
-    """The store behind a URI: `sqlite:PATH`, or None for one that this process alone remembers.
+    """The store behind a URI: `sqlite:PATH`, `gs://BUCKET/PREFIX`, or None for one that this process alone remembers.
 
-    Raises RequestError for a URI that names no store.
+    Raises RequestError for a URI that names no store, StateError where it cannot be opened.
     """
     if uri is None:
         from rejeu.state.memory import MemoryStore
@@ -20,4 +44,8 @@ def open_store(uri: str | None) -> StateStore:
         from rejeu.state.sqlite import SqliteStore
 
         return SqliteStore(place)
-    raise RequestError(f"state store {uri!r} is not known: write sqlite:PATH")
+    if bucket := BUCKET_URI.fullmatch(uri):
+        from rejeu.state.gcs import GcsStore
+
+        return GcsStore(bucket["bucket"], bucket["prefix"] or "")
+    raise RequestError(f"state store {uri!r} is not known: write sqlite:PATH or gs://BUCKET/PREFIX")

@@ -30,7 +30,10 @@ def read_state(store: StateStore, stream: str) -> StreamState | None:
 
 
 def update_state(store: StateStore, stream: str, change: Callable[[StreamState], StreamState]) -> StreamState:
-    """Apply `change` to the newest document, again and again until no other writer comes between."""
+    """Apply `change` to the newest document, again and again until no other writer comes between.
+
+    A write whose answer was lost looks as another writer's, so `change` must bear to be made twice.
+    """
     for _ in range(MAX_CONFLICTS):
         found = store.load(stream)
         state = StreamState(stream=stream) if found is None else _understand(stream, found.document)
@@ -82,20 +85,23 @@ class Lease:
     def acquire(cls, store: StateStore, stream: str, holder: str, seconds: float, **fields: Any) -> Lease:
         """Become the stream's only publisher, under the next epoch; `fields` are saved with it.
 
-        Raises LeaseHeldError while somebody else holds the lease and has not let it run out.
+        `holder` names the one who asks and nobody else, ever: a lease in that name is one whose writing succeeded
+        and whose answer was lost, so it is simply taken again. Raises LeaseHeldError while somebody else holds the
+        lease and has not let it run out.
         """
         asked = time.monotonic()
 
         def take(state: StreamState) -> StreamState:
             now = datetime.now(UTC)
-            if state.holder is not None and state.lease_until is not None and state.lease_until > now:
+            mine = state.holder == holder
+            if not mine and state.holder is not None and state.lease_until is not None and state.lease_until > now:
                 raise LeaseHeldError(
                     f"{stream}: {state.holder} publishes under epoch {state.epoch} until "
                     f"{format_instant(state.lease_until)}: stop it first, or wait until it is gone"
                 )
             return state.model_copy(
                 update={
-                    "epoch": state.epoch + 1,
+                    "epoch": state.epoch if mine else state.epoch + 1,
                     "holder": holder,
                     "lease_until": now + timedelta(seconds=seconds),
                     "heartbeat": now,
@@ -133,11 +139,11 @@ class Lease:
 
     def release(self, status: Status, error: str | None = None, **fields: Any) -> None:
         """Give the stream up at once, saying how it ended; a lease already lost is left to its new holder."""
+        self._expires = 0.0  # first: a writing that fails may still have been made
         now = datetime.now(UTC)
         ending = {"holder": None, "lease_until": None, "status": status, "status_at": now, "error": error}
         with suppress(LeaseLostError):
             self._write({**fields, **ending})
-        self._expires = 0.0
 
     def _write(self, fields: dict[str, Any]) -> None:
         epoch = self.state.epoch

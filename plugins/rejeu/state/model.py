@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from rejeu.request import Speed
 from rejeu.timeline import Position, Timeline
 
 
@@ -28,6 +29,10 @@ class StreamState(BaseModel):
     stream: str
     wanted: bool = True
     """Whether somebody wants the stream live: `stop` says no, and then silence means nothing."""
+    paused: bool = False
+    """Whether somebody wants the replay to hold its place and wait; its time stands still."""
+    speed: Speed | None = None
+    """The speed that somebody wants in place of the request's."""
     epoch: int = 0
     """The fencing number: grows with each new holder of the lease."""
     holder: str | None = None

@@ -11,7 +11,9 @@ from airflow.sdk import BaseOperator
 
 from rejeu.airflow.triggers import JobTrigger
 from rejeu.errors import LaunchError
+from rejeu.live import standby_request
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
+from rejeu.request import ReplayRequest
 from rejeu.spec import StreamSpec
 from rejeu.state import open_store
 from rejeu.target import Target
@@ -39,8 +41,26 @@ class StreamOperator(BaseOperator):
         return open_store(self.target.state)
 
     @cached_property
-    def launcher(self) -> Launcher:
-        return self.target.make_launcher()
+    def replays(self) -> Launcher:
+        """What starts replays."""
+        return self.target.replay_launcher()
+
+    @cached_property
+    def jobs(self) -> Launcher:
+        """What starts Beam's jobs."""
+        return self.target.job_launcher()
+
+    def start_replays(self, request: ReplayRequest) -> Job:
+        """The replay, and the one that stands by for it where the spec wants one."""
+        job = self.replays.start(request)
+        if self.spec.replay.standby:
+            self.replays.start(standby_request(request))
+        return job
+
+    def stop_replays(self, request: ReplayRequest, *, drain: bool = True) -> None:
+        """Both of them, and the one that stands by first: it would take over."""
+        for each in (standby_request(request), request):
+            self.replays.stop(each.job_name, drain=drain)
 
     def bigquery(self) -> bigquery.Client:
         """A client with the credentials of the Airflow connection."""
@@ -62,7 +82,7 @@ class JobOperator(StreamOperator):
 
     def start(self, request: JobRequest) -> None:
         """Start the job and defer until it is in the awaited state."""
-        job = self.launcher.start(request)
+        job = self.jobs.start(request)
         self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
         self.await_job(job)
 
@@ -82,7 +102,7 @@ class JobOperator(StreamOperator):
 
     def on_kill(self) -> None:
         if getattr(self, "job_name", None):
-            self.launcher.stop(self.job_name)
+            self.jobs.stop(self.job_name)
 
     def _arrived(self, job: Job) -> bool:
         if job.state in ENDED and job.state is not self.awaited:

@@ -88,6 +88,7 @@ class StartReplay(StreamOperator):
     def __init__(self, *, decision: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decision = decision
+        self._request: ReplayRequest | None = None
 
     def execute(self, context: Context) -> None:
         start = Start(self.decision["start"])
@@ -102,14 +103,20 @@ class StartReplay(StreamOperator):
         if context["ti"].try_number > 1 and self._runs(request):
             self.log.info("%s: an earlier try of this task started %s", self.spec.stream, request.job_name)
             return
-        self.launcher.stop(request.job_name)
+        self._request = request
+        self.stop_replays(request)
         announce(self.store, self.spec.stream, wish=True)
-        job = self.launcher.start(request)
+        job = self.start_replays(request)
         self.log.info("%s: started %s (%s): %s", self.spec.stream, job.name, job.detail, self.decision["reason"])
+
+    def on_kill(self) -> None:
+        """Whoever ends the task ends what it may have started."""
+        if self._request is not None:
+            self.stop_replays(self._request)
 
     def _runs(self, request: ReplayRequest) -> bool:
         """Whether the running replay is the one asked for; where one was to be replaced, the old one may still run."""
-        job = self.launcher.find(request.job_name)
+        job = self.replays.find(request.job_name)
         if job is None or job.state in ENDED:
             return False
         state = read_state(self.store, self.spec.stream)
@@ -130,7 +137,7 @@ class AwaitSignal(StreamOperator):
     def resume(self, context: Context, event: dict[str, str]) -> dict[str, str]:
         signal = Signal[event["signal"]]
         if signal.needs_relaunch:
-            job = self.launcher.find(replay_request(self.spec, self.target, None, None).job_name)
+            job = self.replays.find(replay_request(self.spec, self.target, None, None).job_name)
             why = event["detail"] if job is None else f"{event['detail']}; {job.name} is {job.state}: {job.detail}"
             raise LaunchError(f"{self.spec.stream}: the replay was started and gives no signal: {why}")
         self.log.info("%s: the signal is %s", self.spec.stream, signal)
@@ -142,7 +149,7 @@ class StopReplay(StreamOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         silence(self.store, self.spec.stream)
-        self.launcher.stop(replay_request(self.spec, self.target, None, None).job_name)
+        self.stop_replays(replay_request(self.spec, self.target, None, None))
         state = read_state(self.store, self.spec.stream)
         return None if state is None else state.model_dump(mode="json", include={"status", "cursor", "published"})
 
@@ -151,5 +158,5 @@ class DrainStreamJob(StreamOperator):
     """Ends the streaming job after what it has in hand; what it has not read waits in the subscription."""
 
     def execute(self, context: Context) -> str:
-        job = self.launcher.stop(stream_job_request(self.spec, self.target).job_name)
+        job = self.jobs.stop(stream_job_request(self.spec, self.target).job_name)
         return "there was none" if job is None else f"{job.state}: {job.detail}"

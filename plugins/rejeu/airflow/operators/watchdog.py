@@ -40,11 +40,11 @@ class RelaunchReplay(StreamOperator):
             )
         request = relaunch_request(state)
         # A replay without a sign of life may still exist, paused or cut off: it must be gone before another comes.
-        self.launcher.stop(request.job_name, drain=False)
+        self.stop_replays(request, drain=False)
         release_dead(self.store, self.spec.stream, state.epoch)
         if not announce(self.store, self.spec.stream, wish=False).wanted:
             raise AirflowSkipException(f"{self.spec.stream}: stopped on request meanwhile")
-        job = self.launcher.start(request)
+        job = self.start_replays(request)
         self.log.warning("%s: %s: relaunched at the cursor: %s", self.spec.stream, verdict.detail, job.detail)
         lost_at = format_instant(verdict.lost_at or now)
         return {

@@ -144,7 +144,7 @@ class OracleRequests(Generator):
     def lines(self) -> Iterator[bytes]:
         """The same rows as BigQuery exports them to files: newline-delimited JSON, every INT64 as text."""
         for table in self.tables():
-            yield from (line + b"\n" for line in encode(table.cast(_integers_as_text(SCHEMA))))
+            yield from (line + b"\n" for line in encode(table.cast(_integers_as_text(SCHEMA))).to_pylist())
 
 
 def _integers_as_text(schema: pa.Schema) -> pa.Schema:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +68,9 @@ class ProcessLauncher:
             for number in (signal.SIGTERM, signal.SIGKILL) if drain else (signal.SIGKILL,):
                 _signal(own or [process], number)
                 psutil.wait_procs([process], timeout=DRAIN_SECONDS)
-            _signal([process], signal.SIGKILL)
+            # The keeper leads a group of its own: what it had not yet forked when we looked is in it.
+            with suppress(ProcessLookupError):
+                os.killpg(record.pid, signal.SIGKILL)
             if self._describe(record).state is JobState.FAILED:
                 Path(record.exit_file).write_text(JobState.STOPPED, encoding="utf-8")
         return self._describe(record)

@@ -1,0 +1,219 @@
+"""A launcher of Cloud Run jobs: one Job resource for each name, one execution for each start."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from rejeu.errors import LaunchError
+from rejeu.gcp.clients import cloud_run_client
+from rejeu.launchers.asking import CALL_SECONDS, asking, look_until, patient
+from rejeu.launchers.names import short_name
+from rejeu.ports import ENDED, Job, JobRequest, JobState
+
+if TYPE_CHECKING:
+    from google.api_core.retry import Retry
+    from google.cloud import run_v2
+
+NAME_LIMIT: Final = 63
+TASK_TIMEOUT: Final = timedelta(days=7)
+"""The most that Cloud Run gives a task, which it ends after 10 minutes by default."""
+JOB_ANNOTATION: Final = "rejeu-job"
+STARTER_ANNOTATION: Final = "rejeu-starter"
+ROLES: Final = "roles/run.developer, and roles/iam.serviceAccountUser on the job's service account"
+
+STARTS: Final = 3
+DECLARE_SECONDS: Final = 60.0
+CLAIM_SECONDS: Final = 20.0
+"""How long the starter that declared a job last has to run it, before another one declares it anew."""
+STOP_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class CloudRunLauncher:
+    """Runs `python -m <module> <argv>` as an execution of a Cloud Run job, with the argv as its override.
+
+    Two starters never make two executions, though Cloud Run has no lock: each first declares the job, with a mark of
+    its own that gives the job a new etag, and may then run exactly that version (RunJobRequest.etag). Whoever is
+    refused, because somebody declared the job later, adopts what the other runs. A starter that dies between the two
+    leaves nothing behind that another would have to wait for. The stream's lease is the last guard.
+
+    Cloud Run tells nothing of what a job prints: one with a `ready_text` runs as soon as its container does. Now and
+    then it moves a task to another machine, and pauses it meanwhile. With several `tasks`, each finds its shard in
+    CLOUD_RUN_TASK_INDEX and CLOUD_RUN_TASK_COUNT.
+
+    Every method raises LaunchError where Cloud Run refuses, or stays away for longer than `patience`, in seconds.
+    """
+
+    project: str
+    region: str
+    image: str
+    service_account: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tasks: int = 1
+    cpu: str = "1"
+    memory: str = "2Gi"
+    patience: float = 10.0
+
+    def start(self, request: JobRequest) -> Job:
+        from google.api_core.exceptions import Conflict, FailedPrecondition
+
+        name = request.job_name
+        with self._asking(name):
+            for _ in range(STARTS - 1):
+                with suppress(Conflict, FailedPrecondition):
+                    return self._running(name) or self._run(request)
+                # Another starter declared the job after us: it is the other's to run.
+                if (adopted := look_until(lambda: self._running(name), CLAIM_SECONDS)) is not None:
+                    return adopted
+            return self._running(name) or self._run(request)
+
+    def find(self, name: str) -> Job | None:
+        from google.api_core.exceptions import NotFound
+        from google.cloud.run_v2 import ListExecutionsRequest
+
+        newest_only = ListExecutionsRequest(parent=self._path(name), page_size=1)
+        with self._asking(name):
+            try:
+                page = self._executions.list_executions(newest_only, retry=self._retry, timeout=CALL_SECONDS)
+            except NotFound:
+                return None
+            newest = next(iter(page), None)  # they come sorted, the newest first
+            if newest is None or newest.annotations.get(JOB_ANNOTATION) != name:
+                return None
+            return self._describe(name, newest)
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        """Cancel the execution: Cloud Run sends SIGTERM and, 10 s later, SIGKILL. It knows no harder way.
+
+        So `drain` makes no difference: a job has 10 s for what it has in hand.
+        """
+        from google.api_core.exceptions import Conflict, FailedPrecondition
+
+        job = self.find(name)
+        if job is None or job.state in ENDED:
+            return job
+        with self._asking(name):
+            with suppress(Conflict, FailedPrecondition):  # it has just ended
+                self._executions.cancel_execution(name=job.id, timeout=CALL_SECONDS)
+            ended = look_until(lambda: self._ended(name, job.id), STOP_SECONDS)
+        if ended is None:
+            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was cancelled, and should have ended after 10 s"
+            raise LaunchError(f"{rule}: {job.detail}. Delete the execution {job.id}")
+        return ended
+
+    def _running(self, name: str) -> Job | None:
+        job = self.find(name)
+        return None if job is None or job.state in ENDED else job
+
+    def _ended(self, name: str, execution: str) -> Job | None:
+        seen = self._executions.get_execution(name=execution, retry=self._retry, timeout=CALL_SECONDS)
+        job = self._describe(name, seen)
+        return job if job.state in ENDED else None
+
+    def _run(self, request: JobRequest) -> Job:
+        """Declare the job and run what was declared. Raises Conflict where somebody declared it after us."""
+        from google.cloud.run_v2 import RunJobRequest
+
+        argv = RunJobRequest.Overrides.ContainerOverride(args=[*request.to_argv()])
+        run = RunJobRequest(
+            name=self._path(request.job_name),
+            etag=self._declare(request),
+            overrides=RunJobRequest.Overrides(container_overrides=[argv]),
+        )
+        # Whoever declared it before us has run it by now, or will be refused.
+        if (running := self._running(request.job_name)) is not None:
+            return running
+        execution: run_v2.Execution = self._jobs.run_job(run, timeout=CALL_SECONDS).metadata
+        return self._describe(request.job_name, execution)
+
+    def _declare(self, request: JobRequest) -> str:
+        """Make the job, or make it anew; its etag."""
+        from google.cloud.run_v2 import UpdateJobRequest
+
+        update = UpdateJobRequest(job=self._declaration(request), allow_missing=True)
+        return str(self._jobs.update_job(update, timeout=CALL_SECONDS).result(timeout=DECLARE_SECONDS).etag)
+
+    def _declaration(self, request: JobRequest) -> run_v2.Job:
+        from google.cloud import run_v2
+
+        container = run_v2.Container(
+            image=self.image,
+            command=["python", "-m", request.module],
+            env=[run_v2.EnvVar(name=name, value=value) for name, value in self.environment.items()],
+            resources=run_v2.ResourceRequirements(limits={"cpu": self.cpu, "memory": self.memory}),
+        )
+        task = run_v2.TaskTemplate(
+            containers=[container],
+            timeout=TASK_TIMEOUT,
+            # Said aloud, for the default is 3: the watchdog decides what is started again, and where.
+            max_retries=0,
+            service_account=self.service_account,
+        )
+        execution = run_v2.ExecutionTemplate(
+            annotations={JOB_ANNOTATION: request.job_name, STARTER_ANNOTATION: uuid.uuid4().hex},
+            parallelism=self.tasks,
+            task_count=self.tasks,
+            template=task,
+        )
+        return run_v2.Job(name=self._path(request.job_name), template=execution)
+
+    def _describe(self, name: str, execution: run_v2.Execution) -> Job:
+        from google.cloud.run_v2 import Condition
+
+        completed = next((each for each in execution.conditions if each.type_ == "Completed"), Condition())
+        message = completed.message
+        if execution.completion_time is None:
+            state = JobState.RUNNING if execution.running_count else JobState.STARTING
+        elif execution.cancelled_count or completed.execution_reason is Condition.ExecutionReason.CANCELLED:
+            state = JobState.STOPPED
+        elif execution.succeeded_count == execution.task_count:
+            state = JobState.SUCCEEDED
+        else:
+            state = JobState.FAILED
+            message = f"{self._exit(execution.name)}: {message}"
+        detail = f"{message} (logs {execution.log_uri})".lstrip()
+        return Job(name, execution.name, state, detail)
+
+    def _exit(self, execution: str) -> str:
+        """How the first task that failed ended."""
+        for task in self._tasks.list_tasks(parent=execution, retry=self._retry, timeout=CALL_SECONDS):
+            result = task.last_attempt_result
+            if result.term_signal:
+                return f"signal {result.term_signal}"
+            if result.exit_code:
+                return f"exit code {result.exit_code}"
+        return "exit code unknown"
+
+    @cached_property
+    def _jobs(self) -> run_v2.JobsClient:
+        from google.cloud.run_v2 import JobsClient
+
+        return cloud_run_client(JobsClient)
+
+    @cached_property
+    def _executions(self) -> run_v2.ExecutionsClient:
+        from google.cloud.run_v2 import ExecutionsClient
+
+        return cloud_run_client(ExecutionsClient)
+
+    @cached_property
+    def _tasks(self) -> run_v2.TasksClient:
+        from google.cloud.run_v2 import TasksClient
+
+        return cloud_run_client(TasksClient)
+
+    @property
+    def _retry(self) -> Retry:
+        return patient(self.patience)
+
+    def _path(self, name: str) -> str:
+        return f"projects/{self.project}/locations/{self.region}/jobs/{short_name(name, NAME_LIMIT)}"
+
+    def _asking(self, name: str) -> AbstractContextManager[None]:
+        return asking(name, f"Cloud Run in {self.project}, {self.region}", ROLES)

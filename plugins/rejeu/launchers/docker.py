@@ -1,0 +1,214 @@
+"""A launcher of containers on one Docker engine, the one that the environment names (DOCKER_HOST, as for `docker`).
+
+The container's name is the lock: the engine refuses a second container of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rejeu.errors import LaunchError
+from rejeu.launchers.names import short_name
+from rejeu.ports import Job, JobRequest, JobState
+
+# docker is imported where it is first used: a launcher is made in the triggerer's event loop, which must not wait.
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+    from docker.models.containers import Container
+
+DRAIN_SECONDS = 30
+ATTEMPTS = 5
+"""How often a starter tries that others overtake."""
+NAME_LIMIT = 63
+"""A container's name is its host name on a network."""
+
+NAME_LABEL = "rejeu.job"
+READY_LABEL = "rejeu.ready-text"
+
+# Labels never change, names do: an engine remembers that a job was stopped by the name of its container, which also
+# gives the job's own name free.
+STOPPED_SUFFIX = ".stopped-"
+
+
+class DockerLauncher:
+    """Runs `python -m <module> <argv>` in a container of `image`, which stays behind to tell how it ended.
+
+    `volumes` are written as for `docker run`, host:container[:ro]; `user` is who may write to them, where that is not
+    the image's own user.
+    """
+
+    def __init__(
+        self,
+        image: str,
+        environment: Mapping[str, str] | None = None,
+        network: str | None = None,
+        volumes: Sequence[str] = (),
+        user: str | None = None,
+    ) -> None:
+        self._image = image
+        self._environment = dict(environment or {})
+        self._network = network
+        self._volumes = list(volumes)
+        self._user = user
+
+    def start(self, request: JobRequest) -> Job:
+        name = request.job_name
+        with _explained(name):
+            for _ in range(ATTEMPTS):
+                container = self._newest(name)
+                if container is None or _ended(container):
+                    container = self._replace(request)
+                if container is not None:
+                    return _run(container)
+        raise LaunchError(
+            f"{name} was not started: its name is taken, by a container that is not ours or by others who start it "
+            "right now. See docker ps --all"
+        )
+
+    def find(self, name: str) -> Job | None:
+        with _explained(name):
+            container = self._newest(name)
+            return None if container is None else _describe(container)
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        with _explained(name):
+            container = self._newest(name)
+            if container is None:
+                return None
+            if container.status == "created":  # it has never run
+                container.remove(force=True)
+                return None
+            if not _ended(container):
+                _end(container, drain)
+        return self.find(name)
+
+    @cached_property
+    def _client(self) -> DockerClient:
+        from docker.client import DockerClient
+
+        return DockerClient.from_env()
+
+    def _containers(self, name: str) -> list[Container]:
+        """All containers of this job, newest first as the engine lists them."""
+        labelled = {"label": f"{NAME_LABEL}={name}"}
+        containers: list[Container] = self._client.containers.list(all=True, ignore_removed=True, filters=labelled)
+        return containers
+
+    def _newest(self, name: str) -> Container | None:
+        return next(iter(self._containers(name)), None)
+
+    def _replace(self, request: JobRequest) -> Container | None:
+        """A new container in place of those that ended; None where another starter was faster."""
+        from docker.errors import APIError
+
+        for container in self._containers(request.job_name):
+            if _ended(container):
+                with suppress(APIError):  # another starter removes it
+                    container.remove()
+        labels = {NAME_LABEL: request.job_name}
+        if request.ready_text is not None:
+            labels[READY_LABEL] = request.ready_text
+        try:
+            return self._client.containers.create(
+                self._image,
+                name=short_name(request.job_name, NAME_LIMIT),
+                entrypoint=["python", "-m", request.module],
+                command=list(request.to_argv()),
+                environment=self._environment,
+                network=self._network,
+                volumes=self._volumes,
+                user=self._user,
+                labels=labels,
+                init=True,
+                restart_policy={"Name": "no"},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+            )
+        except APIError as error:
+            if error.status_code == 409:
+                return None
+            raise
+
+
+def _run(container: Container) -> Job:
+    """Start a container that was only made, for its maker may have died; starting one that runs changes nothing."""
+    from docker.errors import APIError
+
+    if container.status == "created":
+        try:
+            container.start()
+        except APIError:
+            with suppress(APIError):  # another starter had better luck, and it runs
+                container.remove()
+            raise
+        container.reload()
+    return _describe(container)
+
+
+def _end(container: Container, drain: bool) -> None:
+    from docker.errors import NotFound
+
+    with suppress(NotFound):  # once it has ended, whoever starts the next one removes it
+        container.stop(timeout=DRAIN_SECONDS if drain else 0)
+        container.reload()
+        if _describe(container).state is JobState.FAILED:
+            container.rename(f"{container.name}{STOPPED_SUFFIX}{container.short_id}")
+
+
+def _ended(container: Container) -> bool:
+    return container.status in ("exited", "dead", "removing")
+
+
+def _describe(container: Container) -> Job:
+    name, state = container.labels[NAME_LABEL], container.attrs["State"]
+    where = f"container {container.short_id}"
+    if container.status == "created":
+        return Job(name, container.id, JobState.STARTING, where)
+    if not _ended(container):
+        ready = JobState.RUNNING if _is_ready(container) else JobState.STARTING
+        return Job(name, container.id, ready, where)
+    code = state["ExitCode"]
+    if code == 0:
+        return Job(name, container.id, JobState.SUCCEEDED, where)
+    if STOPPED_SUFFIX in container.name:
+        return Job(name, container.id, JobState.STOPPED, where)
+    why = "out of memory" if state.get("OOMKilled") else " | ".join(_last_lines(container))
+    return Job(name, container.id, JobState.FAILED, f"exit code {code}: {why} ({where})")
+
+
+def _is_ready(container: Container) -> bool:
+    text = container.labels.get(READY_LABEL)
+    return text is None or text.encode() in container.logs()
+
+
+def _last_lines(container: Container) -> list[str]:
+    from docker.errors import APIError
+
+    try:
+        said: bytes = container.logs(tail=3)
+    except APIError:  # its logging driver cannot be read
+        return []
+    return said.decode(errors="replace").strip().splitlines()
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What the engine or the way to it says, as a LaunchError about this job."""
+    from docker.errors import APIError, DockerException, ImageNotFound
+    from requests import RequestException
+
+    try:
+        yield
+    except ImageNotFound as error:
+        raise LaunchError(f"{name} was not started: {error.explanation}. Build the image, or docker pull it") from error
+    except APIError as error:
+        raise LaunchError(
+            f"{name}: Docker refuses: {error.explanation or error}. See docker info and docker events"
+        ) from error
+    except (DockerException, RequestException) as error:
+        raise LaunchError(
+            f"{name} is out of reach: Docker does not answer ({error}). Start Docker, or set DOCKER_HOST to its address"
+        ) from error

@@ -1,0 +1,366 @@
+"""A launcher of Kubernetes jobs, in the cluster that it runs in itself or else in the one that the kubeconfig names.
+
+The job's object is the lock: the API server refuses a second one of that name. The launcher's own account needs, in
+the namespace: jobs (create, get, patch, delete), pods (list, deletecollection) and pods/log (get).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rejeu.errors import LaunchError
+from rejeu.launchers.names import short_name
+from rejeu.ports import ENDED, Job, JobRequest, JobState
+
+# kubernetes is imported where it is first used: a launcher is made in the triggerer's event loop, which must not wait.
+if TYPE_CHECKING:
+    from kubernetes.client import ApiException, BatchV1Api, CoreV1Api
+
+DRAIN_SECONDS = 30
+KILL_SECONDS = 1
+"""With none at all, Kubernetes forgets a pod before its process has ended: another could start beside it."""
+PATIENCE_SECONDS = DRAIN_SECONDS + 30
+PAUSE_SECONDS = 0.2
+CALL_SECONDS = 30
+ATTEMPTS = 5
+"""How often a starter tries whom others overtake."""
+NAME_LIMIT = 63
+
+NAME_NOTE = "rejeu/job"
+READY_NOTE = "rejeu/ready-text"
+OWNER_LABEL = "batch.kubernetes.io/controller-uid"
+OVER = ("Succeeded", "Failed")
+
+REMEDIES = {
+    403: "Grant its account jobs, pods and pods/log",
+    404: "Make what is missing",
+    422: "Mend what it names",
+}
+
+Resource = dict[str, Any]
+"""An object of the API, as `kubectl get --output json` shows it."""
+
+
+class KubernetesLauncher:
+    """Runs `python -m <module> <argv>` as the one pod of a job, which is neither restarted nor tried again.
+
+    A job that was stopped stays behind suspended, without a pod. `resources` are written as in a manifest:
+    {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {...}}.
+    """
+
+    def __init__(
+        self,
+        image: str,
+        namespace: str = "default",
+        service_account: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        resources: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self._image = image
+        self._namespace = namespace
+        self._service_account = service_account
+        self._environment = dict(environment or {})
+        self._resources = {kind: dict(amounts) for kind, amounts in (resources or {}).items()}
+
+    def start(self, request: JobRequest) -> Job:
+        name = request.job_name
+        with self._explained(name):
+            for _ in range(ATTEMPTS):
+                job = self._read(name)
+                if job is not None:
+                    found = self._describe(job)
+                    if found.state not in ENDED and "deletionTimestamp" not in job["metadata"]:
+                        return found
+                    self._delete(job)
+                created = self._create(request)
+                if created is not None:
+                    return self._describe(created)
+        raise LaunchError(
+            f"{name} was not started: its name is taken, by a job that is not ours or by others who start it right "
+            f"now. See kubectl get jobs --namespace {self._namespace}"
+        )
+
+    def find(self, name: str) -> Job | None:
+        with self._explained(name):
+            job = self._read(name)
+            return None if job is None else self._describe(job)
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        with self._explained(name):
+            job = self._read(name)
+            if job is None:
+                return None
+            found = self._describe(job)
+            if found.state in ENDED:
+                return found
+            self._suspend(job, drain)
+        return self.find(name)
+
+    @cached_property
+    def _apis(self) -> tuple[BatchV1Api, CoreV1Api]:
+        from kubernetes import client, config
+
+        configuration = client.Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        connection = client.ApiClient(configuration)
+        return client.BatchV1Api(connection), client.CoreV1Api(connection)
+
+    def _read(self, name: str) -> Resource | None:
+        """The job of exactly this name, which is a note: Kubernetes takes shorter ones than ours can be."""
+        from kubernetes.client import ApiException
+
+        batch, _ = self._apis
+        try:
+            read = batch.read_namespaced_job(
+                short_name(name, NAME_LIMIT), self._namespace, _request_timeout=CALL_SECONDS
+            )
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        job: Resource = batch.api_client.sanitize_for_serialization(read)
+        return job if _note(job, NAME_NOTE) == name else None
+
+    def _create(self, request: JobRequest) -> Resource | None:
+        """None where another starter was faster."""
+        from kubernetes.client import ApiException
+
+        batch, _ = self._apis
+        manifest: Any = self._manifest(request)
+        try:
+            created = batch.create_namespaced_job(self._namespace, manifest, _request_timeout=CALL_SECONDS)
+        except ApiException as error:
+            if error.status == 409:
+                return None
+            raise
+        job: Resource = batch.api_client.sanitize_for_serialization(created)
+        return job
+
+    def _manifest(self, request: JobRequest) -> Resource:
+        job_name = short_name(request.job_name, NAME_LIMIT)
+        labels = {"app.kubernetes.io/name": "rejeu", "app.kubernetes.io/instance": job_name}
+        ready_text = request.ready_text
+        container = {
+            "name": "job",
+            "image": self._image,
+            "command": ["python", "-m", request.module],
+            "args": [_literal(word) for word in request.to_argv()],
+            "env": [{"name": key, "value": _literal(value)} for key, value in self._environment.items()],
+            "resources": self._resources,
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+        pod = {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": DRAIN_SECONDS,
+            "serviceAccountName": self._service_account,
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+        }
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": job_name,
+                "labels": labels,
+                "annotations": {NAME_NOTE: request.job_name} | ({READY_NOTE: ready_text} if ready_text else {}),
+            },
+            "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        }
+
+    def _delete(self, job: Resource) -> None:
+        """Return once this very job is gone, and its pods with it."""
+        from kubernetes.client import ApiException, V1DeleteOptions, V1Preconditions
+
+        batch, _ = self._apis
+        name, uid = _note(job, NAME_NOTE), job["metadata"]["uid"]
+        this_one = V1DeleteOptions(propagation_policy="Foreground", preconditions=V1Preconditions(uid=uid))
+        try:
+            batch.delete_namespaced_job(
+                job["metadata"]["name"], self._namespace, body=this_one, _request_timeout=CALL_SECONDS
+            )
+        except ApiException as error:
+            if error.status not in (404, 409):  # another starter deleted it, and may have made its own
+                raise
+
+        def gone() -> bool:
+            left = self._read(name)
+            return left is None or left["metadata"]["uid"] != uid
+
+        self._await(gone, name)
+
+    def _suspend(self, job: Resource, drain: bool) -> None:
+        """Have Kubernetes end the job's pod, and return once it has ended.
+
+        The pods of a job that is suspended get SIGTERM and their grace period, and do not count as failed:
+        https://kubernetes.io/docs/concepts/workloads/controllers/job/#suspending-a-job
+        """
+        batch, core = self._apis
+        suspended = {"spec": {"suspend": True}}
+        batch.patch_namespaced_job(job["metadata"]["name"], self._namespace, suspended, _request_timeout=CALL_SECONDS)
+        if not drain:
+            core.delete_collection_namespaced_pod(
+                self._namespace,
+                label_selector=_owned_by(job),
+                grace_period_seconds=KILL_SECONDS,
+                _request_timeout=CALL_SECONDS,
+            )
+        self._await(lambda: _phase(self._pod(job)) in (None, *OVER), _note(job, NAME_NOTE))
+
+    def _await(self, reached: Callable[[], bool], name: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not reached():
+            if time.monotonic() > deadline:
+                raise LaunchError(
+                    f"{name} was to end within {DRAIN_SECONDS} s and still has a pod after {PATIENCE_SECONDS} s. "
+                    f"See whether its node answers: kubectl get pods --namespace {self._namespace} --output wide"
+                )
+            time.sleep(PAUSE_SECONDS)
+
+    def _pods(self, job: Resource) -> list[Resource]:
+        _, core = self._apis
+        listed = core.list_namespaced_pod(self._namespace, label_selector=_owned_by(job), _request_timeout=CALL_SECONDS)
+        pods: list[Resource] = core.api_client.sanitize_for_serialization(listed.items)
+        return pods
+
+    def _pod(self, job: Resource) -> Resource:
+        """The pod that lives, or else one that has ended; empty where there is none."""
+        pods = sorted(self._pods(job), key=lambda pod: _phase(pod) in OVER)
+        return pods[0] if pods else {}
+
+    def _describe(self, job: Resource) -> Job:
+        pod = self._pod(job)
+        state, detail = _state(job, pod), f"job {self._namespace}/{job['metadata']['name']}"
+        if state is JobState.RUNNING and not self._is_ready(job, pod):
+            state = JobState.STARTING
+        if state is JobState.STARTING:
+            detail = f"{detail}{_waits_for(pod)}"
+        elif state is JobState.FAILED:
+            detail = f"{self._why(job, pod)} ({detail})"
+        return Job(_note(job, NAME_NOTE), job["metadata"]["uid"], state, detail)
+
+    def _is_ready(self, job: Resource, pod: Resource) -> bool:
+        from kubernetes.client import ApiException
+
+        text = _note(job, READY_NOTE)
+        try:
+            return not text or text in self._said(pod)
+        except ApiException as error:
+            if error.status == 404:  # the pod went away meanwhile
+                return False
+            raise
+
+    def _why(self, job: Resource, pod: Resource) -> str:
+        """How a job ended that failed, and its last lines; what Kubernetes says of it where no process ended."""
+        for container in pod.get("status", {}).get("containerStatuses", ()):
+            if ended := container["state"].get("terminated"):
+                out_of_memory = ended.get("reason") == "OOMKilled"
+                last = "out of memory" if out_of_memory else " | ".join(self._last_lines(pod))
+                return f"exit code {ended['exitCode']}: {last}"
+        told: Resource = pod.get("status") or _conditions(job).get("Failed", {})
+        return f"{told.get('reason', 'no reason given')}: {told.get('message', 'no message')}"
+
+    def _last_lines(self, pod: Resource) -> list[str]:
+        from kubernetes.client import ApiException
+
+        try:
+            return self._said(pod, tail_lines=3).strip().splitlines()
+        except ApiException:  # its node is gone, or the launcher may not read logs
+            return []
+
+    def _said(self, pod: Resource, **options: Any) -> str:
+        """The pod's output. Raises ApiException."""
+        _, core = self._apis
+        # The client decodes strictly, and a job may print anything.
+        answer: Any = core.read_namespaced_pod_log(
+            pod["metadata"]["name"], self._namespace, _preload_content=False, _request_timeout=CALL_SECONDS, **options
+        )
+        said: bytes = answer.data
+        return said.decode(errors="replace")
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """What the cluster or the way to it says, as a LaunchError about this job."""
+        from kubernetes.client import ApiException
+        from kubernetes.config import ConfigException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except ConfigException as error:
+            raise LaunchError(
+                f"{name} is out of reach: no cluster is known ({error}). Run in a cluster, or set KUBECONFIG"
+            ) from error
+        except ApiException as error:
+            if not error.status:  # TLS
+                raise LaunchError(f"{name} is out of reach: {error.reason}. Check the kubeconfig") from error
+            raise LaunchError(
+                f"{name}: Kubernetes refuses with {error.status}: {_message(error)}. "
+                f"{REMEDIES.get(error.status, 'See kubectl get events')}, namespace {self._namespace}"
+            ) from error
+        except HTTPError as error:
+            raise LaunchError(
+                f"{name} is out of reach: the cluster does not answer ({error}). Start it, or mend the kubeconfig"
+            ) from error
+
+
+def _note(job: Resource, key: str) -> str:
+    note: str = job["metadata"].get("annotations", {}).get(key, "")
+    return note
+
+
+def _owned_by(job: Resource) -> str:
+    return f"{OWNER_LABEL}={job['metadata']['uid']}"
+
+
+def _literal(text: str) -> str:
+    """Text in which Kubernetes finds no variable to put a value for."""
+    return text.replace("$", "$$")
+
+
+def _phase(pod: Resource) -> str | None:
+    phase: str | None = pod.get("status", {}).get("phase")
+    return phase
+
+
+def _conditions(job: Resource) -> dict[str, Resource]:
+    return {each["type"]: each for each in job.get("status", {}).get("conditions", ()) if each["status"] == "True"}
+
+
+def _state(job: Resource, pod: Resource) -> JobState:
+    """What a pod that lives says; then what its job says, which hears of the pod's end a little later."""
+    phase, conditions = _phase(pod), _conditions(job)
+    if phase is not None and phase not in OVER:
+        return JobState.RUNNING if phase == "Running" else JobState.STARTING
+    if "Complete" in conditions:
+        return JobState.SUCCEEDED
+    if job["spec"].get("suspend"):
+        return JobState.STOPPED
+    if phase == "Succeeded":
+        return JobState.SUCCEEDED
+    return JobState.FAILED if phase == "Failed" or "Failed" in conditions else JobState.STARTING
+
+
+def _waits_for(pod: Resource) -> str:
+    """Why a pod does not run yet, such as `: ImagePullBackOff: ...`; nothing where Kubernetes says nothing."""
+    status = pod.get("status", {})
+    waiting = [each["state"].get("waiting") for each in status.get("containerStatuses", ())]
+    unmet = [each for each in status.get("conditions", ()) if each["status"] == "False"]
+    told: Resource = next((each for each in [*waiting, *unmet] if each and each.get("reason")), {})
+    return "".join(f": {told[key]}" for key in ("reason", "message") if told.get(key))
+
+
+def _message(error: ApiException) -> str:
+    try:
+        message: str = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError):
+        return str(error.reason)
+    return message

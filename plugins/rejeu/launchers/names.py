@@ -1,0 +1,24 @@
+"""Job names where a place has rules for them: shorter than ours, lower case, letters, digits and dashes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+HASH = 10
+"""Hexadecimal digits that keep two shortened names apart."""
+
+_FITS = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_FOREIGN = re.compile(r"[^a-z0-9]+")
+
+
+def short_name(name: str, limit: int) -> str:
+    """The name itself where it fits, else its beginning and a hash of all of it; at most `limit` characters.
+
+    A hash does not tell the name: a launcher keeps that beside the job and compares it.
+    """
+    if len(name) <= limit and _FITS.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:HASH]
+    head = _FOREIGN.sub("-", name.lower()).lstrip("-0123456789") or "job"
+    return f"{head[: limit - HASH - 1].rstrip('-')}-{digest}"

@@ -1,0 +1,72 @@
+"""Ordering keys: one request of a key at a time, and no key faster than Pub/Sub takes it; what is sent is not here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+KEY_BYTES_PER_SECOND: Final = 1_000_000
+"""Pub/Sub's limit for one ordering key (https://cloud.google.com/pubsub/quotas)."""
+
+FEW: Final = 1_000
+"""How many keys are kept in mind without looking which of them are done with."""
+
+Go = Callable[[float], None]
+"""Sends a request after so many seconds."""
+
+
+@dataclass
+class _Lane:
+    waiting: deque[tuple[int, Go]] = field(default_factory=deque)
+    busy: bool = False
+    free_at: float = 0.0
+
+    def is_done(self) -> bool:
+        return not self.busy and not self.waiting and self.free_at <= time.monotonic()
+
+
+class Lanes:
+    """A queue for each key that has something under way: a request goes once the one before it has arrived."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, _Lane] = {}
+        self._many = FEW
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many keys it has in mind."""
+        return len(self._lanes)
+
+    def enter(self, key: str, size: int, go: Go) -> None:
+        """Call `go` when the key's turn has come for so many bytes: at once, where nothing of it is under way."""
+        with self._lock:
+            if len(self._lanes) >= self._many:
+                self._forget()
+            self._lanes.setdefault(key, _Lane()).waiting.append((size, go))
+        self._next(key)
+
+    def leave(self, key: str) -> None:
+        """The key's request has arrived: the next one may go."""
+        with self._lock:
+            self._lanes[key].busy = False
+        self._next(key)
+
+    def _forget(self) -> None:
+        """Let go of keys that are done with: there may be millions, most of which never come again."""
+        self._lanes = {key: lane for key, lane in self._lanes.items() if not lane.is_done()}
+        self._many = max(FEW, 2 * len(self._lanes))
+
+    def _next(self, key: str) -> None:
+        with self._lock:
+            lane = self._lanes.get(key)
+            if lane is None or lane.busy or not lane.waiting:
+                return
+            size, go = lane.waiting.popleft()
+            now = time.monotonic()
+            starts = max(now, lane.free_at)
+            lane.busy, lane.free_at = True, starts + size / KEY_BYTES_PER_SECOND
+        go(starts - now)

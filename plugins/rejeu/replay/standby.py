@@ -1,0 +1,109 @@
+"""A standby: reads along with the holder of a stream's lease, so that it can go on the moment the holder is gone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Final, Self
+
+from rejeu.errors import LeaseHeldError, StateError
+from rejeu.ports import StateStore
+from rejeu.replay.ahead import ReadAhead
+from rejeu.replay.chunks import read_chunks
+from rejeu.request import ReplayRequest
+from rejeu.state.lease import Lease, read_state
+from rejeu.state.model import Status, StreamState
+from rejeu.timeline import Position
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = timedelta(seconds=15)
+"""How long one that was announced may take to come before the standby goes on in its place."""
+
+
+class Standby:
+    """Waits beside the holder, with the rows from about the holder's cursor on at hand.
+
+    It takes over where a holder let its lease run out, failed or was stopped while the stream is wanted: not before
+    there was one, and not after the last row.
+    """
+
+    def __init__(self, request: ReplayRequest, store: StateStore, look_seconds: float) -> None:
+        self._request, self._store = request, store
+        self._look_seconds = look_seconds
+        self._read_from: Position | None = None
+        self._reading = ExitStack()
+        self._ahead: ReadAhead | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reading.close()
+
+    def wait(self, goes_on: Callable[[], bool], take_lease: Callable[[], Lease]) -> tuple[Lease, ReadAhead] | None:
+        """The lease and the rows, once it is free and this one was first to take it; None where nobody needs that."""
+        log.info("%s: standing by", self._request.state_name)
+        failing_since: float | None = None
+        while goes_on():
+            try:
+                state = read_state(self._store, self._request.state_name)
+                if state is not None and is_over(state):
+                    return None
+                if state is not None and is_free(state, datetime.now(UTC)):
+                    with suppress(LeaseHeldError):
+                        return self._taken(take_lease())
+                if state is not None and state.epoch > 0:
+                    self._follow(state.cursor)
+                failing_since = None
+            except StateError as error:
+                if failing_since is None:
+                    failing_since = time.monotonic()
+                    patience = self._request.patience_seconds
+                    log.warning("%s: standing by: %s; trying again for %g s", self._request.state_name, error, patience)
+                if time.monotonic() - failing_since > self._request.patience_seconds:
+                    raise
+            time.sleep(self._look_seconds)
+        return None
+
+    def _taken(self, lease: Lease) -> tuple[Lease, ReadAhead]:
+        log.warning("%s: takes over under epoch %d", self._request.state_name, lease.epoch)
+        ahead = self._follow(lease.state.cursor)
+        if ahead.failed:  # some time ago: the source may be well again
+            self._ahead = None
+            ahead = self._follow(lease.state.cursor)
+        return lease, ahead
+
+    def _follow(self, cursor: Position | None) -> ReadAhead:
+        """Have the rows from the holder's cursor on at hand; where it went back, they are read anew."""
+        if self._ahead is None or _is_before(cursor, self._read_from):
+            self._reading.close()
+            self._ahead = self._reading.enter_context(ReadAhead(lambda: read_chunks(self._request, cursor)))
+            self._read_from = cursor
+        if cursor is not None:
+            self._ahead.skip(cursor)
+            self._read_from = cursor
+        return self._ahead
+
+
+def is_over(state: StreamState) -> bool:
+    """Whether nobody is to publish any more: every row is out, or the stream is not wanted."""
+    return not state.wanted or (state.holder is None and state.status is Status.FINISHED)
+
+
+def is_free(state: StreamState, now: datetime) -> bool:
+    """Whether the lease is to be taken: there was a holder, it is gone, and no other one was announced just now."""
+    held = state.holder is not None and state.lease_until is not None and state.lease_until > now
+    coming = state.holder is None and state.status is Status.STARTING
+    announced = coming and state.status_at is not None and state.status_at + GRACE > now
+    return state.epoch > 0 and not held and not announced
+
+
+def _is_before(cursor: Position | None, other: Position | None) -> bool:
+    return other is not None and (cursor is None or cursor < other)

@@ -1,0 +1,133 @@
+"""A round on its stage: the replays' processes, their state store, and waiting for what they do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rejeu.request import ReplayRequest
+from rejeu.state.lease import read_state
+from rejeu.state.model import Status, StreamState
+from rejeu.state.sqlite import SqliteStore
+from tests.chaos.plan import Plan
+from tests.chaos.rows import STREAM
+from tests.emulated.gate import Gate
+from tests.emulated.pubsub_feed import PLUGINS
+
+WAIT_SECONDS: Final = 90.0
+LOOK_SECONDS: Final = 0.02
+
+
+class Actor:
+    """A replay in a process of its own; `expected` is the exit code that it must end with."""
+
+    def __init__(self, request: ReplayRequest, broker: str, log: Path) -> None:
+        self.expected = 0
+        self._log = log
+        environment = os.environ | {"PYTHONPATH": str(PLUGINS), "PUBSUB_EMULATOR_HOST": broker}
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", request.module, *request.to_argv()],
+                # A process that is killed leaves its temporary files to whoever empties the folder.
+                env=environment | {"TMPDIR": str(log.parent)},
+                stderr=output,
+                # Paused in our group it could end all of it: an orphaned group with a stopped member gets SIGHUP.
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def said(self) -> str:
+        """Its log so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: signal.Signals, *, expected: int = 0) -> int:
+        """Send a signal, after which it must end with this code; when that was, microseconds since the epoch."""
+        at_us = time.time_ns() // 1_000
+        self._process.send_signal(number)
+        self.expected = expected
+        return at_us
+
+    def leave(self) -> None:
+        """Be gone, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Scene:
+    """What a fault can lay hands on: whoever publishes, those who stand by, and the way to the broker."""
+
+    def __init__(self, plan: Plan, request: ReplayRequest, broker: str, folder: Path) -> None:
+        self.plan = plan
+        self.gate = Gate(broker)
+        self.store = SqliteStore(str(request.state).removeprefix("sqlite:"))
+        self.actors: list[Actor] = []
+        self._request, self._folder = request, folder
+
+    def start(self, **changes: object) -> Actor:
+        """Start one more replay."""
+        request = self._request.model_copy(update=changes)
+        log = self._folder / f"replay-{len(self.actors)}.log"
+        self.actors.append(Actor(request, self.gate.address, log))
+        return self.actors[-1]
+
+    def stand_by(self) -> Actor:
+        """Start a standby, and wait until it is one."""
+        standby = self.start(standby=True)
+        wait_until(lambda: "standing by" in standby.said or standby.code is not None, "no standby stood by")
+        return standby
+
+    def state(self) -> StreamState:
+        """What the stream remembers."""
+        return read_state(self.store, STREAM) or StreamState(stream=STREAM)
+
+    def holder(self) -> Actor:
+        """Whoever publishes."""
+        place = str(self.state().holder).rpartition(":")[2]
+        return next(each for each in self.actors if place.startswith(f"{each.pid}-"))
+
+    def await_epoch(self, epoch: int) -> None:
+        """Wait until rows are acknowledged under this epoch; or none are left to be."""
+
+        def goes_on() -> bool:
+            state = self.state()
+            return state.status is Status.FINISHED or (state.epoch >= epoch and state.published > 0)
+
+        wait_until(goes_on, f"nothing was published under epoch {epoch}")
+
+    def await_end(self) -> None:
+        """Wait until all have ended."""
+        wait_until(lambda: all(each.code is not None for each in self.actors), "a replay did not end")
+
+
+@contextmanager
+def staged(plan: Plan, request: ReplayRequest, broker: str, folder: Path) -> Iterator[Scene]:
+    """The scene while the block runs; no process outlives it."""
+    scene = Scene(plan, request, broker, folder)
+    try:
+        with scene.gate:
+            yield scene
+    finally:
+        for each in scene.actors:
+            each.leave()
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Raises TimeoutError where it never becomes true."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} within {WAIT_SECONDS:g} s")
+        time.sleep(LOOK_SECONDS)

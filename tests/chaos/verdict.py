@@ -1,0 +1,172 @@
+"""What was promised, held against what arrived: pure, from a round's plan, its rows, its breaks and its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import ceil
+from typing import Final
+
+import orjson
+
+from rejeu.message import MAX_REQUEST_MESSAGES
+from rejeu.replay.publisher import WINDOW
+from rejeu.state import LOCAL
+from tests.chaos.collector import Got
+from tests.chaos.faults import Break
+from tests.chaos.plan import Fault, Plan
+from tests.chaos.rows import Row
+
+STALL_SECONDS: Final = 0.1
+"""How long two busy cores may keep a sender from sending: what falls due meanwhile travels in one batch."""
+SAVE_SECONDS: Final = 0.05
+"""How long they may take to write a checkpoint, which saves what was reached when the writing began."""
+TAKEOVER_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The figures of a round; `broken` says which promises were not kept, in words.
+
+    `strange` and `spoilt` rows are not in the source, or not as they are there. `doubles` are messages beyond the first
+    of each row, `allowed` how many of them the breaks may have made. `misordered` rows came behind a later one of their
+    key, which only ordering keys forbid; `overtaken` is by how many rows one was published too late. `backward` are
+    messages of an epoch that came after one of a later epoch, `woken` those of a paused holder after it woke up.
+    `silences` has seconds from a break to the next message where a standby was there, `relaunched` where none was,
+    `unbroken` how many silences nobody ended.
+    """
+
+    rows: int
+    messages: int
+    rate: float
+    lost: int
+    strange: int
+    spoilt: int
+    doubles: int
+    allowed: int
+    misordered: int
+    overtaken: int
+    backward: int
+    woken: int
+    silences: list[float]
+    relaunched: list[float]
+    unbroken: int
+    broken: list[str] = field(default_factory=list)
+
+
+def judge(plan: Plan, rows: Mapping[str, Row], breaks: Sequence[Break], got: Sequence[Got]) -> Verdict:
+    """Hold the promises against what arrived. The broker's own redeliveries, which keep their id, are no messages."""
+    messages = list({each.message_id: each for each in got}.values())
+    firsts = _firsts(messages)
+    known = [each for each in firsts if each.row_id in rows]
+    rate = float(plan.rate or _measured_rate(messages))
+    silences = {each: _silence(messages, each) for each in breaks}
+    verdict = Verdict(
+        rows=len(rows),
+        messages=len(messages),
+        rate=round(rate, 1),
+        lost=len(rows) - len(known),
+        strange=len(firsts) - len(known),
+        spoilt=_spoilt(known, rows),
+        doubles=len(messages) - len(firsts),
+        allowed=_allowed(plan, rate, silences),
+        misordered=_misordered(known, rows),
+        overtaken=_overtaken(known, rows),
+        backward=_backward(messages),
+        woken=sum(_after(messages, each.epoch, each.woke_us) for each in breaks if each.woke_us is not None),
+        silences=[found for each, found in silences.items() if each.standby and found is not None],
+        relaunched=[found for each, found in silences.items() if not each.standby and found is not None],
+        unbroken=sum(found is None for found in silences.values()),
+    )
+    return replace(verdict, broken=_broken(plan, verdict))
+
+
+def in_flight(rate: int | None) -> int:
+    """How many rows may be sent and not acknowledged at a time, at most."""
+    a_batch = MAX_REQUEST_MESSAGES if rate is None else min(MAX_REQUEST_MESSAGES, ceil(rate * STALL_SECONDS))
+    return WINDOW * a_batch
+
+
+def _broken(plan: Plan, found: Verdict) -> list[str]:
+    under_way, most = in_flight(plan.rate), in_flight(None)
+    broken = {
+        f"{found.lost:,} rows lost": found.lost,
+        f"{found.strange:,} rows that are not in the source": found.strange,
+        f"{found.spoilt:,} rows are not as in the source": found.spoilt,
+        f"{found.doubles:,} doubles, {found.allowed:,} allowed": found.doubles > found.allowed,
+        f"{found.misordered:,} rows behind later ones of their key": plan.ordered and found.misordered,
+        f"a row came {found.overtaken:,} rows late, {most:,} allowed": not plan.ordered and found.overtaken > most,
+        f"{found.backward:,} messages of an epoch that was over, {under_way:,} allowed": found.backward > under_way,
+        f"{found.woken:,} messages after the holder woke up, {under_way:,} allowed": found.woken > under_way,
+        f"{found.unbroken} silences that nobody ended": found.unbroken,
+    }
+    return [words for words, is_so in broken.items() if is_so]
+
+
+def _firsts(messages: Sequence[Got]) -> list[Got]:
+    """Of each row the first one, in order of delivery: what a subscriber keeps that removes doubles by their ids."""
+    firsts: dict[str, Got] = {}
+    for each in messages:
+        firsts.setdefault(each.row_id, each)
+    return list(firsts.values())
+
+
+def _allowed(plan: Plan, rate: float, silences: Mapping[Break, float | None]) -> int:
+    """How many doubles the breaks may have made: what was reached since the last checkpoint, and what was under way."""
+    if plan.fault is Fault.CUT:
+        return in_flight(plan.rate)
+    allowed = held_back = 0.0
+    for each, silence in silences.items():
+        if each.abrupt:
+            seconds = LOCAL.checkpoint_seconds + SAVE_SECONDS + held_back
+            allowed += rate * seconds + in_flight(plan.rate)
+        held_back = silence or 0.0  # what fell due in a silence is sent at once, behind it
+    return ceil(allowed)
+
+
+def _measured_rate(messages: Sequence[Got]) -> float:
+    """Rows a second under the first epoch."""
+    times = [each.published_us for each in messages if each.epoch == 1]
+    return len(times) / max(1e-3, (max(times) - min(times)) / 1e6) if times else 0.0
+
+
+def _spoilt(known: Sequence[Got], rows: Mapping[str, Row]) -> int:
+    bodies = ((orjson.loads(each.data), rows[each.row_id]) for each in known)
+    return sum((body["n"], body["symbol"]) != (row.n, row.symbol) for body, row in bodies)
+
+
+def _misordered(known: Sequence[Got], rows: Mapping[str, Row]) -> int:
+    """Rows that were first delivered behind a later one of their key."""
+    places: dict[str, list[int]] = {}
+    for each in known:
+        places.setdefault(rows[each.row_id].symbol, []).append(rows[each.row_id].place)
+    return sum(after < before for own in places.values() for before, after in pairwise(own))
+
+
+def _overtaken(known: Sequence[Got], rows: Mapping[str, Row]) -> int:
+    """By how many rows one was published too late: without ordering keys requests overtake each other."""
+    furthest = most = 0
+    for each in sorted(known, key=lambda each: each.published_us):
+        furthest = max(furthest, rows[each.row_id].place)
+        most = max(most, furthest - rows[each.row_id].place)
+    return most
+
+
+def _backward(messages: Sequence[Got]) -> int:
+    begun: dict[int, int] = {}
+    for each in messages:
+        begun[each.epoch] = min(begun.get(each.epoch, each.published_us), each.published_us)
+    return sum(
+        any(epoch > each.epoch and at_us < each.published_us for epoch, at_us in begun.items()) for each in messages
+    )
+
+
+def _after(messages: Sequence[Got], epoch: int, at_us: int) -> int:
+    return sum(each.epoch == epoch and each.published_us > at_us for each in messages)
+
+
+def _silence(messages: Sequence[Got], broken: Break) -> float | None:
+    """Seconds from the break to the first message of whoever came next; None where nobody did."""
+    first = min((each.published_us for each in messages if each.epoch > broken.epoch), default=None)
+    return None if first is None else round((first - broken.at_us) / 1e6, 3)

@@ -1,0 +1,152 @@
+"""What real processes of this machine add to the rules of ports.Launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rejeu.launchers import process
+from rejeu.ports import Job, JobState
+from tests.contract.benches.bench import NAME, SECONDS, SmallJob, found
+from tests.contract.benches.process import ProcessBench
+from tests.contract.conftest import Build
+
+
+@pytest.fixture
+def bench(build: Build) -> ProcessBench:
+    made = build(ProcessBench)
+    assert isinstance(made, ProcessBench)
+    return made
+
+
+def _lives(member: psutil.Process) -> bool:
+    return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_job_that_has_not_spoken_is_starting_when_it_is_started(bench: ProcessBench) -> None:
+    meeting = bench.meetings.new()
+    job = bench.launcher.start(SmallJob(("meet", str(meeting), "wait"), ready_text="ready"))
+    assert (job.state, found(bench.launcher).state) == (JobState.STARTING, JobState.STARTING)
+    meeting.read_text(encoding="utf-8")
+
+
+def test_a_module_that_is_not_there_is_a_job_that_failed(bench: ProcessBench) -> None:
+    job = bench.ended(bench.launcher.start(SmallJob((), module="no_such_module")))
+    assert job.state is JobState.FAILED
+    assert "No module named no_such_module" in job.detail
+
+
+def test_a_drained_job_that_ends_well_has_succeeded(bench: ProcessBench) -> None:
+    bench.start()
+    job = bench.launcher.stop(NAME)
+    assert job is not None
+    assert job.state is JobState.SUCCEEDED
+    assert Path(job.detail.removeprefix("log ")).read_text(encoding="utf-8") == "drained\n"
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_what_a_keeper_had_not_yet_forked_ends_with_it(
+    bench: ProcessBench, monkeypatch: pytest.MonkeyPatch, drain: bool
+) -> None:
+    members = bench.processes(bench.start())
+    monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [])
+    monkeypatch.setattr(process, "DRAIN_SECONDS", 0.1)
+    bench.launcher.stop(NAME, drain=drain)
+    _, alive = psutil.wait_procs(members, timeout=SECONDS)
+    assert len(members) > 1
+    assert [each for each in alive if _lives(each)] == []
+
+
+def test_a_job_that_is_not_drained_has_no_say(bench: ProcessBench) -> None:
+    members = bench.processes(bench.start())
+    stopped = bench.launcher.stop(NAME, drain=False)
+    assert stopped is not None
+    assert stopped.state is JobState.STOPPED
+    assert "drained" not in bench.said()
+    assert not any(_lives(member) for member in members)
+
+
+def test_a_job_that_does_not_listen_is_killed_in_the_end(bench: ProcessBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "DRAIN_SECONDS", 0.5)
+    members = bench.processes(bench.run("deaf"))
+    stopped = bench.launcher.stop(NAME)
+    assert stopped is not None
+    assert stopped.state is JobState.STOPPED
+    assert not any(_lives(member) for member in members)
+
+
+def test_a_job_that_was_killed_from_outside_has_failed(bench: ProcessBench) -> None:
+    job = bench.run()
+    keeper, *own = bench.processes(job)
+    for member in own:
+        member.kill()
+    psutil.wait_procs([keeper], timeout=SECONDS)
+    killed = found(bench.launcher)
+    assert (killed.state, killed.detail.partition(":")[0]) == (JobState.FAILED, "exit code 137")
+
+
+def test_a_pid_that_is_another_process_by_now_is_not_the_job(bench: ProcessBench) -> None:
+    """After a restart of the machine, when nobody was left to write down how the job ended."""
+    bench.run()
+    bench.launcher.stop(NAME, drain=False)
+    [record] = bench.folder.glob("*.json")
+    content = json.loads(record.read_text(encoding="utf-8"))
+    Path(content["exit_file"]).unlink()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        record.write_text(
+            json.dumps(content | {"pid": bystander.pid, "started": content["started"] - 60}), encoding="utf-8"
+        )
+        stopped = bench.launcher.stop(NAME)
+        assert bystander.poll() is None
+        bystander.communicate(b"\n")
+    assert stopped is not None
+    assert (stopped.state, stopped.detail.partition(":")[0]) == (JobState.FAILED, "exit code unknown")
+    assert bystander.returncode == 0
+
+
+def test_a_job_outlives_the_task_that_started_it(bench: ProcessBench) -> None:
+    """A task that is killed is killed with its whole process group."""
+    meeting = bench.meetings.new()
+    task = """
+import sys
+from pathlib import Path
+from rejeu.launchers.process import ProcessLauncher
+from tests.contract.benches.bench import SmallJob
+ProcessLauncher(Path(sys.argv[1])).start(SmallJob(("drained", "meet", sys.argv[2], "wait")))
+print("started", flush=True)
+input()
+"""
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", task, str(bench.folder), str(meeting)],
+        env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{root}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "started\n"
+        meeting.read_text(encoding="utf-8")
+        os.killpg(starter.pid, signal.SIGKILL)
+    assert found(bench.launcher).state is JobState.RUNNING
+    stopped = bench.launcher.stop(NAME)
+    assert stopped is not None
+    assert stopped.state is JobState.SUCCEEDED
+
+
+def test_a_record_is_never_seen_half_written(bench: ProcessBench) -> None:
+    """Whoever looks while jobs are started again and again sees the one or the other."""
+    bench.end(0)
+    with ThreadPoolExecutor(2) as pool:
+        looks = [pool.submit(bench.launcher.find, NAME) for _ in range(50)]
+        bench.end(0)
+        assert all(isinstance(look.result(), Job) for look in looks)

@@ -1,0 +1,229 @@
+"""What Vertex AI adds to the rules of ports.Launcher: what it is told, and how starters agree on one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rejeu.errors import LaunchError
+from rejeu.launchers import vertex_ai
+from rejeu.ports import JobState
+from tests.contract.benches.bench import NAME, SmallJob, found
+from tests.contract.benches.vertex_ai import VertexBench
+from tests.contract.conftest import Build
+from tests.fakes.vertex_server import refusal
+
+
+@pytest.fixture
+def bench(build: Build) -> VertexBench:
+    made = build(VertexBench)
+    assert isinstance(made, VertexBench)
+    return made
+
+
+def _told(bench: VertexBench) -> Any:
+    """What the newest job was created from."""
+    return bench.server.jobs[-1].resource
+
+
+# What Vertex AI is told
+
+
+def test_a_job_runs_for_a_week_and_is_never_run_again(bench: VertexBench) -> None:
+    bench.start()
+    assert _told(bench)["jobSpec"]["scheduling"] == {
+        "timeout": "604800s",
+        "restartJobOnWorkerRestart": False,
+        "disableRetries": True,
+    }
+
+
+def test_the_job_is_the_targets_image_and_the_requests_module(bench: VertexBench) -> None:
+    settings = {"service_account": "replay@a-project.iam.gserviceaccount.com", "environment": {"REJEU_BUCKET": "b"}}
+    bench.another(machine_type="n1-standard-4", **settings).start(SmallJob(("exit", "0")))
+    spec = _told(bench)["jobSpec"]
+    assert spec["serviceAccount"] == settings["service_account"]
+    assert spec["workerPoolSpecs"] == [
+        {
+            "machineSpec": {"machineType": "n1-standard-4"},
+            "replicaCount": "1",
+            "containerSpec": {
+                "imageUri": "rejeu-replay:test",
+                "command": ["python", "-m", "small_job"],
+                "args": ["exit", "0"],
+                "env": [{"name": "REJEU_BUCKET", "value": "b"}],
+            },
+        }
+    ]
+
+
+def test_a_job_without_a_service_account_runs_as_the_services_own(bench: VertexBench) -> None:
+    bench.start()
+    assert "serviceAccount" not in _told(bench)["jobSpec"]
+
+
+def test_a_job_has_its_name_and_a_label_that_fits(bench: VertexBench) -> None:
+    name = "rejeu-replay-" + "x" * 70
+    bench.start(name)
+    assert _told(bench)["displayName"] == name
+    assert _told(bench)["labels"]["rejeu-job"].startswith("rejeu-replay-xxx")
+
+
+def test_arguments_arrive_as_they_are(bench: VertexBench) -> None:
+    odd = "$HOME 'quoted' \"twice\" ; exit 9 é\nsecond line"
+    bench.ended("say", odd, "exit", "0")
+    assert bench.process().said().decode() == odd + "\n"
+
+
+# States
+
+
+def test_a_job_is_starting_until_it_has_a_machine(bench: VertexBench) -> None:
+    job = bench.launcher.start(SmallJob(("wait",)))
+    assert (job.state, found(bench.another())) == (JobState.STARTING, job)
+    assert bench.launcher.start(SmallJob(("exit", "1"))).id == job.id
+    bench.server.provision()
+    assert found(bench.launcher).state is JobState.RUNNING
+
+
+def test_a_job_that_waits_for_a_machine_is_stopped_too(bench: VertexBench) -> None:
+    bench.launcher.start(SmallJob(("wait",)))
+    stopped = bench.launcher.stop(NAME)
+    assert stopped is not None
+    assert (stopped.state, bench.made()) == (JobState.STOPPED, 0)
+
+
+def test_a_job_says_where_its_logs_are(bench: VertexBench) -> None:
+    assert bench.end(3).detail == (
+        "exit code 3: The replica workerpool0-0 exited with a non-zero status of 3. "
+        "To find out more about why your job exited please check the logs. "
+        "(logs https://console.cloud.google.com/agent-platform/locations/europe-west1/training/1?project=a-project)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("QUEUED", JobState.STARTING),
+        ("PAUSED", JobState.STARTING),
+        ("UPDATING", JobState.RUNNING),
+        ("EXPIRED", JobState.FAILED),
+        ("PARTIALLY_SUCCEEDED", JobState.FAILED),
+    ],
+)
+def test_the_rarer_states_are_known_too(bench: VertexBench, theirs: str, ours: JobState) -> None:
+    bench.launcher.start(SmallJob(("wait",)))
+    seen = bench.server.jobs[-1].seen()
+    bench.server.jobs[-1].seen = lambda: seen | {"state": f"JOB_STATE_{theirs}"}  # type: ignore[method-assign]
+    assert found(bench.launcher).state is ours
+
+
+def test_the_newest_job_is_found_behind_many(bench: VertexBench) -> None:
+    for _ in range(5):
+        bench.end(0)
+    assert bench.end(3).state is JobState.FAILED
+    job = bench.start()
+    assert (job.id, job.state) == (bench.server.jobs[-1].name, JobState.RUNNING)
+
+
+# Stopping
+
+
+def test_a_job_is_cancelled_whatever_it_does_with_that(bench: VertexBench) -> None:
+    bench.start()
+    stopped = bench.launcher.stop(NAME)
+    assert stopped is not None
+    assert (stopped.state, bench.process().exit_code) == (JobState.STOPPED, 0)
+
+
+def test_a_job_that_ends_while_it_is_stopped_has_ended(bench: VertexBench) -> None:
+    bench.start()
+    bench.server.before["cancel"] = bench.process().kill
+    stopped = bench.launcher.stop(NAME)
+    assert stopped is not None
+    assert stopped.state is JobState.FAILED
+
+
+def test_a_job_that_does_not_end_is_an_error_that_names_it(bench: VertexBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vertex_ai, "STOP_SECONDS", 0.1)
+    bench.run("deaf")
+    with pytest.raises(LaunchError, match=rf"^{NAME} still runs .*training/1.* Cancel it again"):
+        bench.launcher.stop(NAME)
+
+
+# Starters
+
+
+def test_the_older_of_two_jobs_stays_and_the_other_never_runs(bench: VertexBench) -> None:
+    bench.server.before["create"] = lambda: bench.another().start(SmallJob(("wait",)))
+    job = bench.launcher.start(SmallJob(("exit", "1")))
+    assert (job.id, len(bench.server.jobs), bench.made()) == (bench.server.jobs[0].name, 2, 1)
+    assert found(bench.launcher).id == job.id
+
+
+def test_a_job_that_won_is_found_once_it_has_ended_though_the_other_is_newer(bench: VertexBench) -> None:
+    bench.server.before["create"] = lambda: bench.another().start(SmallJob(("exit", "3")))
+    job = bench.launcher.start(SmallJob(("exit", "3")))
+    bench.server.provision()
+    process = bench.server.jobs[0].process
+    assert process is not None
+    process.wait()
+    ended = found(bench.launcher)
+    assert (ended.id, ended.state) == (job.id, JobState.FAILED)
+
+
+def test_a_second_job_that_a_dead_starter_left_is_cancelled_by_whoever_comes_next(bench: VertexBench) -> None:
+    bench.start()
+    bench.server.jobs.append(type(bench.server.jobs[0])(_told(bench) | {"name": f"{_told(bench)['name']}2"}))
+    assert bench.launcher.start(SmallJob(("exit", "1"))).id == bench.server.jobs[0].name
+    assert [job.cancelled for job in bench.server.jobs] == [False, True]
+
+
+# Refusals
+
+
+def test_what_is_not_permitted_is_an_error_that_names_the_roles(bench: VertexBench) -> None:
+    bench.start()
+    bench.server.denied = True
+    for use in (
+        lambda: bench.launcher.start(SmallJob(())),
+        lambda: bench.launcher.find(NAME),
+        lambda: bench.launcher.stop(NAME),
+    ):
+        with pytest.raises(LaunchError, match=r"403 .* denied .*\. Grant whoever asks roles/aiplatform\.user"):
+            use()
+
+
+def test_what_is_wrong_is_an_error_that_says_what_to_correct(bench: VertexBench) -> None:
+    with pytest.raises(LaunchError, match=r"400 .*, and a machine\. Correct what the target says of .*image"):
+        bench.another(machine_type="").start(SmallJob(()))
+
+
+def test_a_service_that_is_away_for_a_moment_is_asked_again(bench: VertexBench) -> None:
+    def away() -> None:
+        raise refusal(503, "UNAVAILABLE", "try again")
+
+    job = bench.start()
+    bench.server.before["list"] = away
+    assert bench.another(patience=5).find(NAME) == job
+
+
+def test_a_job_is_not_created_twice_where_the_answer_is_lost(bench: VertexBench) -> None:
+    def lost() -> None:
+        raise refusal(503, "UNAVAILABLE", "the answer was lost")
+
+    bench.server.before["create"] = lost
+    with pytest.raises(LaunchError, match="the answer was lost"):
+        bench.another(patience=5).start(SmallJob(("wait",)))
+    assert bench.server.jobs == []
+
+
+def test_without_credentials_it_says_how_to_get_some(
+    bench: VertexBench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("VERTEX_AI_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(LaunchError, match=r"none\.json was not found.*gcloud auth application-default login"):
+        bench.launcher.find(NAME)

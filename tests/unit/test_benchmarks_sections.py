@@ -1,0 +1,100 @@
+"""The sections of the benchmarks, in small: they measure what they say, on real processes; how much, nobody asserts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import benchmarks.lateness
+import benchmarks.memory
+import benchmarks.reading
+import benchmarks.takeover
+from benchmarks.feed import FIRST_EPOCH, Feed
+from benchmarks.lateness import behind_us, lateness
+from benchmarks.memory import memory, resident
+from benchmarks.reading import reading
+from benchmarks.record import Arrivals, Recorder
+from benchmarks.section import Options
+from benchmarks.servers import VARIABLES
+from benchmarks.takeover import takeover
+from rejeu.timeline import Timeline
+
+SMALL = Options(messages=3_000, rounds=1, memory_rows=3_000)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections select servers by environment: what they change is undone."""
+    for variable in (*VARIABLES, "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"):
+        monkeypatch.setenv(variable, "")
+
+
+def test_a_record_gives_back_every_message_with_its_times_and_epoch(tmp_path: Path) -> None:
+    feed = Feed.make(tmp_path, 2_500)
+    recorder = Recorder(tmp_path / "record")
+    for request in feed.requests:
+        recorder.note(request)
+
+    arrivals = Arrivals.read(tmp_path / "record")
+
+    assert arrivals.event_us.tolist() == [us for chunk in feed.chunks for us in chunk.event_us.tolist()]
+    assert set(arrivals.epochs.tolist()) == {FIRST_EPOCH}
+    assert (np.diff(arrivals.at_us) >= 0).all()
+
+
+def test_a_message_that_arrives_before_it_is_due_is_early() -> None:
+    """At ten times the speed the second row is due 100 µs after the first."""
+    timeline = Timeline(event_us=5_000, wall_us=70_000, speed=10.0)
+    event_us = np.array([5_000, 6_000, 6_000])
+    arrivals = Arrivals(np.array([70_000, 70_099, 70_101]), event_us, np.ones(3, np.int64))
+
+    assert behind_us(arrivals, timeline).tolist() == [0, -1, 1]
+
+
+def test_the_kernel_tells_how_large_a_process_is() -> None:
+    sizes = resident(os.getpid())
+
+    assert sizes["VmHWM"] >= sizes["RssAnon"] > 1_000_000
+    assert resident(2**22 + 1) == {}, "there is no such process"
+
+
+@pytest.mark.emulated
+def test_lateness_has_a_run_for_each_rate_and_none_is_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.lateness, "RATES", (500,))
+    monkeypatch.setattr(benchmarks.lateness, "SECONDS", 1)
+
+    [run] = lateness(SMALL).figures
+
+    assert (run["rate"], run["messages"], run["early"]) == (500, 500, 0)
+    assert 0 < run["reported"]["p50"] <= run["reported"]["max"]
+    assert 0 < run["arrived"]["p50"] <= run["arrived"]["max"]
+
+
+@pytest.mark.emulated
+def test_every_stage_reads_every_row() -> None:
+    figures = reading(SMALL).figures
+
+    stages = ["parquet", "ndjson", "bigquery", "chunks", "encode flat", "encode nested", "messages"]
+    assert {each["stage"]: each["rows"] for each in figures} == dict.fromkeys(stages, SMALL.messages)
+
+
+@pytest.mark.emulated
+def test_memory_is_that_of_a_whole_replay() -> None:
+    figures = memory(SMALL).figures
+
+    assert figures["rows"] == SMALL.memory_rows
+    assert figures["peak_bytes"] > figures["own_bytes"] > 10_000_000
+
+
+@pytest.mark.emulated
+def test_a_standby_takes_over_from_every_holder_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.takeover, "KILLS_A_ROUND", 2)
+    monkeypatch.setattr(benchmarks.takeover, "ROWS", 60_000)
+
+    figures = takeover(SMALL).figures
+
+    assert len(figures["milliseconds"]) == 2
+    assert all(each > 0 for each in figures["milliseconds"])
