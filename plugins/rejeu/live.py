@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -16,7 +16,7 @@ from rejeu.state.heartbeat import HeartbeatProbe
 from rejeu.state.lease import update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
-from rejeu.timeline import HandOver, format_instant, from_us, hand_over_instant
+from rejeu.timeline import HandOver, format_instant, from_us, hand_over_instant, to_us
 
 
 class Start(StrEnum):
@@ -149,8 +149,16 @@ def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
     if not own:
         known = f"it knows {', '.join(names)}" if names else "it is empty"
         raise RequestError(f"the state store has no stream {stream!r}: {known}; name one, and its store with --state")
+
+    def change(state: StreamState) -> StreamState:
+        if state.paused and state.timeline is not None:
+            # Where nobody holds the stream now, its time stands still nevertheless.
+            timeline = replace(state.timeline, wall_us=to_us(datetime.now(UTC)))
+            return state.model_copy(update={"timeline": timeline, **wish})
+        return state.model_copy(update=wish)
+
     for name in own:
-        update_state(store, name, lambda state: state.model_copy(update=wish))
+        update_state(store, name, change)
 
 
 def make_probe(spec: StreamSpec, store: StateStore) -> HeartbeatProbe:

@@ -45,7 +45,7 @@ def _instant(value: object) -> object:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` equal parts of a stream, counted from 0: it has the rows whose key hashes to it."""
+    """One of `count` equal parts of a stream, from 0: it has the rows whose key, or ordering key, hashes to it."""
 
     index: int
     count: int

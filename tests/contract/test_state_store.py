@@ -459,3 +459,13 @@ def test_a_store_at_hand_bears_five_checkpoints_a_second(uri: str | None) -> Non
 
 def test_an_object_bears_one_checkpoint_a_second() -> None:
     assert rhythm(f"gs://{BUCKET}/state") == Rhythm(checkpoint_seconds=1.0, lease_seconds=5.0)
+
+
+def test_a_slow_checkpoint_has_a_lease_that_outlasts_it() -> None:
+    assert rhythm("sqlite:/x", checkpoint_seconds=2.0) == Rhythm(checkpoint_seconds=2.0, lease_seconds=10.0)
+    assert rhythm("sqlite:/x", lease_seconds=0.5) == Rhythm(checkpoint_seconds=0.2, lease_seconds=0.5)
+
+
+def test_a_lease_that_would_run_out_between_two_checkpoints_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"--lease-seconds is 1 and --checkpoint-seconds 0\.6: a lease must outlast"):
+        rhythm("sqlite:/x", checkpoint_seconds=0.6, lease_seconds=1.0)

@@ -127,3 +127,15 @@ def test_what_was_never_asked_for_anything_has_no_thread_to_end(done: Done) -> N
     later.close()
     later.call(0, lambda: done("asked afterwards"))
     assert later._thread is None
+
+
+def test_one_that_fails_is_told_and_holds_up_no_other(
+    later: Later, done: Done, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("no channel")
+
+    later.call(0, fail)
+    later.call(0, lambda: done("next"))
+    done.wait_for(1)
+    assert "no channel" in caplog.text

@@ -215,6 +215,20 @@ def test_chunks_stay_small_even_within_one_instant(monkeypatch: pytest.MonkeyPat
     assert [len(chunk) for chunk in in_order([table], KEYED)] == [12, 13]
 
 
+def test_chunks_of_long_rows_have_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejeu.replay.order, "CHUNK_BYTES", 10_000)
+    table = rows_table([(n, n, "a" * 2_000) for n in range(20)])
+    chunks = list(in_order([table], KEYED))
+    assert max(len(chunk) for chunk in chunks) <= 5
+    assert sum(len(chunk) for chunk in chunks) == 20
+
+
+def test_a_row_longer_than_a_chunk_may_be_is_a_chunk_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejeu.replay.order, "CHUNK_BYTES", 1)
+    table = rows_table([(n, n, "a") for n in range(3)])
+    assert [len(chunk) for chunk in in_order([table], KEYED)] == [1, 1, 1]
+
+
 def test_a_source_that_goes_back_in_time_is_refused() -> None:
     with pytest.raises(SourceError, match=r"goes back in time, to 1970-01-01T00:00:00\.000001Z after"):
         ordered([rows_table([(2, 0, "a")]), rows_table([(1, 0, "a")])])

@@ -118,6 +118,19 @@ def test_there_is_room_for_so_many_requests_beyond_the_cursor(broker: FakeBroker
     assert publisher.has_room(SECONDS)
 
 
+def test_there_is_no_room_while_too_many_requests_of_one_batch_are_under_way(
+    broker: FakeBroker, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "MAX_IN_FLIGHT", 3)
+    slow = threading.Event()
+    for number in range(3):
+        broker.on(b"%d" % number, after(slow))
+    publisher.send(Batch([request([b"%d" % number]) for number in range(3)], 0, Position(0, 3), 3))
+    assert not publisher.has_room(0.05)
+    slow.set()
+    assert publisher.has_room(SECONDS)
+
+
 def test_an_acknowledgement_that_takes_long_is_not_forgotten(broker: FakeBroker, publisher: Publisher) -> None:
     slow = threading.Event()
     broker.on(b"1", after(slow))

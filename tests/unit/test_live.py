@@ -28,7 +28,7 @@ from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
-from rejeu.timeline import MICROSECOND, HandOver, Position, parse_instant, to_us
+from rejeu.timeline import MICROSECOND, HandOver, Position, Timeline, from_us, parse_instant, to_us
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 BATCH_MAX = parse_instant("2021-04-30T23:59:58.5Z")
@@ -218,6 +218,19 @@ def test_a_wish_for_another_pace_reaches_the_stream_and_all_its_shards_and_no_ot
         "clicks-1-of-2",
     }
     assert [name for name, state in found.items() if state and state.paused] == ["clicks-1-of-2"]
+
+
+def test_a_pause_that_ends_while_nobody_holds_the_stream_owes_nothing() -> None:
+    store = MemoryStore()
+    place, an_hour_ago = to_us(BATCH_MAX), to_us(datetime.now(UTC) - timedelta(hours=1))
+    lease = Lease.acquire(store, "clicks", "host:1", 3.0)
+    lease.release(Status.FAILED, paused=True, timeline=Timeline(place, an_hour_ago, 1.0))
+    set_pace(store, "clicks", paused=False)
+    state = read_state(store, "clicks")
+    assert state is not None
+    assert state.timeline is not None
+    due = from_us(state.timeline.due_us(place))
+    assert (state.paused, abs(due - datetime.now(UTC)) < timedelta(minutes=1)) == (False, True)
 
 
 def test_a_wish_for_a_stream_that_is_not_there_names_those_that_are() -> None:

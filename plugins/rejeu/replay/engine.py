@@ -42,7 +42,7 @@ class Replay:
         self._request = request
         self._store = store or open_store(request.state)
         self._clock = clock or Clock()
-        self._rhythm = rhythm(request.state)
+        self._rhythm = rhythm(request.state, request.checkpoint_seconds, request.lease_seconds)
         # Containers may share host name and process id.
         self._holder = f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(4)}"
         self._stopping = False
@@ -102,8 +102,7 @@ class Replay:
             start = Position(to_us(request.from_)) if isinstance(request.from_, datetime) else None
             fields |= {"wanted": True, "cursor": start, "timeline": None, "next_due": None, "last_published": None}
             fields |= {"paused": False, "speed": None}
-        seconds = request.lease_seconds or self._rhythm.lease_seconds
-        lease = Lease.acquire(self._store, request.state_name, self._holder, seconds, **fields)
+        lease = Lease.acquire(self._store, request.state_name, self._holder, self._rhythm.lease_seconds, **fields)
         if not lease.state.wanted:
             self._stop_unwanted()
         return lease
@@ -145,7 +144,7 @@ class Replay:
             lease,
             lambda: sender.reached() | self._wishes(),
             hear,
-            every=self._request.checkpoint_seconds or self._rhythm.checkpoint_seconds,
+            every=self._rhythm.checkpoint_seconds,
             patience=self._request.patience_seconds,
         ) as keeper:
             try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 import time
 from collections.abc import Callable
 from itertools import count
+
+log = logging.getLogger(__name__)
 
 
 class Later:
@@ -36,7 +39,10 @@ class Later:
 
     def _run(self) -> None:
         while (function := self._take()) is not None:
-            function()
+            try:
+                function()
+            except Exception:  # the others must not wait for ever
+                log.exception("%s failed", function)
 
     def _take(self) -> Callable[[], None] | None:
         with self._changed:

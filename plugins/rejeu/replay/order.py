@@ -24,6 +24,8 @@ from rejeu.request import ReplayRequest
 from rejeu.timeline import Position, format_instant, from_us
 
 CHUNK_ROWS: Final = 5_000
+CHUNK_BYTES: Final = 16_000_000
+"""A handful of chunks is ready ahead of time."""
 TEXT: Final = pa.large_string()
 
 
@@ -76,7 +78,7 @@ def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position
         for piece in _pieces(instants):
             rows = _ordered(piece, request)
             first = rows.index(start)
-            for at, end in pairwise(_even_cuts(len(rows) - first)):
+            for at, end in pairwise(_even_cuts(len(rows) - first, rows.data.nbytes)):
                 yield from _sendable(rows.part(first + at, first + end))
 
 
@@ -103,16 +105,19 @@ def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:
-    """Slices of about CHUNK_ROWS that never part an instant: encoding more at once would delay the first row."""
+    """Slices that never part an instant, else small: encoding more at once would delay the first row."""
     times = times_of(table)
-    inner = np.searchsorted(times, times[_even_cuts(len(times))[1:-1]]).tolist()
+    inner = np.searchsorted(times, times[_even_cuts(len(times), table.nbytes)[1:-1]]).tolist()
     for at, end in pairwise(sorted({0, *inner, len(times)})):
         yield table.slice(at, end - at).combine_chunks()
 
 
-def _even_cuts(count: int) -> list[int]:
-    """Where so many rows are cut into equal parts of about CHUNK_ROWS, both ends included; nowhere without rows."""
-    parts = max(1, round(count / CHUNK_ROWS))
+def _even_cuts(count: int, size: int) -> list[int]:
+    """Where so many rows of so many bytes are cut into parts of about CHUNK_ROWS and at most about CHUNK_BYTES.
+
+    Both ends are among the cuts; without rows there are none.
+    """
+    parts = min(count, max(1, round(count / CHUNK_ROWS), -(-size // CHUNK_BYTES)))
     return [count * part // parts for part in range(parts + 1)] if count else []
 
 

@@ -32,6 +32,8 @@ Topic = types.Topic.pb()
 
 WINDOW: Final = 8
 """Requests beyond the cursor: with what the last checkpoint missed, they bound the duplicates that a kill makes."""
+MAX_IN_FLIGHT: Final = 1_000
+"""Requests that are sent and not answered: where each row has an ordering key of its own, a batch has a thousand."""
 REQUEST_SECONDS: Final = 20.0
 CHECK_SECONDS: Final = 5.0
 CHECK_AGAIN_SECONDS: Final = 0.2
@@ -146,7 +148,9 @@ class Publisher:
     def has_room(self, seconds: float) -> bool:
         """Whether one more batch may be sent; waits so long for it to be."""
         with self._changed:
-            return self._changed.wait_for(lambda: len(self._pending) < WINDOW, seconds)
+            return self._changed.wait_for(
+                lambda: len(self._pending) < WINDOW and self._in_flight < MAX_IN_FLIGHT, seconds
+            )
 
     def send(self, batch: Batch) -> None:
         """Hand a batch over, without waiting for anything."""

@@ -23,11 +23,21 @@ class Rhythm:
 LOCAL: Final = Rhythm(checkpoint_seconds=0.2, lease_seconds=1.2)
 CLOUD: Final = Rhythm(checkpoint_seconds=1.0, lease_seconds=5.0)
 """Cloud Storage takes one write a second to an object, and may be slow to answer."""
+CHECKPOINTS_A_LEASE: Final = 5
 
 
-def rhythm(uri: str | None) -> Rhythm:
-    """What the store behind this URI bears; `open_store` says whether there is one."""
-    return CLOUD if uri is not None and BUCKET_URI.fullmatch(uri) else LOCAL
+def rhythm(uri: str | None, checkpoint_seconds: float | None = None, lease_seconds: float | None = None) -> Rhythm:
+    """What was asked for, and for the rest what the store behind this URI bears; whether there is one is not asked.
+
+    Raises RequestError where a lease could run out between two checkpoints.
+    """
+    own = CLOUD if uri is not None and BUCKET_URI.fullmatch(uri) else LOCAL
+    checkpoint = checkpoint_seconds or own.checkpoint_seconds
+    lease = lease_seconds or max(own.lease_seconds, CHECKPOINTS_A_LEASE * checkpoint)
+    if lease < 2 * checkpoint:
+        rule = "a lease must outlast two checkpoints, or it runs out between them"
+        raise RequestError(f"--lease-seconds is {lease:g} and --checkpoint-seconds {checkpoint:g}: {rule}")
+    return Rhythm(checkpoint, lease)
 
 
 def open_store(uri: str | None) -> StateStore:
