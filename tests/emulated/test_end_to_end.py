@@ -4,6 +4,8 @@ The stack is started once for the whole module; its tests go on from each other'
 """
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +45,8 @@ live:
   table: factory.machines
 replay:
   source: {{files: {file}}}
+  standby: true
+  ordering_key: [machine]
 """
 BROKEN = """
 stream: broken
@@ -226,12 +230,16 @@ def _task_state(airflow: AirflowApi, run_id: str, task_id: str) -> str | None:
     return states.get(task_id)
 
 
-def test_a_feed_of_ones_own_streams_by_the_same_dags_and_survives_a_stop_on_the_way(
+def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_on_the_way(
     airflow: AirflowApi, client: bigquery.Client, target: Target
 ) -> None:
     eventually(lambda: "machines.live" in airflow.dag_ids(), "the second feed's DAGs")
     airflow.follow("machines.live", airflow.trigger("machines.live"), PATIENCE_SECONDS, print)
     eventually(lambda: state_of(target, "machines").published > 0, "the first rows")
+    first = state_of(target, "machines")
+    assert first.holder_process is not None
+    os.kill(first.holder_process[1], signal.SIGKILL)
+    eventually(lambda: state_of(target, "machines").epoch > first.epoch, "the standby")
     airflow.follow("machines.stop", airflow.trigger("machines.stop"), PATIENCE_SECONDS, print)
     stopped = state_of(target, "machines")
     assert stopped.status is Status.STOPPED
@@ -244,7 +252,7 @@ def test_a_feed_of_ones_own_streams_by_the_same_dags_and_survives_a_stop_on_the_
     assert one(client, "SELECT COUNT(*) FROM factory.machines_dead_letters") == 0
 
 
-def test_a_stop_that_was_asked_for_is_not_taken_for_silence(airflow: AirflowApi) -> None:
+def test_neither_a_takeover_nor_a_stop_that_was_asked_for_is_taken_for_silence(airflow: AirflowApi) -> None:
     """The watchdog had all the time of the test before this one to take it so."""
     assert airflow.runs("machines.watchdog") == []
 

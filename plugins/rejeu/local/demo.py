@@ -162,8 +162,8 @@ class Demo:
         assert first is not None
         self._until(lambda: datetime.now(UTC) >= first + KILL_AFTER, "some seconds of streaming")
         state = self._state()
-        assert state.holder is not None, "a replay that publishes holds the lease"
-        pid = int(state.holder.rpartition(":")[2])
+        assert state.holder_process is not None, "a replay that publishes holds the lease"
+        _, pid = state.holder_process
         os.kill(pid, signal.SIGKILL)
         self._say(f"[bold]killed the replay[/bold] (SIGKILL to {pid}) after {state.published:,} rows")
         return datetime.now(UTC)

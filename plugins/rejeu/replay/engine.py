@@ -43,8 +43,7 @@ class Replay:
         self._store = store or open_store(request.state)
         self._clock = clock or Clock()
         self._rhythm = rhythm(request.state, request.checkpoint_seconds, request.lease_seconds)
-        # Containers may share host name and process id.
-        self._holder = f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(4)}"
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._stopping = False
         self._wished_pause: bool | None = None
 

@@ -28,7 +28,7 @@ def trouble(request: ReplayRequest, host: str, now: datetime) -> str | None:
     state = read_state(open_store(request.state), name)
     if state is None or state.holder is None or state.lease_until is None:
         return f"{name}: nobody holds the lease"
-    if not request.standby and state.holder.rpartition(":")[0] != host:
+    if not request.standby and not state.holder.startswith(f"{host}:"):
         return f"{name}: the lease is {state.holder}'s, and not held here ({host})"
     if state.lease_until <= now:
         return f"{name}: the lease ran out at {state.lease_until.isoformat()}, and was not renewed"

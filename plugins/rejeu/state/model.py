@@ -36,6 +36,7 @@ class StreamState(BaseModel):
     epoch: int = 0
     """The fencing number: grows with each new holder of the lease."""
     holder: str | None = None
+    """`host:pid:token` of the replay that holds the lease; the token tells containers apart that share the rest."""
     lease_until: datetime | None = None
     status: Status = Status.STARTING
     status_at: datetime | None = None
@@ -54,3 +55,11 @@ class StreamState(BaseModel):
     """Rows acknowledged under this epoch."""
     request: tuple[str, ...] = ()
     """The arguments of the last replay: what a relaunch repeats, from the cursor."""
+
+    @property
+    def holder_process(self) -> tuple[str, int] | None:
+        """Host and process id of the holder."""
+        if self.holder is None:
+            return None
+        host, pid, *_ = self.holder.split(":")
+        return host, int(pid)
