@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Summary:
-    """Medians over the rounds; `ratio` compares with the baseline of the same round, None without one."""
+    """Medians over the rounds; `ratios` compare with other subjects, by their names, of the same server and round."""
 
     server: str
     subject: str
     rate: float
     slowest: float
     fastest: float
-    ratio: float | None
+    ratios: dict[str, float]
     cpu_us: float
     server_cpu_us: float
 
@@ -67,15 +69,18 @@ class Stopwatch:
         return time.perf_counter(), sum(each.ru_utime + each.ru_stime for each in own), server.user + server.system
 
 
-def summarise(samples: Sequence[Sample], baseline: str) -> list[Summary]:
-    """One line for each server and subject, in the order of their first samples."""
+def summarise(samples: Sequence[Sample], compared: Sequence[str]) -> list[Summary]:
+    """One line for each server and subject, in the order of their first samples; ratios to the subjects `compared`."""
     runs: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         runs.setdefault((sample.server, sample.subject), []).append(sample)
-    return [_summary(own, runs.get((server, baseline))) for (server, _), own in runs.items()]
+    return [
+        _summary(own, {name: runs[server, name] for name in compared if (server, name) in runs})
+        for (server, _), own in runs.items()
+    ]
 
 
-def _summary(own: Sequence[Sample], baseline: Sequence[Sample] | None) -> Summary:
+def _summary(own: Sequence[Sample], others: dict[str, list[Sample]]) -> Summary:
     rates = [each.rate for each in own]
     return Summary(
         server=own[0].server,
@@ -83,7 +88,15 @@ def _summary(own: Sequence[Sample], baseline: Sequence[Sample] | None) -> Summar
         rate=median(rates),
         slowest=min(rates),
         fastest=max(rates),
-        ratio=median(a.rate / b.rate for a, b in zip(own, baseline, strict=True)) if baseline else None,
+        ratios={
+            name: median(a.rate / b.rate for a, b in zip(own, other, strict=True)) for name, other in others.items()
+        },
         cpu_us=median(each.cpu_seconds / each.messages * 1e6 for each in own),
         server_cpu_us=median(each.server_cpu_seconds / each.messages * 1e6 for each in own),
     )
+
+
+def spread(values: NDArray[Any], unit: float = 1.0, tail: float = 0.99) -> dict[str, float]:
+    """p50, the tail's percentile and the maximum of the values, each divided by `unit`."""
+    found = {"p50": np.quantile(values, 0.5), f"p{tail * 100:g}": np.quantile(values, tail), "max": values.max()}
+    return {name: round(float(value) / unit, 3) for name, value in found.items()}

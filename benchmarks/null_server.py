@@ -1,19 +1,27 @@
-"""`python -m benchmarks.null_server`: acknowledges everything and keeps nothing, so the client alone is measured."""
+"""`python -m benchmarks.null_server`: acknowledges everything and keeps nothing, so the client alone is measured.
+
+With `--record` it writes down what arrives, and when; with `--tls` it speaks TLS, as the cloud does.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from benchmarks.record import Recorder
 from rejeu.replay.publisher import PublishResponse
 
 SERVICE: Final = "google.pubsub.v1.Publisher"
 OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+
+Method = Callable[[bytes, object], bytes]
 
 
 def _opaque_request() -> Any:
@@ -43,15 +51,25 @@ def _ids(count: int) -> bytes:
     return bytes(PublishResponse(message_ids=[str(n) for n in range(count)]).SerializeToString())
 
 
+def recorded(recorder: Recorder) -> Method:
+    """`publish`, with a witness."""
+
+    def note_and_publish(request: bytes, _context: object) -> bytes:
+        recorder.note(request)
+        return publish(request)
+
+    return note_and_publish
+
+
 def echo(request: bytes, _context: object) -> bytes:
     """A Topic and a GetTopicRequest both have the name in their first field: what is asked for is the answer."""
     return request
 
 
-def build_server() -> grpc.Server:
+def build_server(answer: Method = publish) -> grpc.Server:
     """A server without a port yet; bytes in and bytes out."""
     server = grpc.server(ThreadPoolExecutor(2), options=OPTIONS)
-    methods = {"Publish": publish, "CreateTopic": echo, "GetTopic": echo}
+    methods = {"Publish": answer, "CreateTopic": echo, "GetTopic": echo}
     handlers = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     return server
@@ -62,9 +80,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.null_server", description=__doc__)
     parser.add_argument("--host", required=True, help="address to listen on")
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    parser.add_argument("--record", type=Path, help="file for what arrives, as benchmarks.record has it")
+    parser.add_argument("--tls", type=Path, help="PEM file of a private key and its certificate")
     arguments = parser.parse_args()
-    server = build_server()
-    server.add_insecure_port(f"{arguments.host}:{arguments.port}")
+    server = build_server(recorded(Recorder(arguments.record)) if arguments.record else publish)
+    address = f"{arguments.host}:{arguments.port}"
+    if arguments.tls:
+        pem = arguments.tls.read_bytes()
+        server.add_secure_port(address, grpc.ssl_server_credentials([(pem, pem)]))
+    else:
+        server.add_insecure_port(address)
     server.start()
     server.wait_for_termination()
 

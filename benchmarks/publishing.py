@@ -1,121 +1,83 @@
-"""The ways to publish that are compared: ours, Google's client, and what the wire allows; each publishes a feed once.
-
-A subject is handed the feed and a stopwatch, times nothing but the publishing, and says how many messages the
-server acknowledged.
-"""
+"""How fast each way to publish is on each server, in interleaved rounds."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import gc
 import tempfile
-import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import grpc
-from google.cloud.pubsub_v1 import PublisherClient
-from google.cloud.pubsub_v1.types import BatchSettings
+from rich.table import Table
 
-from benchmarks.feed import FIRST_EPOCH, STREAM_NAME, TOPIC, Feed
-from benchmarks.measure import Stopwatch
-from rejeu.errors import RejeuError
-from rejeu.gcp.clients import publisher_channel
-from rejeu.replay.pacer import Clock
-from rejeu.replay.publisher import WINDOW, Publisher, PublishResponse
-from rejeu.replay.sender import Sender
+from benchmarks.feed import Feed
+from benchmarks.measure import Sample, Stopwatch, Summary, summarise
+from benchmarks.section import Options, Result, figures_table, steps
+from benchmarks.servers import Server, commands, running
+from benchmarks.subjects import CEILING, CLIENT, SUBJECTS, ceiling
 
-Subject = Callable[[Feed, Stopwatch], int]
-
-DONE_SECONDS: Final = 120.0
-CLIENT_SHARE: Final = 5
-"""Google's client gets a fifth of the messages: at its pace all of them would take most of the run."""
-TUNED: Final = BatchSettings(max_messages=1_000, max_bytes=10_000_000, max_latency=0.01)
+WARM_UPS: Final = 5
+"""Uncounted runs of the fastest subject on each server: Google's emulator compiles itself while it runs."""
+LEGEND: Final = (
+    "Medians; ± is half of what lies between the slowest run and the fastest; the ratios are to the ceiling and to "
+    f"{CLIENT} in the same round; µs are CPU time for each message, of whole processes: the publisher's, and the "
+    "server's."
+)
 
 
-def replay(feed: Feed, watch: Stopwatch) -> int:
-    """The product as it is run. Its time is its own report's, from reading to the last checkpoint; its CPU has the
-    start of Python as well."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.json")
-        request = feed.replay.model_copy(update={"report": str(report)})
-        command = [sys.executable, "-m", request.module, *request.to_argv()]
-        with watch:
-            ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=DONE_SECONDS, check=False)
-        if ended.returncode:
-            raise RejeuError(f"{' '.join(command)} ended with {ended.returncode}: it must with 0; {ended.stderr}")
-        result = json.loads(report.read_text(encoding="utf-8"))
-    watch.seconds = result["seconds"]
-    return int(result["published"])
+def publishing(options: Options) -> Result:
+    """Each chosen subject on each chosen server."""
+    samples = _measure(options)
+    summaries = summarise(samples, (CEILING, CLIENT))
+    legend = f"Publishing {options.messages:,} messages, {options.rounds} rounds. {LEGEND}"
+    figures = {"summaries": [asdict(each) for each in summaries], "samples": [asdict(each) for each in samples]}
+    return Result(table(summaries), legend, figures)
 
 
-def sender(feed: Feed, watch: Stopwatch) -> int:
-    """The replay's publishing stage alone, from chunks that are ready."""
-    with publisher_channel() as channel, closing(Publisher(channel, TOPIC)) as publisher:
-        publisher.check_topic(lambda: True)
-        stage = Sender(publisher, Clock(), stream=STREAM_NAME, epoch=FIRST_EPOCH, speed=None, start=None, timeline=None)
-        with watch:
-            for chunk in feed.chunks:
-                at = 0
-                while at < len(chunk.data) and publisher.error is None:
-                    at = stage.send(chunk, at)
-            publisher.settle(DONE_SECONDS)
-        if publisher.error:
-            raise publisher.error
-        return publisher.acknowledged.rows
+def chosen(known: Iterable[str], only: Sequence[str]) -> list[str]:
+    """The known names that are asked for; all of them where none is."""
+    names = list(known)
+    return [name for name in names if name in only] or names
 
 
-def client(feed: Feed, watch: Stopwatch) -> int:
-    """`PublisherClient.publish` as it comes."""
-    return _publish_with(PublisherClient(), feed, watch)
+def table(summaries: Sequence[Summary]) -> Table:
+    """The summaries for a person to read."""
+    made = figures_table(2, "server", "subject", "messages/s", "±", "/ceiling", "/tuned", "CPU µs", "server µs")
+    for at, each in enumerate(summaries):
+        last = at + 1 == len(summaries) or summaries[at + 1].server != each.server
+        made.add_row(
+            each.server,
+            each.subject,
+            f"{each.rate:,.0f}",
+            f"{(each.fastest - each.slowest) / 2 / each.rate:.0%}",
+            *(f"{each.ratios[name]:.2f}" if name in each.ratios else "–" for name in (CEILING, CLIENT)),
+            f"{each.cpu_us:.1f}",
+            f"{each.server_cpu_us:.1f}",
+            end_section=last,
+        )
+    return made
 
 
-def client_tuned(feed: Feed, watch: Stopwatch) -> int:
-    """`PublisherClient.publish` with batches as large as ours."""
-    return _publish_with(PublisherClient(TUNED), feed, watch)
+def _measure(options: Options) -> list[Sample]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rejeu-bench-"))
+        feed = Feed.make(Path(folder), options.messages)
+        gc.freeze()  # what is prepared must not slow the collector down, whichever subject runs
+        servers = [stack.enter_context(running(name)) for name in chosen(commands(), options.only)]
+        for server in servers:
+            server.select()
+            for _ in range(WARM_UPS):
+                ceiling(feed, Stopwatch(server.process))
+        subjects = chosen(SUBJECTS, options.only)
+        runs = [(server, subject) for _ in range(options.rounds) for server in servers for subject in subjects]
+        return [_run(server, subject, feed) for server, subject in steps("Publishing", runs)]
 
 
-def ceiling(feed: Feed, watch: Stopwatch) -> int:
-    """The finished requests over a bare channel, as many in flight as ours: nobody's Python can be faster."""
-    room = threading.Semaphore(WINDOW)
-
-    def finished(_future: Any) -> None:
-        room.release()
-
-    with publisher_channel() as channel:
-        grpc.channel_ready_future(channel).result(timeout=DONE_SECONDS)
-        publish = channel.unary_unary("/google.pubsub.v1.Publisher/Publish")
-        answers = []
-        with watch:
-            for request in feed.requests:
-                room.acquire()
-                answer = publish.future(request, timeout=DONE_SECONDS)
-                answer.add_done_callback(finished)
-                answers.append(answer)
-            responses = [answer.result() for answer in answers]
-    return sum(len(PublishResponse.FromString(response).message_ids) for response in responses)
-
-
-def _publish_with(publisher: Any, feed: Feed, watch: Stopwatch) -> int:
-    messages = feed.messages[: max(1, len(feed.messages) // CLIENT_SHARE)]
-    with publisher:
-        publisher.get_topic(topic=TOPIC)  # connects
-        with watch:
-            futures = [publisher.publish(TOPIC, each.data, **each.attributes) for each in messages]
-            ids = [future.result(timeout=DONE_SECONDS) for future in futures]
-        publisher.stop()
-    return len(ids)
-
-
-SUBJECTS: Final[dict[str, Subject]] = {
-    "replay": replay,
-    "sender": sender,
-    "client": client,
-    "client-tuned": client_tuned,
-    "ceiling": ceiling,
-}
-BASELINE: Final = "client-tuned"
-"""The best that Google's client gives without leaving it."""
+def _run(server: Server, subject: str, feed: Feed) -> Sample:
+    server.select()
+    gc.collect()
+    watch = Stopwatch(server.process)
+    acknowledged = SUBJECTS[subject](feed, watch)
+    return Sample(server.name, subject, acknowledged, watch.seconds, watch.cpu_seconds, watch.server_cpu_seconds)

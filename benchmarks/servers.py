@@ -3,83 +3,83 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import grpc
 import psutil
 from google.cloud.pubsub_v1 import PublisherClient
 
+from benchmarks import cloud
 from benchmarks.feed import TOPIC
+from benchmarks.processes import HOST, free_port, serving
 from rejeu.errors import StackError
+from rejeu.gcp.clients import publisher_channel
 from rejeu.local.pubsub_emulator import find_google_emulator
-from rejeu.local.sweep import end, family
 
-HOST: Final = "127.0.0.1"
 EMULATOR: Final = "PUBSUB_EMULATOR_HOST"
+VARIABLES: Final = (EMULATOR, *cloud.VARIABLES)
+"""What would lead clients to another server."""
 START_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 3.0
+NULL: Final = "null"
+NULL_TLS: Final = "null-tls"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server that has the topic."""
+    """A running server that has the topic, and the environment in which clients find it."""
 
     name: str
-    address: str
+    environment: Mapping[str, str]
     process: psutil.Process
 
     def select(self) -> None:
         """Make it the one that every client of this process and of those it starts talks to."""
-        os.environ[EMULATOR] = self.address
+        for variable in VARIABLES:
+            os.environ.pop(variable, None)
+        os.environ.update(self.environment)
 
 
 def commands() -> dict[str, list[str]]:
     """How each server is started that this machine has; `--host` and `--port` come after."""
+    null = [sys.executable, "-m", "benchmarks.null_server"]
     google = find_google_emulator()
     return {
-        "null": [sys.executable, "-m", "benchmarks.null_server"],
+        NULL: null,
+        NULL_TLS: null,
         "built-in": [sys.executable, "-m", "rejeu.local.pubsub"],
     } | ({"google": google} if google else {})
 
 
 @contextmanager
-def running(name: str) -> Iterator[Server]:
+def running(name: str, *flags: str) -> Iterator[Server]:
     """The server while it runs; its topic has no subscription, so nothing is kept. Raises StackError."""
-    address = f"{HOST}:{_free_port()}"
-    host, port = address.split(":")
-    process = subprocess.Popen(
-        [*commands()[name], f"--host={host}", f"--port={port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for us: we end it
-    )
-    try:
-        _await(name, address)
-        server = Server(name, address, psutil.Process(process.pid))
-        server.select()
-        with PublisherClient() as client:
-            client.create_topic(name=TOPIC)
-        yield server
-    finally:
-        end(family(process.pid), STOP_SECONDS)
-        process.wait()
+    port = free_port()
+    command = [*commands()[name], f"--host={HOST}", f"--port={port}", *flags]
+    if name != NULL_TLS:
+        with serving(command) as process:
+            yield _ready(Server(name, {EMULATOR: f"{HOST}:{port}"}, process))
+        return
+    with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as folder:
+        certificate = cloud.write_certificate(Path(folder))
+        with serving([*command, f"--tls={certificate}"]) as process, cloud.leading_to(port, certificate) as environment:
+            yield _ready(Server(name, environment, process))
 
 
-def _await(name: str, address: str) -> None:
-    with grpc.insecure_channel(address) as channel:
+def _ready(server: Server) -> Server:
+    server.select()
+    with publisher_channel() as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=START_SECONDS)
         except grpc.FutureTimeoutError:
-            reason = f"did not answer on {address} within {START_SECONDS:g} s: it must before anything is measured"
-            raise StackError(f"server {name} {reason}; start {' '.join(commands()[name])} by hand to see why") from None
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+            reason = f"did not answer within {START_SECONDS:g} s: it must before anything is measured"
+            command = " ".join(commands()[server.name])
+            raise StackError(f"server {server.name} {reason}; start {command} by hand to see why") from None
+    with PublisherClient() as client:
+        client.create_topic(name=TOPIC)
+    return server

@@ -28,10 +28,10 @@ from tests.emulated.pubsub_feed import COMMANDS, PubSubServer
 
 RESULT: Final = Path(".rejeu/chaos-replay.json")
 LEGEND: Final = (
-    "doubles: messages beyond the first of each row, and how many the fault may have made; silent: seconds from the "
-    "fault to the next message, in brackets where nobody stood by. Order is by key, as delivered, where there are "
-    "ordering keys; elsewhere it is that of publishing, and rows may overtake each other within what is under way "
-    "together."
+    "doubles: messages beyond the first of each row / how many the fault may have made; silent: seconds from the fault "
+    "to the next message, in brackets where nobody stood by or the holder was told to stop. Order is by key, as "
+    "delivered, where there are ordering keys; elsewhere it is that of publishing, and rows may overtake each other "
+    "within what is under way together."
 )
 
 console = Console(highlight=False)
@@ -57,15 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("chaos: interrupted", markup=False)
         return 130
-    silences = [silence for each in rounds if each.verdict for silence in each.verdict.silences]
-    p95 = round(float(np.quantile(silences, 0.95)), 3) if silences else None
+    takeovers = [seconds for each in rounds if each.verdict for seconds in each.verdict.takeovers]
+    p95 = round(float(np.quantile(takeovers, 0.95)), 3) if takeovers else None
     kept = not any(each.broken for each in rounds) and (p95 is None or p95 <= TAKEOVER_SECONDS)
     document = {
         "started": format_instant(started),
         "load": {"cores": os.cpu_count(), "start": before, "end": os.getloadavg()},
         "seed": arguments.seed,
         "kept": kept,
-        "takeovers": len(silences),
+        "takeovers": len(takeovers),
         "takeover_p95_seconds": p95,
         "rounds": [asdict(each) for each in rounds],
     }
@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"Round {each.plan.number}: {words}", markup=False)
     console.print(
         f"{'All promises kept' if kept else 'PROMISES BROKEN'}: {len(rounds)} rounds of seed {arguments.seed}; "
-        f"{len(silences)} takeovers, p95 {p95} s of {TAKEOVER_SECONDS:g} s allowed; load {before[0]:.2f} at the start, "
-        f"{os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} cores."
+        f"{len(takeovers)} takeovers, p95 {p95} s of {TAKEOVER_SECONDS:g} s allowed. Load {before[0]:.2f} at the "
+        f"start, {os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} cores."
     )
     return 0 if kept else 1
 
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 def table(rounds: Sequence[Played]) -> Table:
     """The rounds for a person to read."""
-    made = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0))
+    made = Table(box=box.HORIZONTALS, padding=0)
     for heading in ("", "broker", "fault", "rows/s", "", "lost", "doubles", "silent", "verdict"):
         made.add_column(heading, justify="left" if heading in ("broker", "fault", "verdict") else "right", no_wrap=True)
     for each in rounds:
@@ -110,8 +110,8 @@ def _cells(planned: Plan) -> list[str]:
 def _figures(verdict: Verdict | None) -> list[str]:
     if verdict is None:
         return [""] * 3
-    silent = [f"{each:.1f}" for each in verdict.silences] + [f"({each:.1f})" for each in verdict.relaunched]
-    doubles = f"{verdict.doubles:,} of {verdict.allowed:,}"
+    silent = [f"{each:.1f}" for each in verdict.takeovers] + [f"({each:.1f})" for each in verdict.silences]
+    doubles = f"{verdict.doubles:,}/{verdict.allowed:,}"
     return [f"{verdict.lost:,}", doubles, " ".join(silent)]
 
 

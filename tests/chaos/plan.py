@@ -10,13 +10,13 @@ from enum import StrEnum
 from typing import Final
 
 SECONDS: Final = 8
-"""How long the rows of a paced round last."""
+"""How long the rows of a paced round last, where that is not too many."""
 RATES: Final = (50, 20_000)
 MAX_SHARE: Final = 1 / 6
 """Of the rounds without any pace."""
 MAX_ROWS: Final = 400_000
 MAX_ORDERED_ROWS: Final = 100_000
-"""A request for each key makes them slower, on Google's emulator by far."""
+"""Google's emulator delivers them the slower, the more it has."""
 
 
 class Fault(StrEnum):
@@ -61,13 +61,14 @@ def plan(seed: int, number: int, brokers: Sequence[str]) -> Plan:
     low, high = (math.log(each) for each in RATES)
     rate = None if drawn.random() < MAX_SHARE else round(math.exp(drawn.uniform(low, high)))
     ordered = drawn.random() < 0.5
+    most = MAX_ORDERED_ROWS if ordered else MAX_ROWS
     return Plan(
         number=number,
         seed=seed,
         fault=list(Fault)[number % len(Fault)],
         broker=brokers[number % len(brokers)],
         rate=rate,
-        rows=rate * SECONDS if rate else MAX_ORDERED_ROWS if ordered else MAX_ROWS,
+        rows=most if rate is None else min(most, rate * SECONDS),
         suffix=drawn.choice((".parquet", ".ndjson")),
         ordered=ordered,
         moment=drawn.uniform(0.0, 0.8) if rate is None else drawn.uniform(0.1, 2.0),

@@ -95,8 +95,8 @@ class Scene:
 
     def holder(self) -> Actor:
         """Whoever publishes."""
-        place = str(self.state().holder).rpartition(":")[2]
-        return next(each for each in self.actors if place.startswith(f"{each.pid}-"))
+        _, pid, *_ = str(self.state().holder).split(":")
+        return next(each for each in self.actors if str(each.pid) == pid)
 
     def await_epoch(self, epoch: int) -> None:
         """Wait until rows are acknowledged under this epoch; or none are left to be."""

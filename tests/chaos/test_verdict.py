@@ -44,7 +44,7 @@ def test_a_takeover_that_resumes_at_the_cursor_keeps_every_promise() -> None:
     found = verdict([*BEFORE, *AFTER])
     assert found.broken == []
     assert (found.rows, found.lost, found.doubles) == (COUNT, 0, KILLED - CURSOR)
-    assert found.silences == [pytest.approx(1.2, abs=0.001)]
+    assert found.takeovers == [pytest.approx(1.2, abs=0.001)]
 
 
 def test_what_the_broker_delivers_again_is_no_double() -> None:
@@ -71,6 +71,14 @@ def test_more_doubles_than_a_checkpoint_can_miss_are_too_many() -> None:
     again = [got(n, 2, KILLED * STEP_US + SILENCE_US) for n in range(KILLED - in_flight(RATE) - 30, CURSOR)]
     [broken] = verdict([*BEFORE, *again, *AFTER]).broken
     assert broken == f"{in_flight(RATE) + 30:,} doubles, {in_flight(RATE) + 25:,} allowed"
+
+
+def test_without_a_pace_as_many_as_were_published_in_a_checkpoint_s_time_may_be_doubles() -> None:
+    unpaced = replace(PLAN, rate=None)
+    assert verdict([*BEFORE, *AFTER], planned=unpaced).allowed == RATE / 4 + in_flight(None)
+    assert verdict(
+        [got(n, at_us=n * STEP_US // 4) for n in range(KILLED)], planned=unpaced
+    ).allowed == RATE + in_flight(None)
 
 
 def test_without_a_break_there_are_no_doubles() -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import ceil
 from typing import Final
 
+import numpy as np
 import orjson
 
 from rejeu.message import MAX_REQUEST_MESSAGES
@@ -18,7 +19,7 @@ from tests.chaos.faults import Break
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.rows import Row
 
-STALL_SECONDS: Final = 0.1
+STALL_SECONDS: Final = 0.05
 """How long two busy cores may keep a sender from sending: what falls due meanwhile travels in one batch."""
 SAVE_SECONDS: Final = 0.05
 """How long they may take to write a checkpoint, which saves what was reached when the writing began."""
@@ -33,8 +34,8 @@ class Verdict:
     of each row, `allowed` how many of them the breaks may have made. `misordered` rows came behind a later one of their
     key, which only ordering keys forbid; `overtaken` is by how many rows one was published too late. `backward` are
     messages of an epoch that came after one of a later epoch, `woken` those of a paused holder after it woke up.
-    `silences` has seconds from a break to the next message where a standby was there, `relaunched` where none was,
-    `unbroken` how many silences nobody ended.
+    `takeovers` has the seconds from killing or pausing a holder to the next message where somebody stood by, `silences`
+    those of the other breaks, and `unbroken` says how many of all nobody ended.
     """
 
     rows: int
@@ -49,8 +50,8 @@ class Verdict:
     overtaken: int
     backward: int
     woken: int
+    takeovers: list[float]
     silences: list[float]
-    relaunched: list[float]
     unbroken: int
     broken: list[str] = field(default_factory=list)
 
@@ -60,24 +61,24 @@ def judge(plan: Plan, rows: Mapping[str, Row], breaks: Sequence[Break], got: Seq
     messages = list({each.message_id: each for each in got}.values())
     firsts = _firsts(messages)
     known = [each for each in firsts if each.row_id in rows]
-    rate = float(plan.rate or _measured_rate(messages))
     silences = {each: _silence(messages, each) for each in breaks}
+    ended = {each: found for each, found in silences.items() if found is not None}
     verdict = Verdict(
         rows=len(rows),
         messages=len(messages),
-        rate=round(rate, 1),
+        rate=round(plan.rate or _measured_rate(messages), 1),
         lost=len(rows) - len(known),
         strange=len(firsts) - len(known),
         spoilt=_spoilt(known, rows),
         doubles=len(messages) - len(firsts),
-        allowed=_allowed(plan, rate, silences),
+        allowed=_allowed(plan, messages, silences),
         misordered=_misordered(known, rows),
         overtaken=_overtaken(known, rows),
         backward=_backward(messages),
         woken=sum(_after(messages, each.epoch, each.woke_us) for each in breaks if each.woke_us is not None),
-        silences=[found for each, found in silences.items() if each.standby and found is not None],
-        relaunched=[found for each, found in silences.items() if not each.standby and found is not None],
-        unbroken=sum(found is None for found in silences.values()),
+        takeovers=[found for each, found in ended.items() if each.standby and each.abrupt],
+        silences=[found for each, found in ended.items() if not (each.standby and each.abrupt)],
+        unbroken=len(breaks) - len(ended),
     )
     return replace(verdict, broken=_broken(plan, verdict))
 
@@ -112,17 +113,25 @@ def _firsts(messages: Sequence[Got]) -> list[Got]:
     return list(firsts.values())
 
 
-def _allowed(plan: Plan, rate: float, silences: Mapping[Break, float | None]) -> int:
+def _allowed(plan: Plan, messages: Sequence[Got], silences: Mapping[Break, float | None]) -> int:
     """How many doubles the breaks may have made: what was reached since the last checkpoint, and what was under way."""
     if plan.fault is Fault.CUT:
         return in_flight(plan.rate)
-    allowed = held_back = 0.0
+    seconds = LOCAL.checkpoint_seconds + SAVE_SECONDS
+    allowed, held_back = 0.0, 0.0
     for each, silence in silences.items():
         if each.abrupt:
-            seconds = LOCAL.checkpoint_seconds + SAVE_SECONDS + held_back
-            allowed += rate * seconds + in_flight(plan.rate)
-        held_back = silence or 0.0  # what fell due in a silence is sent at once, behind it
+            # What fell due in the silence before was sent at once, behind it.
+            reached = plan.rate * (seconds + held_back) if plan.rate else _most_within(messages, each.epoch, seconds)
+            allowed += reached + in_flight(plan.rate)
+        held_back = silence or 0.0
     return ceil(allowed)
+
+
+def _most_within(messages: Sequence[Got], epoch: int, seconds: float) -> int:
+    """How many messages of the epoch were published within any time so long: the rate, where there is no pace."""
+    times = np.sort([each.published_us for each in messages if each.epoch == epoch])
+    return int((np.searchsorted(times, times + seconds * 1e6) - np.arange(len(times))).max(initial=0))
 
 
 def _measured_rate(messages: Sequence[Got]) -> float:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.__main__ import chosen, table
-from benchmarks.feed import Feed
-from benchmarks.measure import Sample, Stopwatch, summarise
+from benchmarks.__main__ import SECTIONS, sections
+from benchmarks.feed import CLIENT_SHARE, Feed
+from benchmarks.measure import Sample, Stopwatch, spread, summarise
 from benchmarks.null_server import publish
-from benchmarks.publishing import CLIENT_SHARE, SUBJECTS
-from benchmarks.servers import EMULATOR, commands, running
-from rejeu.replay.publisher import PublishRequest, PublishResponse
+from benchmarks.publishing import chosen, table
+from benchmarks.record import PublishRequest
+from benchmarks.servers import EMULATOR, NULL, NULL_TLS, VARIABLES, commands, running
+from benchmarks.subjects import SUBJECTS
+from rejeu.message import ROW_ID
+from rejeu.replay.publisher import PublishResponse
 from tests.replay.fake_broker import FakeBroker
 
 COUNT = 10 * CLIENT_SHARE
-STARTED_FROM_HERE = ("null", "built-in")
+STARTED_FROM_HERE = (NULL, NULL_TLS, "built-in")
 
 
 @pytest.fixture
@@ -35,14 +40,20 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
         yield started
 
 
+def content(messages: Iterable[Any]) -> list[tuple[bytes, dict[str, str]]]:
+    """In the order of their ids."""
+    found = [(each.data, dict(each.attributes)) for each in messages]
+    return sorted(found, key=lambda each: each[1][ROW_ID])
+
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_every_subject_publishes_the_same_bytes_and_attributes(subject: str, feed: Feed, broker: FakeBroker) -> None:
     acknowledged = SUBJECTS[subject](feed, Stopwatch(psutil.Process()))
 
-    share = COUNT // CLIENT_SHARE if subject.startswith("client") else COUNT
-    got = sorted((message.data, sorted(message.attributes.items())) for message in broker.got)
-    assert got == sorted((each.data, sorted(each.attributes.items())) for each in feed.messages[:share])
-    assert acknowledged == share
+    messages = [message for request in feed.requests for message in PublishRequest.FromString(request).messages]
+    share = messages[: COUNT // CLIENT_SHARE] if subject.startswith("client") else messages
+    assert content(broker.got) == content(share)
+    assert acknowledged == len(share)
 
 
 def test_a_row_has_about_200_bytes(feed: Feed) -> None:
@@ -50,19 +61,23 @@ def test_a_row_has_about_200_bytes(feed: Feed) -> None:
 
 
 def test_the_null_server_names_every_message_without_looking_into_it(feed: Feed) -> None:
-    answer = PublishResponse.FromString(publish(feed.requests[0]))
+    answers = [PublishResponse.FromString(publish(request)) for request in feed.requests]
 
-    assert len(answer.message_ids) == len(PublishRequest.FromString(feed.requests[0]).messages) == COUNT
+    asked = [len(PublishRequest.FromString(request).messages) for request in feed.requests]
+    assert [len(answer.message_ids) for answer in answers] == asked
+    assert sum(asked) == COUNT
 
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("name", STARTED_FROM_HERE)
 def test_a_server_takes_the_feed_and_is_gone_afterwards(name: str, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(EMULATOR, "")  # so that what selecting a server changes is undone
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "")  # so that what selecting a server changes is undone
 
     with running(name) as server:
-        watch = Stopwatch(server.process)
-        assert SUBJECTS["ceiling"](feed, watch) == COUNT
+        for subject in ("sender", "ceiling"):
+            watch = Stopwatch(server.process)
+            assert SUBJECTS[subject](feed, watch) == COUNT
 
     assert watch.seconds > 0
     assert not server.process.is_running()
@@ -72,30 +87,37 @@ def test_a_ratio_compares_runs_of_the_same_round() -> None:
     seconds = {"ours": (1.0, 4.0, 3.0), "theirs": (2.0, 16.0, 12.0)}
     samples = [Sample("null", name, 12, runs[at], 0.0, 0.0) for at in range(3) for name, runs in seconds.items()]
 
-    ours, theirs = summarise(samples, baseline="theirs")
+    ours, theirs = summarise(samples, ["theirs"])
 
-    assert (ours.rate, ours.slowest, ours.fastest, ours.ratio) == (4.0, 3.0, 12.0, 4.0)
-    assert theirs.ratio == 1.0
+    assert (ours.rate, ours.slowest, ours.fastest, ours.ratios) == (4.0, 3.0, 12.0, {"theirs": 4.0})
+    assert theirs.ratios == {"theirs": 1.0}
 
 
-def test_without_the_baseline_there_is_no_ratio() -> None:
-    [summary] = summarise([Sample("null", "ours", 10, 1.0, 0.5, 0.25)], baseline="theirs")
+def test_there_is_no_ratio_to_what_was_not_measured() -> None:
+    [summary] = summarise([Sample("null", "ours", 10, 1.0, 0.5, 0.25)], ["theirs"])
 
-    assert summary.ratio is None
+    assert summary.ratios == {}
     assert (summary.cpu_us, summary.server_cpu_us) == (50_000, 25_000)
+
+
+def test_a_spread_has_the_middle_the_tail_and_the_worst() -> None:
+    assert spread(np.arange(101) * 1_000, unit=1_000, tail=0.95) == {"p50": 50, "p95": 95, "max": 100}
 
 
 def test_only_narrows_what_it_names_and_nothing_else() -> None:
     assert chosen(SUBJECTS, ["sender", "null"]) == ["sender"]
     assert chosen(commands(), ["sender"]) == list(commands())
+    assert sections(["memory", "sender"]) == ["memory"]
+    assert sections(["sender", "null"]) == ["publishing"]
+    assert sections([]) == list(SECTIONS)
 
 
 def test_the_table_fits_an_ordinary_terminal() -> None:
-    samples = [Sample("built-in", "client-tuned", 100_000, 0.1, 9.0, 9.0)]
+    samples = [Sample("null-tls", name, 100_000, 0.1, 9.0, 9.0) for name in ("client-tuned", "ceiling")]
     console = Console(width=80, file=StringIO())
 
     with console.capture() as shown:
-        console.print(table(summarise(samples, "client-tuned"), "a caption"))
+        console.print(table(summarise(samples, ["client-tuned", "ceiling"])))
 
     assert "1,000,000" in shown.get()
     assert "…" not in shown.get()
