@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rejeu.message import EPOCH, EVENT_TIME, MAX_REQUEST_MESSAGES, ROW_ID, STREAM
 from rejeu.replay.chunks import Chunk, read_chunks
-from rejeu.replay.wire import messages, topic_field
+from rejeu.replay.format.wire import messages, topic_field
 from rejeu.request import ReplayRequest
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 

@@ -25,10 +25,10 @@ from benchmarks.processes import HOST, free_port, serving
 from benchmarks.section import Options, Result, figures_table, steps
 from rejeu.gcp.clients import bigquery_client
 from rejeu.replay.chunks import read_chunks
-from rejeu.replay.encode import encode
+from rejeu.replay.format.encode import encode
+from rejeu.replay.format.wire import messages
 from rejeu.replay.order import CHUNK_ROWS
 from rejeu.replay.source import read_rows
-from rejeu.replay.wire import messages
 from rejeu.request import ReplayRequest
 
 BUCKET: Final = "bench"

@@ -21,9 +21,9 @@ from benchmarks.feed import FIRST_EPOCH, STREAM_NAME, TOPIC, Feed
 from benchmarks.measure import Stopwatch
 from benchmarks.processes import report_of
 from rejeu.gcp.clients import publisher_channel
-from rejeu.replay.pacer import Clock
-from rejeu.replay.publisher import WINDOW, Publisher, PublishResponse
-from rejeu.replay.sender import Sender
+from rejeu.replay.send.pacer import Clock
+from rejeu.replay.send.publisher import WINDOW, Publisher, PublishResponse
+from rejeu.replay.send.sender import Sender
 
 Subject = Callable[[Feed, Stopwatch], int]
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from rejeu.message import MAX_REQUEST_MESSAGES
-from rejeu.replay.publisher import WINDOW
+from rejeu.replay.send.publisher import WINDOW
 from rejeu.state import LOCAL
 from tests.chaos.collector import Got
 from tests.chaos.faults import Break

@@ -24,7 +24,7 @@ from rejeu.local.demo import Demo, Result
 from rejeu.local.parts import DEMO_DATA, PARTS
 from rejeu.local.stack import Stack
 from rejeu.local.sweep import marked
-from rejeu.replay.generators.oracle_requests import OracleRequests
+from rejeu.replay.source.generators.oracle_requests import OracleRequests
 from rejeu.spec import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state

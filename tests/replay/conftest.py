@@ -22,8 +22,8 @@ from rejeu.ports import Versioned
 from rejeu.replay.chunks import read_chunks
 from rejeu.replay.engine import Replay
 from rejeu.replay.order import Chunk
-from rejeu.replay.pacer import Clock
 from rejeu.replay.report import Report
+from rejeu.replay.send.pacer import Clock
 from rejeu.request import ReplayRequest
 from rejeu.state.model import StreamState
 from rejeu.testing import MemoryStore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rejeu.replay.pacer import Clock
+from rejeu.replay.send.pacer import Clock
 from rejeu.timeline import parse_instant, to_us
 
 SECOND = 1_000_000

@@ -9,8 +9,8 @@ from typing import Any
 from google.pubsub_v1 import types
 
 from rejeu.replay.order import Chunk
-from rejeu.replay.publisher import Acknowledged, Batch, Request
-from rejeu.replay.sender import Sender
+from rejeu.replay.send.publisher import Acknowledged, Batch, Request
+from rejeu.replay.send.sender import Sender
 from rejeu.timeline import Position, from_us
 from tests.replay.conftest import T0, TOPIC, chunk_of
 from tests.replay.fake_clock import NOW, SECOND, FakeClock

@@ -41,7 +41,7 @@ def rows_table(rows: Sequence[Row], *, keyed: bool = True) -> pa.Table:
 
 
 def keyed_table(times: Sequence[int], bodies: Sequence[str], *keys: Sequence[Any]) -> pa.Table:
-    """A table as `rejeu.replay.rows` has it."""
+    """A table as `rejeu.replay.source.rows` has it."""
     columns = {
         "event_us": pa.array(times, pa.int64()),
         "row": pa.array([f'{{"v":"{body}"}}' for body in bodies], pa.binary()),

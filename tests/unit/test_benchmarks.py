@@ -21,7 +21,7 @@ from benchmarks.record import PublishRequest
 from benchmarks.servers import EMULATOR, NULL, NULL_TLS, VARIABLES, commands, running
 from benchmarks.subjects import SUBJECTS
 from rejeu.message import ROW_ID
-from rejeu.replay.publisher import PublishResponse
+from rejeu.replay.send.publisher import PublishResponse
 from tests.replay.fake_broker import FakeBroker
 
 COUNT = 10 * CLIENT_SHARE

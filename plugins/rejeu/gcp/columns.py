@@ -53,10 +53,10 @@ def _source_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -
     except GoogleAPICallError as error:
         raise SourceError(f"{spec.stream}: {source.table or 'the query'} cannot be read: {error.message}") from None
     if source.files is not None:
-        from rejeu.replay.files import file_schema
+        from rejeu.replay.source.files import file_schema
 
         return from_arrow(file_schema(target.place(source.files), target.project))
-    from rejeu.replay.generators import open_generator
+    from rejeu.replay.source.generators import open_generator
 
     return open_generator(source.generator or "").columns
 

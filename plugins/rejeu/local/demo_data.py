@@ -14,7 +14,7 @@ from google.cloud import bigquery, storage
 
 import rejeu
 from rejeu.gcp.clients import bigquery_client, storage_client
-from rejeu.replay.generators.oracle_requests import COLUMNS, OracleRequests
+from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
 from rejeu.spec import StreamSpec, read_spec
 from rejeu.target import Target
 

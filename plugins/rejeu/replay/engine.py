@@ -17,10 +17,10 @@ from rejeu.ports import StateStore
 from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.chunks import read_chunks
 from rejeu.replay.keeper import Keeper
-from rejeu.replay.pacer import Clock
-from rejeu.replay.publisher import Publisher
 from rejeu.replay.report import Progress, Report, check_writable
-from rejeu.replay.sender import Sender, format_position
+from rejeu.replay.send.pacer import Clock
+from rejeu.replay.send.publisher import Publisher
+from rejeu.replay.send.sender import Sender, format_position
 from rejeu.replay.standby import Standby
 from rejeu.request import MAX, ReplayRequest
 from rejeu.state import open_store, rhythm

@@ -51,7 +51,10 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            while not self._done.wait(self._every):
+            due = time.monotonic() + self._every
+            while not self._done.wait(due - time.monotonic()):
+                # What a slow store cost is not made up for.
+                due = max(due, time.monotonic()) + self._every
                 self._checkpoint()
         except RejeuError as error:
             self.error = error

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rejeu.errors import RowError, SourceError
 from rejeu.message import KEY_SEPARATOR, MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_MESSAGE_BYTES, NULL_KEY, digest
-from rejeu.replay.encode import encode, key_values
-from rejeu.replay.rows import ROW, by_time, key_columns, times_of
+from rejeu.replay.format.encode import encode, key_values
+from rejeu.replay.source.rows import ROW, by_time, key_columns, times_of
 from rejeu.request import ReplayRequest
 from rejeu.timeline import Position, format_instant, from_us
 
@@ -69,7 +69,7 @@ class Chunk:
 
 
 def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position | None = None) -> Iterator[Chunk]:
-    """Chunks of the request's rows after `start`, from tables as `rejeu.replay.rows` describes them.
+    """Chunks of the request's rows after `start`, from tables as `rejeu.replay.source.rows` describes them.
 
     A table may begin at the instant the one before ended with, never earlier. Rows of one instant are held
     together in memory, however many tables they span.

@@ -1,0 +1,276 @@
+"""Publishing: requests of raw protobuf over one channel, several in flight, each awaited, retried and accounted for.
+
+What is acknowledged counts only up to the first gap: that place is the cursor. What is due is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+import grpc
+from google.pubsub_v1 import types
+
+from rejeu.errors import PublishError
+from rejeu.replay.send.lanes import Lanes
+from rejeu.replay.send.later import Later
+from rejeu.timeline import Position
+
+log = logging.getLogger(__name__)
+
+PublishResponse = types.PublishResponse.pb()
+GetTopicRequest = types.GetTopicRequest.pb()
+Topic = types.Topic.pb()
+
+WINDOW: Final = 8
+"""Requests beyond the cursor: with what the last checkpoint missed, they bound the duplicates that a kill makes."""
+MAX_IN_FLIGHT: Final = 1_000
+"""Requests that are sent and not answered: where each row has an ordering key of its own, a batch has a thousand."""
+REQUEST_SECONDS: Final = 20.0
+CHECK_SECONDS: Final = 5.0
+CHECK_AGAIN_SECONDS: Final = 0.2
+FIRST_BACKOFF: Final = 0.05
+LONGEST_BACKOFF: Final = 2.0
+TRANSIENT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""What Pub/Sub's own clients retry (google.pubsub_v1, PublisherClient.publish)."""
+
+
+@dataclass(eq=False)
+class Request:
+    """A PublishRequest as bytes, and how many rows it has; all of them of one ordering key, or without one."""
+
+    body: bytes
+    rows: int
+    key: str = ""
+    failing_since: float | None = None
+    backoff: float = FIRST_BACKOFF
+
+
+@dataclass(eq=False)
+class Batch:
+    """Consecutive rows: `first_us` is the first one's event time, `end` the place behind the last one."""
+
+    requests: list[Request]
+    first_us: int
+    end: Position
+    rows: int
+    under_way: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.under_way = len(self.requests)
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What the topic has acknowledged without a gap: how many rows, the place behind them, first and last instant."""
+
+    rows: int = 0
+    cursor: Position | None = None
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+class Publisher:
+    """Sends batches and sends them again until each is acknowledged or `error` says why not.
+
+    For one sender; the transport's threads call back, and everything may be read from any thread.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        topic: str,
+        *,
+        patience_seconds: float = 60.0,
+        may_publish: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.topic = topic
+        self.acknowledged = Acknowledged()
+        self.error: PublishError | None = None
+        self._publish = channel.unary_unary(
+            "/google.pubsub.v1.Publisher/Publish",
+            response_deserializer=PublishResponse.FromString,
+        )
+        self._get_topic = channel.unary_unary(
+            "/google.pubsub.v1.Publisher/GetTopic",
+            request_serializer=GetTopicRequest.SerializeToString,
+            response_deserializer=Topic.FromString,
+        )
+        self._patience = patience_seconds
+        self._may_publish = may_publish
+        self._pending: deque[Batch] = deque()
+        self._in_flight = 0
+        self._changed = threading.Condition()
+        self._lanes = Lanes()
+        self._later = Later()
+        self._away_since: float | None = None
+        self._closed = False
+        self._routing = (("x-goog-request-params", f"topic={quote(topic)}"),)
+
+    def check_topic(self, goes_on: Callable[[], bool]) -> None:
+        """Wait until the broker answers, as long as `goes_on` says so; raise PublishError where the topic is missing.
+
+        Whoever may publish need not have the right to ask: then the first request tells.
+        """
+        deadline = time.monotonic() + self._patience
+        while goes_on():
+            try:
+                self._get_topic(GetTopicRequest(topic=self.topic), timeout=CHECK_SECONDS, metadata=self._routing)
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    return
+                if error.code() not in TRANSIENT or time.monotonic() > deadline:
+                    raise self._explain(error) from None
+                self._note_absence(error)
+                time.sleep(CHECK_AGAIN_SECONDS)
+                continue
+            self._note_presence()
+            return
+
+    def has_room(self, seconds: float) -> bool:
+        """Whether one more batch may be sent; waits so long for it to be."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: len(self._pending) < WINDOW and self._in_flight < MAX_IN_FLIGHT, seconds
+            )
+
+    def send(self, batch: Batch) -> None:
+        """Hand a batch over, without waiting for anything."""
+        with self._changed:
+            self._pending.append(batch)
+        for request in batch.requests:
+            if request.key:
+                self._lanes.enter(request.key, len(request.body), partial(self._go, batch, request))
+            else:
+                self._start(batch, request)
+
+    def oldest_pending(self) -> int | None:
+        """The event time (µs) of the oldest row that is sent and not acknowledged."""
+        with self._changed:
+            return self._pending[0].first_us if self._pending else None
+
+    def settle(self, seconds: float) -> bool:
+        """Whether everything is acknowledged, or after an error what was sent is answered; waits so long for it."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._in_flight if self.error else self._pending), seconds)
+
+    def close(self) -> None:
+        """Send nothing any more: to be called before the channel is closed."""
+        with self._changed:
+            self._closed = True
+        self._later.close()
+
+    def _go(self, batch: Batch, request: Request, seconds: float) -> None:
+        if seconds > 0:
+            self._later.call(seconds, partial(self._start, batch, request))
+        else:
+            self._start(batch, request)
+
+    def _start(self, batch: Batch, request: Request) -> None:
+        if not self._may_publish():
+            # A process that was paused wakes up here: it sends nothing until it knows that the stream is still its own.
+            self._go(batch, request, FIRST_BACKOFF)
+        else:
+            self._call(batch, request)
+
+    def _call(self, batch: Batch, request: Request) -> None:
+        with self._changed:  # so that neither `close` nor an error can come between
+            if self._closed or self.error is not None:
+                return
+            self._in_flight += 1
+            timeout = min(REQUEST_SECONDS, self._patience)
+            # Nobody else holds the future, and a forgotten one cancels its call: its own callback keeps it.
+            future = self._publish.future(request.body, timeout=timeout, metadata=self._routing)
+            future.add_done_callback(lambda done: self._finish(batch, request, done))
+
+    def _finish(self, batch: Batch, request: Request, future: Any) -> None:
+        error = future.exception()
+        with self._changed:  # so that what is no longer in flight is also accounted for
+            self._in_flight -= 1
+            if error is None:
+                self._answer(batch, request, len(future.result().message_ids))
+            elif error.code() in TRANSIENT:
+                self._retry(batch, request, error)
+            else:
+                self._fail(self._explain(error))
+            self._changed.notify_all()
+
+    def _answer(self, batch: Batch, request: Request, named: int) -> None:
+        if named != request.rows:
+            self._fail(
+                PublishError(
+                    f"{self.topic} acknowledged {named:,} of {request.rows:,} messages of a request: every one must "
+                    "have its id; see what answers in Pub/Sub's place, then start again with --from cursor"
+                )
+            )
+            return
+        self._note_presence()
+        self._acknowledge(batch)
+        if request.key:
+            self._lanes.leave(request.key)
+
+    def _acknowledge(self, batch: Batch) -> None:
+        batch.under_way -= 1
+        now = datetime.now(UTC)
+        while self._pending and self._pending[0].under_way == 0:
+            oldest, before = self._pending.popleft(), self.acknowledged
+            self.acknowledged = Acknowledged(before.rows + oldest.rows, oldest.end, before.first or now, now)
+
+    def _retry(self, batch: Batch, request: Request, error: grpc.RpcError) -> None:
+        now = time.monotonic()
+        request.failing_since = request.failing_since or now
+        if now - request.failing_since > self._patience:
+            self._fail(self._explain(error))
+            return
+        self._note_absence(error)
+        self._go(batch, request, request.backoff)
+        request.backoff = min(request.backoff * 2, LONGEST_BACKOFF)
+
+    def _fail(self, error: PublishError) -> None:
+        self.error = self.error or error
+
+    def _note_absence(self, error: grpc.RpcError) -> None:
+        with self._changed:
+            first, self._away_since = self._away_since is None, self._away_since or time.monotonic()
+        if first and not self._closed:
+            log.warning("%s: %s; trying again for %g s", self.topic, error.code().name, self._patience)
+
+    def _note_presence(self) -> None:
+        with self._changed:
+            since, self._away_since = self._away_since, None
+        if since is not None:
+            log.info("%s: the topic answers again after %.1f s", self.topic, time.monotonic() - since)
+
+    def _explain(self, error: grpc.RpcError) -> PublishError:
+        code = error.code()
+        if code is grpc.StatusCode.NOT_FOUND:
+            return PublishError(f"{self.topic} does not exist: create it, or let the stream's live DAG do so")
+        if code is grpc.StatusCode.PERMISSION_DENIED:
+            return PublishError(f"{self.topic} may not be written by this identity: grant it roles/pubsub.publisher")
+        if code in TRANSIENT:
+            return PublishError(
+                f"{self.topic} did not answer for {self._patience:g} s ({code.name}: {error.details()}): what was "
+                "acknowledged is saved; start again with --from cursor once the broker is back"
+            )
+        return PublishError(
+            f"{self.topic} refuses the messages: {code.name}: {error.details()}: mend that, then start again with "
+            "--from cursor"
+        )

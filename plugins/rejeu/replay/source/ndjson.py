@@ -1,0 +1,175 @@
+"""Rows of newline-delimited JSON files as runs, one for each file; a line is published as it stands.
+
+Only event time and key are read out of a line, by msgspec: of all the rest it checks no more than that it is JSON.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+import msgspec
+import pyarrow as pa
+from pyarrow import json
+
+from rejeu.errors import RowError, SourceError
+from rejeu.replay.source.merge import BLOCK_BYTES, Block, Run
+from rejeu.replay.source.rows import name_columns
+from rejeu.replay.source.times import json_times
+from rejeu.request import ReplayRequest
+
+TEXT: Final = pa.string()
+BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a line that is no JSON object raises."""
+DAMAGED: Final = (EOFError, OSError, zlib.error)
+"""What a file raises that cannot be read to its end."""
+INFERRED_ROWS: Final = 10_000
+ROW_BYTES: Final = 30
+"""What a row takes in memory besides its line: its time, its key, offsets."""
+
+
+def ndjson_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[Run]:
+    """The rows of these files (path, and the name that a person knows it by), every line read once to check it.
+
+    Raises SourceError for a truncated file or a key that it has not, RowError for a broken line or one without an
+    event time.
+    """
+    fields = _Fields(request)
+    for path, name in files.items():
+        lines = _Lines(path, name, fields)
+        yield Run(lines.scan(), lines.read)
+
+
+def ndjson_schema(path: str, name: str) -> pa.Schema:
+    """The columns of the file's first rows. Raises SourceError where these are not JSON."""
+    try:
+        with _open(path, name) as file:
+            return json.read_json(pa.BufferReader(b"".join(islice(file, INFERRED_ROWS)))).schema
+    except (*DAMAGED, pa.ArrowInvalid) as error:
+        raise SourceError(f"{name} cannot be read: {error}; replace the file") from error
+
+
+class _Fields:
+    """Event time and key of many lines at once."""
+
+    def __init__(self, request: ReplayRequest) -> None:
+        self._request = request
+        names = dict.fromkeys(name.partition(".")[0] for name in (request.event_time, *request.key))
+        self._attributes = {name: f"field{index}" for index, name in enumerate(names)}
+        fields = [(attribute, Any, None) for attribute in self._attributes.values()]
+        rename = {attribute: name for name, attribute in self._attributes.items()}
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Line", fields, rename=rename, gc=False))
+
+    def records(self, lines: Sequence[bytes]) -> list[Any]:
+        """What the other methods read. Raises msgspec's errors for what is no JSON object."""
+        return [*map(self._decoder.decode, lines)]
+
+    def times(self, records: Sequence[Any]) -> pa.ChunkedArray:
+        """Raises RowError for a row without a time that can be read."""
+        request = self._request
+        return json_times(self._values(records, request.event_time), request.event_time, request.time_unit)
+
+    def keys(self, records: Sequence[Any]) -> list[pa.Array]:
+        """Each column of the key, as text."""
+        columns = (self._values(records, name) for name in self._request.key)
+        return [pa.array([value if value is None else str(value) for value in values], TEXT) for values in columns]
+
+    def check_keys(self, records: Sequence[Any], line: bytes) -> None:
+        """Raises SourceError where no row at all has a key: exports leave NULLs out, so one row may lack it."""
+        for name in self._request.key:
+            if all(value is None for value in self._values(records, name)):
+                known = ", ".join(sorted(msgspec.json.decode(line)))
+                found = f"--key {name} is in none of the first {len(records):,} rows"
+                raise SourceError(f"{found}; they have {known}; name one")
+
+    def _values(self, records: Sequence[Any], name: str) -> list[Any]:
+        first, *rest = name.split(".")
+        values = [*map(attrgetter(self._attributes[first]), records)]
+        for part in rest:
+            values = [value.get(part) if isinstance(value, dict) else None for value in values]
+        return values
+
+
+class _Lines:
+    """One file in blocks of whole lines: each is checked first, and read later."""
+
+    def __init__(self, path: str, name: str, fields: _Fields) -> None:
+        self._path, self._name, self._fields = path, name, fields
+        self._places: list[tuple[int, int, int]] = []
+        """Of each block its first byte, its bytes, and the number of its first line."""
+
+    def scan(self) -> list[Block]:
+        """All blocks. Raises SourceError and RowError, which name file and line."""
+        blocks: list[Block] = []
+        at, number = 0, 1
+        with _open(self._path, self._name) as file:
+            while data := self._take(file, BLOCK_BYTES, number):
+                if lines := _split(data):
+                    records, times = self._parse(data, lines, number)
+                    if not blocks:
+                        self._fields.check_keys(records, lines[0])
+                    blocks.append(Block.of(times, len(data) + ROW_BYTES * len(lines)))
+                    self._places.append((at, len(data), number))
+                at += len(data)
+                number += data.count(b"\n")
+        return blocks
+
+    def read(self, first: int) -> Iterator[pa.Table]:
+        """A table for each block from this one on."""
+        with _open(self._path, self._name) as file:
+            for at, size, number in self._places[first:]:
+                file.seek(at)
+                data = self._take(file, size - 1, number)
+                if len(data) < size:
+                    raise SourceError(f"{self._name} lost lines while it was read: it must not change; start again")
+                lines = _split(data)
+                records, times = self._parse(data, lines, number)
+                yield name_columns([times, pa.array(lines, pa.binary()), *self._fields.keys(records)])
+
+    def _take(self, file: IO[bytes], size: int, number: int) -> bytes:
+        """So many bytes, and the rest of the line that they end in."""
+        try:
+            return file.read(size) + file.readline()
+        except DAMAGED as error:
+            place = f"{self._name} is truncated or damaged after line {number - 1}"
+            raise SourceError(f"{place}: {error}; replace the file") from error
+
+    def _parse(self, data: bytes, lines: Sequence[bytes], number: int) -> tuple[list[Any], pa.ChunkedArray]:
+        """The lines' records and their times. Raises RowError, which names the line."""
+        try:
+            data.decode()  # msgspec does not look into the text that it skips
+            records = self._fields.records(lines)
+            return records, self._fields.times(records)
+        except (*BROKEN, RowError):
+            self._blame(data, number)
+            raise
+
+    def _blame(self, data: bytes, number: int) -> None:
+        """Raises RowError for the first line that cannot be a row."""
+        for at, text in enumerate(data.split(b"\n"), start=number):
+            try:
+                text.decode()
+                if lines := _split(text):
+                    self._fields.times(self._fields.records(lines))
+            except RowError as error:
+                raise RowError(f"{self._name}, line {at}: {error}; mend or remove it") from None
+            except BROKEN as error:
+                rule = "each line must be one whole JSON object; mend or remove it"
+                raise RowError(f"{self._name}, line {at} is broken: {error}; {rule}") from None
+
+
+def _split(data: bytes) -> list[bytes]:
+    """The lines that are not blank."""
+    return [*filter(None, map(bytes.strip, data.split(b"\n")))]
+
+
+def _open(path: str, name: str) -> IO[bytes]:
+    try:
+        return cast("IO[bytes]", gzip.open(path)) if path.endswith(".gz") else Path(path).open("rb")
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error}; check the path and its permissions") from error
