@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from rejeu.errors import RowError, SourceError
 from rejeu.message import KEY_SEPARATOR, MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_MESSAGE_BYTES, NULL_KEY, digest
 from rejeu.replay.format.encode import encode, key_values
+from rejeu.replay.format.pieces import BINARY, Choice, Values, join
+from rejeu.replay.format.texts import integers
 from rejeu.replay.source.rows import ROW, by_time, key_columns, times_of
 from rejeu.request import ReplayRequest
 from rejeu.timeline import Position, format_instant, from_us
@@ -187,8 +189,17 @@ def _ids(chunk: Chunk, stream: str) -> pa.LargeStringArray:
         same_key = pc.equal(chunk.row_ids[1:], chunk.row_ids[:-1]).to_numpy(zero_copy_only=False)
         first[1:] = (chunk.event_us[1:] != chunk.event_us[:-1]) | ~same_key
     ordinals = rows - np.maximum.accumulate(np.where(first, rows, 0))
-    times, counts = pa.array(chunk.event_us).cast(TEXT), pa.array(ordinals).cast(TEXT)
-    return pc.binary_join_element_wise(pa.scalar(stream, TEXT), times, chunk.row_ids, counts, pa.scalar("/", TEXT))
+    slash = Choice((b"/",))
+    pieces = [
+        Choice((stream.encode(),)),
+        slash,
+        *integers(pa.array(chunk.event_us)),
+        slash,
+        Values(chunk.row_ids.view(BINARY), rows.astype(np.int32)),
+        slash,
+        *integers(pa.array(ordinals)),
+    ]
+    return join(pieces, len(chunk)).view(TEXT)
 
 
 def _sendable(chunk: Chunk) -> Iterator[Chunk]:
