@@ -1,9 +1,27 @@
 """What holds for every test: signals act as at a terminal, also where the caller (nohup, a CI job) ignores some."""
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+
+from rejeu.state import gcs
+from tests.fakes.storage_server import StorageServer
+
+BUCKET = "rejeu-test"
 
 
 def pytest_configure() -> None:
     """What is ignored here would be ignored by every process that a test starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    """Cloud Storage with an empty bucket, asked with more patience and shorter pauses, for the machine may be busy."""
+    monkeypatch.setattr(gcs, "REQUEST_SECONDS", 60.0)
+    monkeypatch.setattr(gcs, "PAUSE_SECONDS", 0.02)
+    with StorageServer(BUCKET) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
+        yield server

@@ -26,17 +26,6 @@ KEY_SEPARATOR: Final = "~"
 NULL_KEY: Final = "\\N"
 
 
-def key_text(values: tuple[object, ...]) -> str:
-    """The key's values as the text that stands in a row id."""
-    text = KEY_SEPARATOR.join(NULL_KEY if value is None else str(value) for value in values)
-    return text if len(text) <= MAX_KEY_CHARS else digest(text.encode())
-
-
 def digest(data: bytes) -> str:
     """A short name for bytes: of a key that is too long, or of a whole row where the feed has no key."""
     return hashlib.blake2b(data, digest_size=12).hexdigest()
-
-
-def row_id(stream: str, event_us: int, key: str, ordinal: int) -> str:
-    """The row's id. `ordinal` counts rows of equal event time and key, in the order of their encoded bytes."""
-    return f"{stream}/{event_us}/{key}/{ordinal}"

@@ -19,10 +19,11 @@ from rejeu.state import Rhythm, gcs, open_store, rhythm
 from rejeu.state.gcs import GcsStore
 from rejeu.state.memory import MemoryStore
 from rejeu.state.sqlite import SqliteStore
+from tests.conftest import BUCKET
 from tests.fakes.storage_server import FIRST_GENERATION, PAGE, Fault, Object, StorageServer
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-BUCKET = "rejeu-test"
+
 WRITERS, WRITES = 4, 25
 DOCUMENT: dict[str, Any] = {
     "stream": "clicks",
@@ -52,16 +53,6 @@ for n in range(int(writes)):
         except StateConflictError:
             continue
 """
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
-    """Cloud Storage with an empty bucket, asked with more patience and shorter pauses, for the machine may be busy."""
-    monkeypatch.setattr(gcs, "REQUEST_SECONDS", 60.0)
-    monkeypatch.setattr(gcs, "PAUSE_SECONDS", 0.02)
-    with StorageServer(BUCKET) as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "gs"])

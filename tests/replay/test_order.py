@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import rejeu.replay.order
 from rejeu.errors import RowError, SourceError
-from rejeu.message import MAX_KEY_CHARS, MAX_MESSAGE_BYTES, digest, key_text, row_id
+from rejeu.message import MAX_KEY_CHARS, MAX_MESSAGE_BYTES, digest
 from rejeu.replay.order import Chunk, in_order
 from rejeu.request import ReplayRequest, Shard
 from rejeu.timeline import Position
@@ -119,17 +119,6 @@ def test_equal_rows_of_several_tables_are_counted_on() -> None:
         "feed/5/1/1",
         "feed/5/1/2",
         "feed/6/1/0",
-    ]
-
-
-@given(st.lists(st.tuples(KEY_TEXTS, KEY_TEXTS), min_size=1))
-@settings(deadline=None)
-def test_a_key_is_the_text_that_the_contract_says(keys: list[tuple[str | None, str | None]]) -> None:
-    first, second = ([key[index] for key in keys] for index in (0, 1))
-    times = range(len(keys))
-    table = keyed_table(times, ["a"] * len(keys), pa.array(first, pa.string()), pa.array(second, pa.string()))
-    assert [identity for _, identity, _ in ordered([table], asked=request("a", "b"))] == [
-        row_id("feed", event_us, key_text(key), 0) for event_us, key in zip(times, keys, strict=True)
     ]
 
 

@@ -23,12 +23,12 @@ from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, release_dead, up
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, parse_instant
+from tests.conftest import BUCKET
 from tests.fakes.storage_server import StorageServer
 
 STREAM = "clicks"
 SECONDS = 3.0
 LONG_SECONDS = 300.0
-BUCKET = "rejeu-test"
 
 
 class Clock:
@@ -326,16 +326,6 @@ def test_of_many_threads_one_gets_the_lease() -> None:
 
 
 # On Cloud Storage
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
-    """Cloud Storage with an empty bucket, asked with more patience and shorter pauses, for the machine may be busy."""
-    monkeypatch.setattr(gcs, "REQUEST_SECONDS", 60.0)
-    monkeypatch.setattr(gcs, "PAUSE_SECONDS", 0.02)
-    with StorageServer(BUCKET) as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
-        yield server
 
 
 def test_a_replay_does_not_meet_itself_on_cloud_storage(cloud: StorageServer) -> None:

@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rejeu.errors import RowError, SourceError
-from rejeu.message import KEY_SEPARATOR, MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_MESSAGE_BYTES, NULL_KEY, digest
+from rejeu.message import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, digest
 from rejeu.replay.format.encode import encode, key_values
-from rejeu.replay.format.pieces import BINARY, Choice, Values, join
-from rejeu.replay.format.texts import integers
+from rejeu.replay.format.ids import key_texts, row_ids
 from rejeu.replay.source.rows import ROW, by_time, key_columns, times_of
 from rejeu.request import ReplayRequest
 from rejeu.timeline import Position, format_instant, from_us
@@ -126,9 +125,9 @@ def _even_cuts(count: int, size: int) -> list[int]:
 def _ordered(piece: pa.Table, request: ReplayRequest) -> Chunk:
     """The piece's rows as one chunk, and of them those that are this shard's."""
     columns = [key_values(piece[name], piece.schema.field(name)) for name in key_columns(piece)]
-    keys = _joined(columns) if columns else None
+    keys = key_texts(columns) if columns else None
     order_columns = [columns[request.key.index(name)] for name in request.ordering_key]
-    ordering = _joined(order_columns) if order_columns else None
+    ordering = key_texts(order_columns) if order_columns else None
     if keys is not None and request.shard is not None:
         # Rows of one ordering key stay together: two replays could not keep their order.
         own = _own(keys if ordering is None else ordering, request)
@@ -143,19 +142,7 @@ def _ordered(piece: pa.Table, request: ReplayRequest) -> Chunk:
     chunk = Chunk(times, keys, data, ordering)
     if not bool((times[1:] > times[:-1]).all()):
         chunk = _sorted(chunk)
-    return replace(chunk, row_ids=_ids(chunk, request.stream))
-
-
-def _joined(columns: list[pa.LargeStringArray]) -> pa.LargeStringArray:
-    """`rejeu.message.key_text` of whole columns."""
-    keys = pc.binary_join_element_wise(
-        *columns, pa.scalar(KEY_SEPARATOR, TEXT), null_handling="replace", null_replacement=NULL_KEY
-    )
-    long = pc.greater(pc.utf8_length(keys), MAX_KEY_CHARS)
-    if not pc.any(long).as_py():
-        return keys
-    short = pa.array([digest(key.encode()) for key in keys.filter(long).to_pylist()], TEXT)
-    return pc.replace_with_mask(keys, long, short)
+    return replace(chunk, row_ids=row_ids(request.stream, chunk.event_us, chunk.row_ids))
 
 
 def _own(keys: pa.LargeStringArray, request: ReplayRequest) -> pa.BooleanArray:
@@ -179,27 +166,6 @@ def _sorted(chunk: Chunk) -> Chunk:
     order = pc.sort_indices(rows, [(name, "ascending") for name in rows.column_names])
     ordering = None if chunk.ordering is None else chunk.ordering.take(order)
     return Chunk(chunk.event_us[order.to_numpy()], chunk.row_ids.take(order), chunk.data.take(order), ordering)
-
-
-def _ids(chunk: Chunk, stream: str) -> pa.LargeStringArray:
-    """`rejeu.message.row_id` of whole columns; the chunk has keys in place of ids, and all rows of its instants."""
-    rows = np.arange(len(chunk))
-    first = np.ones(len(chunk), dtype=bool)
-    if len(chunk) > 1:
-        same_key = pc.equal(chunk.row_ids[1:], chunk.row_ids[:-1]).to_numpy(zero_copy_only=False)
-        first[1:] = (chunk.event_us[1:] != chunk.event_us[:-1]) | ~same_key
-    ordinals = rows - np.maximum.accumulate(np.where(first, rows, 0))
-    slash = Choice((b"/",))
-    pieces = [
-        Choice((stream.encode(),)),
-        slash,
-        *integers(pa.array(chunk.event_us)),
-        slash,
-        Values(chunk.row_ids.view(BINARY), rows.astype(np.int32)),
-        slash,
-        *integers(pa.array(ordinals)),
-    ]
-    return join(pieces, len(chunk)).view(TEXT)
 
 
 def _sendable(chunk: Chunk) -> Iterator[Chunk]:

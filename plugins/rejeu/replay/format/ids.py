@@ -1,0 +1,44 @@
+"""Row ids and the keys in them, as `rejeu.message` describes them, whole columns at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rejeu.message import KEY_SEPARATOR, MAX_KEY_CHARS, NULL_KEY, digest
+from rejeu.replay.format.pieces import BINARY, Choice, Values, join
+from rejeu.replay.format.texts import integers
+
+TEXT: Final = pa.large_string()
+SLASH: Final = Choice((b"/",))
+
+
+def key_texts(columns: Sequence[pa.LargeStringArray]) -> pa.LargeStringArray:
+    """Each row's values as one text, one column at least; what is too long is hashed."""
+    keys = pc.binary_join_element_wise(
+        *columns, pa.scalar(KEY_SEPARATOR, TEXT), null_handling="replace", null_replacement=NULL_KEY
+    )
+    long = pc.greater(pc.utf8_length(keys), MAX_KEY_CHARS)
+    if not pc.any(long).as_py():
+        return keys
+    short = pa.array([digest(key.encode()) for key in keys.filter(long).to_pylist()], TEXT)
+    return pc.replace_with_mask(keys, long, short)
+
+
+def row_ids(stream: str, event_us: NDArray[np.int64], keys: pa.LargeStringArray) -> pa.LargeStringArray:
+    """The ids of rows in replay order, among which are all rows of their instants."""
+    count = len(event_us)
+    rows = np.arange(count, dtype=np.int32)
+    first = np.ones(count, dtype=bool)
+    if count > 1:
+        same_key = pc.equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
+        first[1:] = (event_us[1:] != event_us[:-1]) | ~same_key
+    ordinals = rows - np.maximum.accumulate(np.where(first, rows, 0))
+    times, key = integers(pa.array(event_us)), Values(keys.view(BINARY), rows)
+    pieces = [Choice((stream.encode(),)), SLASH, *times, SLASH, key, SLASH, *integers(pa.array(ordinals))]
+    return join(pieces, count).view(TEXT)
