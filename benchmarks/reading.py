@@ -24,10 +24,10 @@ from benchmarks.feed import FIRST_EPOCH, STREAM_NAME, replay_of, write_rows
 from benchmarks.processes import HOST, free_port, serving
 from benchmarks.section import Options, Result, figures_table, steps
 from rejeu.gcp.clients import bigquery_client
-from rejeu.replay.chunks import read_chunks
 from rejeu.replay.format.encode import encode
 from rejeu.replay.format.wire import messages
 from rejeu.replay.order import CHUNK_ROWS
+from rejeu.replay.reading import read_chunks
 from rejeu.replay.source import read_rows
 from rejeu.request import ReplayRequest
 

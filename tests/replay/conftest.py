@@ -19,9 +19,9 @@ import pytest
 
 from rejeu.errors import StateError
 from rejeu.ports import Versioned
-from rejeu.replay.chunks import read_chunks
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.engine import Replay
-from rejeu.replay.order import Chunk
+from rejeu.replay.reading import read_chunks
 from rejeu.replay.report import Report
 from rejeu.replay.send.pacer import Clock
 from rejeu.request import ReplayRequest

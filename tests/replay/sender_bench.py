@@ -8,7 +8,7 @@ from typing import Any
 
 from google.pubsub_v1 import types
 
-from rejeu.replay.order import Chunk
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.send.publisher import Acknowledged, Batch, Request
 from rejeu.replay.send.sender import Sender
 from rejeu.timeline import Position, from_us

@@ -7,7 +7,7 @@ import pytest
 
 from rejeu.errors import RejeuError, RowError
 from rejeu.replay.ahead import CHUNKS_AHEAD, ReadAhead
-from rejeu.replay.order import Chunk
+from rejeu.replay.chunk import Chunk
 from rejeu.timeline import Position
 from tests.replay.conftest import chunk_of
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import rejeu.replay.order
 from rejeu.errors import RowError, SourceError
 from rejeu.message import MAX_KEY_CHARS, MAX_MESSAGE_BYTES, digest
-from rejeu.replay.order import Chunk, in_order
+from rejeu.replay.chunk import Chunk
+from rejeu.replay.order import in_order
 from rejeu.request import ReplayRequest, Shard
 from rejeu.timeline import Position
 from tests.replay.conftest import TOPIC, Rows, rows_of
@@ -24,7 +25,6 @@ from tests.replay.conftest import TOPIC, Rows, rows_of
 Row = tuple[int, int, str]
 """Event time, key, body."""
 
-KEY_TEXTS = st.none() | st.text(max_size=5) | st.sampled_from(["k" * 198, "\N{ROCKET}" * 199, "k" * 200, "k" * 201])
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2), st.sampled_from("abc")), max_size=30)
 
 

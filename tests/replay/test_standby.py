@@ -13,7 +13,7 @@ from rejeu.errors import LeaseHeldError, SourceError, StateError
 from rejeu.live import announce, silence
 from rejeu.replay import standby as standby_module
 from rejeu.replay.ahead import ReadAhead
-from rejeu.replay.order import Chunk
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.standby import GRACE, Standby, is_free, is_over
 from rejeu.request import ReplayRequest
 from rejeu.state.lease import Lease, release_dead, update_state

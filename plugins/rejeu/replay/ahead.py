@@ -1,4 +1,4 @@
-"""Reading ahead: a thread that has a few chunks ready before they are due; what is read is `rejeu.replay.chunks`'."""
+"""Reading ahead: a thread that has a few chunks ready before they are due; what is read is `rejeu.replay.reading`'."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from rejeu.errors import RejeuError
-from rejeu.replay.order import Chunk
+from rejeu.replay.chunk import Chunk
 from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ The order is total over distinct rows, so it does not depend on the order in whi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 from zlib import crc32
@@ -14,10 +14,10 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from rejeu.errors import RowError, SourceError
 from rejeu.message import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, digest
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.encode import encode, key_values
 from rejeu.replay.format.ids import key_texts, row_ids
 from rejeu.replay.source.rows import ROW, by_time, key_columns, times_of
@@ -28,45 +28,6 @@ CHUNK_ROWS: Final = 5_000
 CHUNK_BYTES: Final = 16_000_000
 """A handful of chunks is ready ahead of time."""
 TEXT: Final = pa.large_string()
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Consecutive rows in replay order: event time in microseconds, id and body of each; all of one length.
-
-    `ordering` is each row's ordering key, None where the request has none. `before` counts the rows of the first
-    row's instant that earlier chunks hold.
-    """
-
-    event_us: NDArray[np.int64]
-    row_ids: pa.LargeStringArray
-    data: pa.LargeBinaryArray
-    ordering: pa.LargeStringArray | None = None
-    before: int = 0
-
-    def __len__(self) -> int:
-        return len(self.event_us)
-
-    def place_behind(self, end: int) -> Position:
-        """The place behind the first `end` rows, one at least."""
-        last_us = int(self.event_us[end - 1])
-        first = int(np.searchsorted(self.event_us, last_us))
-        return Position(last_us, end - first + (self.before if first == 0 else 0))
-
-    def index(self, place: Position | None) -> int:
-        """How many rows from the first on lie before this place."""
-        if place is None:
-            return 0
-        first, last = (int(np.searchsorted(self.event_us, place.event_us, side)) for side in ("left", "right"))
-        return first + min(max(place.count - (self.before if first == 0 else 0), 0), last - first)
-
-    def part(self, at: int, end: int) -> Chunk:
-        """The rows from index `at` on, up to `end`."""
-        first = int(np.searchsorted(self.event_us, self.event_us[at]))
-        before = at - first + (self.before if first == 0 else 0)
-        own = slice(at, end)
-        ordering = None if self.ordering is None else self.ordering[own]
-        return Chunk(self.event_us[own], self.row_ids[own], self.data[own], ordering, before)
 
 
 def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position | None = None) -> Iterator[Chunk]:

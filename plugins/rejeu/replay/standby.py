@@ -13,7 +13,7 @@ from typing import Final, Self
 from rejeu.errors import LeaseHeldError, StateError
 from rejeu.ports import StateStore
 from rejeu.replay.ahead import ReadAhead
-from rejeu.replay.chunks import read_chunks
+from rejeu.replay.reading import read_chunks
 from rejeu.request import ReplayRequest
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rejeu.message import EPOCH, EVENT_TIME, MAX_BODY_BYTES, MAX_MESSAGE_BYTES, ROW_ID, STREAM
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.wire import Messages, messages, topic_field
-from rejeu.replay.order import Chunk
 from rejeu.timeline import format_instant, from_us
 from tests.replay.conftest import T0, TOPIC, Rows, chunk_of
 

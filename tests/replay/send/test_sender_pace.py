@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rejeu.replay.order import Chunk
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.send.sender import TICK_SECONDS
 from rejeu.timeline import Position, Timeline, from_us
 from tests.replay.conftest import T0

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rejeu.message import EPOCH, EVENT_TIME, ROW_ID, STREAM
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.instants import instant_digits
-from rejeu.replay.order import Chunk
 
 BYTES: Final = pa.large_binary()
 NOTHING: Final = pa.scalar(b"", BYTES)

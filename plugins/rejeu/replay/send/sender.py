@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from rejeu.message import MAX_MESSAGE_BYTES, MAX_REQUEST_MESSAGES
+from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.wire import Messages, messages, topic_field
-from rejeu.replay.order import Chunk
 from rejeu.replay.send.pacer import Clock, Lateness
 from rejeu.replay.send.publisher import Batch, Publisher, Request
 from rejeu.timeline import Position, Timeline, format_instant, from_us

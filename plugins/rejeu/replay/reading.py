@@ -1,15 +1,14 @@
-"""What the reading side hands to the engine: rows in replay order, each with its id; how they are read is not here."""
+"""What the reading side hands to the engine: the source's rows in replay order, each with its id."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rejeu.replay.order import Chunk, in_order
+from rejeu.replay.chunk import Chunk
+from rejeu.replay.order import in_order
 from rejeu.replay.source import read_rows
 from rejeu.request import ReplayRequest
 from rejeu.timeline import Position
-
-__all__ = ["Chunk", "read_chunks"]
 
 
 def read_chunks(request: ReplayRequest, start: Position | None) -> Iterator[Chunk]:
