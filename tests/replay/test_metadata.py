@@ -18,7 +18,8 @@ from rejeu.local.metadata import MetadataServer
 ASK = """
 import google.auth, google.auth.transport.requests
 credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-credentials.refresh(google.auth.transport.requests.Request())
+for _ in range(2):  # the second time it asks by the account's name
+    credentials.refresh(google.auth.transport.requests.Request())
 print(project, credentials.token, credentials.service_account_email)
 """
 
