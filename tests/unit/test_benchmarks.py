@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -12,7 +16,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.__main__ import SECTIONS, sections
+from benchmarks.__main__ import RESULT, SECTIONS, sections
 from benchmarks.feed import CLIENT_SHARE, Feed
 from benchmarks.measure import Sample, Stopwatch, spread, summarise
 from benchmarks.null_server import publish
@@ -24,8 +28,9 @@ from rejeu.message import ROW_ID
 from rejeu.replay.send.publisher import PublishResponse
 from tests.replay.fake_broker import FakeBroker
 
+ROOT = Path(__file__).parents[2]
 COUNT = 10 * CLIENT_SHARE
-STARTED_FROM_HERE = (NULL, NULL_TLS, "built-in")
+STARTED_FROM_HERE = (NULL, "built-in")
 
 
 @pytest.fixture
@@ -81,6 +86,23 @@ def test_a_server_takes_the_feed_and_is_gone_afterwards(name: str, feed: Feed, m
 
     assert watch.seconds > 0
     assert not server.process.is_running()
+
+
+@pytest.mark.emulated
+def test_over_tls_and_with_credentials_the_same_code_publishes(tmp_path: Path) -> None:
+    """In a process of its own: gRPC reads its roots, and google-auth its metadata server, once."""
+    asked = ["--only", NULL_TLS, "replay", "sender", "--rounds=1", f"--messages={COUNT}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *asked],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    samples = json.loads((tmp_path / RESULT).read_text(encoding="utf-8"))["publishing"]["figures"]["samples"]
+    assert {(each["subject"], each["messages"]) for each in samples} == {("replay", COUNT), ("sender", COUNT)}
 
 
 def test_a_ratio_compares_runs_of_the_same_round() -> None:
