@@ -12,6 +12,7 @@ from rejeu.errors import StackError
 
 ENDED: Final = frozenset({"success", "failed"})
 POLL_SECONDS: Final = 0.5
+TRIES: Final = 10
 
 
 class AirflowApi:
@@ -83,7 +84,11 @@ class AirflowApi:
         return "no task failed"
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        response = self._http.request(method, path, **arguments)
+        """Airflow notes a request down before it does anything: where SQLite was locked just then, nothing was done."""
+        for _ in range(TRIES):
+            response = self._http.request(method, path, **arguments)
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
         if response.is_error:
             raise StackError(f"Airflow answers {response.status_code} to {method} {path}: {response.text[:500]}")
         answer: dict[str, Any] = response.json()

@@ -5,6 +5,7 @@ The file appears under its name only when it is whole: whoever finds it may use 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import sys
@@ -12,9 +13,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+PATIENCE_SECONDS: Final = 30.0
+"""How long a statement waits until others have written."""
+LOOP_PATIENCE_SECONDS: Final = 0.3
+"""The same on an event loop."""
+
 
 class _Cursor(sqlite3.Cursor):
+    connection: _Connection
+
     def execute(self, sql: str, parameters: Any = (), /) -> _Cursor:
+        patience = LOOP_PATIENCE_SECONDS if _on_event_loop() else PATIENCE_SECONDS
+        if patience != self.connection.patience:
+            super().execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+            self.connection.patience = patience
         if sql.startswith("SAVEPOINT") and not self.connection.in_transaction:
             super().execute("BEGIN IMMEDIATE")
         return super().execute(sql, parameters)
@@ -25,10 +37,23 @@ class _Connection(sqlite3.Connection):
 
     A savepoint alone begins to read. Once another has written since, or is writing, its own first write fails at
     once, whatever the timeout (https://sqlite.org/rescode.html#busy_snapshot): so did Airflow's backfills.
+
+    And whoever waits on an event loop soon gives up: Airflow's API server writes its log of actions there, while
+    another request that has written may need that very loop for its commit.
     """
+
+    patience = 0.0
 
     def cursor(self, factory: Any = _Cursor) -> Any:
         return super().cursor(factory)
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 CONNECT_ARGS: Final[dict[str, Any]] = {"factory": _Connection}

@@ -156,7 +156,7 @@ class Place:
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords),
             "CORE__FERNET_KEY": self.keys["fernet"],
             "CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=30",
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
             "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.database.CONNECT_ARGS",
             "API__BASE_URL": self.ui_url,
             "API__SECRET_KEY": self.keys["session"],
