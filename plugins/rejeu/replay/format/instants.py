@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 SECOND_US: Final = 1_000_000
@@ -41,13 +40,6 @@ def instant_digits(event_us: NDArray[np.int64]) -> NDArray[np.uint8]:
     for place, pair in zip(PLACES, pairs, strict=True):
         records[str(place)] = PAIRS.take(pair, mode="clip")
     return digits
-
-
-def instant_texts(event_us: NDArray[np.int64]) -> pa.LargeStringArray:
-    """The same as text, one buffer for all."""
-    offsets = np.arange(len(event_us) + 1) * WIDTH
-    digits = pa.py_buffer(instant_digits(event_us))
-    return pa.LargeStringArray.from_buffers(len(event_us), pa.py_buffer(offsets), digits)
 
 
 def _civil(days: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:

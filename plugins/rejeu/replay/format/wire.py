@@ -63,8 +63,8 @@ def messages(chunk: Chunk, stream: str, epoch: int) -> Messages:
     constant = _attribute(STREAM, stream) + _attribute(EPOCH, str(epoch))
     columns = [chunk.data, *_row_id(chunk.row_ids), _event_time(chunk.event_us, constant)]
     if chunk.ordering is not None:
-        columns += [_heads(ORDERING_KEY, pc.binary_length(chunk.ordering).to_numpy()), chunk.ordering.cast(BYTES)]
-    sizes = [pc.binary_length(column).to_numpy().astype(np.int64) for column in columns]
+        columns += [_heads(ORDERING_KEY, _sizes(chunk.ordering)), chunk.ordering.cast(BYTES)]
+    sizes = [_sizes(column) for column in columns]
     heads = _message_heads(sizes[0], sum(sizes[1:]))
     joined = pc.binary_join_element_wise(heads, *columns, NOTHING)
     _, offsets, buffer = joined.buffers()
@@ -87,7 +87,7 @@ def _message_heads(data: NDArray[np.int64], others: Any) -> pa.LargeBinaryArray:
 
 
 def _row_id(ids: pa.LargeStringArray) -> tuple[pa.LargeBinaryArray, pa.LargeBinaryArray]:
-    sizes = pc.binary_length(ids).to_numpy().astype(np.int64)
+    sizes = _sizes(ids)
     key = _field(b"\x0a", ROW_ID.encode()) + b"\x12"
     lengths, widths = _varints(sizes)
     entry_lengths, entry_widths = _varints(len(key) + widths + sizes)
@@ -113,8 +113,12 @@ def _event_time(event_us: NDArray[np.int64], behind: bytes) -> pa.LargeBinaryArr
     return _array(rows, np.full(count, rows.shape[1]))
 
 
-def _heads(field: bytes, sizes: NDArray[Any]) -> pa.LargeBinaryArray:
-    lengths, widths = _varints(sizes.astype(np.int64))
+def _sizes(texts: pa.Array) -> NDArray[np.int64]:
+    return pc.binary_length(texts).to_numpy()  # type: ignore[no-any-return]
+
+
+def _heads(field: bytes, sizes: NDArray[np.int64]) -> pa.LargeBinaryArray:
+    lengths, widths = _varints(sizes)
     return _packed([(_column(field, len(sizes)), None), (lengths, widths)])
 
 
