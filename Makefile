@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV := $(BIN)/uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down logs status demo test check format lock docs screenshots bench chaos-replay
+.PHONY: help setup up down logs status demo test check format lock docs screenshots bench chaos chaos-replay
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,8 +60,11 @@ docs: $(READY) ## Write what is generated: docs/DAGS.md and the spec's schema
 screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
 	$(BIN)/python docs/screenshots.py
 
-bench: $(READY) ## Measure the replay: speed against Google's own client, lateness, memory, takeover
+bench: $(READY) ## Measure speed against Google's own client, lateness, memory, takeover, the watch over 1,000 streams
 	$(BIN)/python -m benchmarks
 
 chaos-replay: $(READY) ## Kill, pause and cut off real replays in 30 seeded rounds, and check every promise
 	$(BIN)/python -m tests.chaos
+
+chaos: $(READY) ## Kill every part of a real stack, one at a time and in pairs, and check every promise
+	$(BIN)/python -m tests.chaos.stack

@@ -10,12 +10,12 @@ from rejeu.gcp.columns import from_api
 from rejeu.pipelines import Column
 
 
-def columns_of(table: str) -> tuple[Column, ...]:
+def columns_of(table: str, flag: str = "--table") -> tuple[Column, ...]:
     """The columns of `project.dataset.table`. Raises RequestError where there is no such table."""
     try:
         found = client_for(table).get_table(table, timeout=30.0)
     except NotFound:
         raise RequestError(
-            f"--table is {table}: there is no such table; the stream's live DAG makes it, and so does `rejeu up`"
+            f"{flag} is {table}: there is no such table; the stream's live DAG makes it, and so does `rejeu up`"
         ) from None
     return from_api(found.schema)

@@ -23,6 +23,7 @@ from benchmarks.section import Options, Section, errors
 from benchmarks.servers import commands
 from benchmarks.subjects import SUBJECTS
 from benchmarks.takeover import takeover
+from benchmarks.watching import watching
 from rejeu.errors import RejeuError
 from rejeu.local.interrupts import interruptible
 from rejeu.timeline import format_instant
@@ -34,6 +35,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "reading": reading,
     "memory": memory,
     "takeover": takeover,
+    "watching": watching,
 }
 
 console = Console(highlight=False)

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from benchmarks.record import Recorder
-from rejeu.replay.send.publisher import PublishResponse
+from rejeu.replay.send.answers import PublishResponse
 
 SERVICE: Final = "google.pubsub.v1.Publisher"
 OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))

@@ -21,8 +21,9 @@ from benchmarks.feed import FIRST_EPOCH, STREAM_NAME, TOPIC, Feed
 from benchmarks.measure import Stopwatch
 from benchmarks.processes import report_of
 from rejeu.gcp.clients import publisher_channel
+from rejeu.replay.send.answers import PublishResponse
 from rejeu.replay.send.pacer import Clock
-from rejeu.replay.send.publisher import WINDOW, Publisher, PublishResponse
+from rejeu.replay.send.publisher import WINDOW, Publisher
 from rejeu.replay.send.sender import Sender
 
 Subject = Callable[[Feed, Stopwatch], int]

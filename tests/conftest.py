@@ -1,11 +1,17 @@
-"""What holds for every test: signals act as at a terminal, also where the caller (nohup, a CI job) ignores some."""
+"""What holds for every test: signals act as at a terminal, also where the caller (nohup, a CI job) ignores some.
+
+And what tests of several folders share.
+"""
 
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from rejeu.ports import StateStore
 from rejeu.state import gcs
+from rejeu.state.lease import update_state
+from rejeu.state.model import StreamState
 from tests.fakes.storage_server import StorageServer
 
 BUCKET = "rejeu-test"
@@ -15,6 +21,17 @@ def pytest_configure() -> None:
     """What is ignored here would be ignored by every process that a test starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def fence_off(store: StateStore, stream: str, epoch: int) -> None:
+    """Put an end to this epoch, if it is the newest, as the watchdog does with a replay that it takes for dead."""
+
+    def fence(state: StreamState) -> StreamState:
+        if state.epoch != epoch:
+            return state
+        return state.model_copy(update={"epoch": epoch + 1, "holder": None, "lease_until": None})
+
+    update_state(store, stream, fence)
 
 
 @pytest.fixture

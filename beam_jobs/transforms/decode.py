@@ -20,6 +20,7 @@ class Decode(beam.PTransform):
 
     def __init__(self, stream: str, make_decoder: Callable[[], Decoder], *, explodes: bool = False) -> None:
         super().__init__()
+        self.make_decoder, self.explodes = make_decoder, explodes
         self._fn = _DecodeFn(stream, make_decoder, explodes)
 
     def expand(self, messages: beam.PCollection[Message]) -> beam.pvalue.DoOutputsTuple:
@@ -45,5 +46,10 @@ class _DecodeFn(beam.DoFn):
             return
         if not rows:
             self._filtered.add()
-        for index, values in enumerate(rows):
-            yield Row(f"{message.row_id}#{index}" if self._explodes else message.row_id, values, message)
+        for row_id, values in zip(row_ids(message.row_id, len(rows), explodes=self._explodes), rows, strict=True):
+            yield Row(row_id, values, message)
+
+
+def row_ids(row_id: str, count: int, *, explodes: bool) -> list[str]:
+    """The ids of the rows that one message becomes."""
+    return [f"{row_id}#{index}" for index in range(count)] if explodes else [row_id] * count

@@ -1,4 +1,4 @@
-"""The `rejeu` command: checks specs, runs a replay, and keeps the local stack. Each command is thin over a module."""
+"""The `rejeu` command: checks specs, runs a replay, shows incidents, keeps the local stack; thin over the modules."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich_argparse import RichHelpFormatter
 
 import rejeu
 from rejeu.errors import RejeuError, SpecError
 from rejeu.request import parse_speed
-from rejeu.spec import StreamSpec, load_files, load_specs
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import load_files, load_specs
+from rejeu.target import Target
+from rejeu.timeline import format_instant
 
 if TYPE_CHECKING:
     from rejeu.local.stack import Stack
@@ -69,6 +74,10 @@ def parser() -> argparse.ArgumentParser:
     pace_.add_argument("stream", metavar="STREAM")
     pace_.add_argument("wish", metavar="SPEED|max|pause|resume")
     pace_.add_argument("--state", metavar="URI", help="state store; default: REJEU_STATE, else the local stack's")
+    incidents_ = add("incidents", incidents, "Show the last silences, newest first: what was lost, when, and why.")
+    incidents_.add_argument("stream", nargs="?", metavar="STREAM")
+    incidents_.add_argument("--limit", type=_count, default=20, metavar="N", help="how many at most; default: 20")
+    incidents_.add_argument("--json", action="store_true", help="one JSON object a line, with every column")
     add("up", up, "Start the local stack, and leave it running.")
     add("down", down, "Stop the local stack, and everything it started.")
     add("status", status, "Show the parts of the local stack.")
@@ -112,6 +121,25 @@ def pace(arguments: argparse.Namespace) -> int:
         set_pace(open_store(uri), arguments.stream, paused=arguments.wish == "pause")
     else:
         set_pace(open_store(uri), arguments.stream, speed=parse_speed(arguments.wish))
+    return 0
+
+
+def incidents(arguments: argparse.Namespace) -> int:
+    """The table of incidents, for a person or a program."""
+    from rejeu.gcp.clients import bigquery_client
+    from rejeu.gcp.incidents import recent_incidents
+
+    target = _target()
+    table = target.incidents
+    rows = recent_incidents(bigquery_client(target.project), table, arguments.stream, arguments.limit)
+    if arguments.json:
+        for row in rows or ():
+            print(json.dumps(row, default=format_instant))
+    elif rows:
+        console.print(_table_of(rows))
+    else:
+        where = f"in {table}" if rows is not None else f"yet: {table} comes with a stream's first live run"
+        console.print(f"no incident {where}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -179,6 +207,34 @@ def _stack(home: Path) -> Stack:
     from rejeu.local.stack import Stack
 
     return Stack(root(), home)
+
+
+def _target() -> Target:
+    """Where the environment says, else the local stack."""
+    if not {"REJEU_PROJECT", "GOOGLE_CLOUD_PROJECT"} & os.environ.keys():
+        os.environ.update(_stack(_running()).variables())
+    return Target.from_env()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"it is {text!r}: it must be a whole number above 0")
+    return int(text)
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What fits into 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("stream", overflow="fold")
+    table.add_column("lost at (UTC)", no_wrap=True)
+    for name in ("gap", "owed", "lost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("cause", overflow="fold")
+    for row in rows:
+        gap = "" if row["gap_seconds"] is None else f"{row['gap_seconds']:,.1f} s"
+        counts = ("" if row[name] is None else f"{row[name]:,}" for name in ("rows_owed", "rows_lost"))
+        table.add_row(row["stream"], f"{row['lost_at']:%Y-%m-%d %H:%M:%S}", gap, *counts, escape(row["cause"]))
+    return table
 
 
 def _say(text: str) -> None:

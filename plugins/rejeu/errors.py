@@ -11,6 +11,8 @@
     ├── StateError              7  the state store cannot be used
     │   └── StateConflictError  7  somebody else wrote the document first
     ├── LaunchError             8  a job could not be started, found or stopped
+    ├── NothingToRepairError    1  the signal is back, or somebody else sees to it
+    ├── GivenUpError            1  relaunches do not help
     └── StackError              9  the local stack could not be started or reached
 
 A message says the value, the rule and the remedy, in that order.
@@ -86,6 +88,14 @@ class LaunchError(RejeuError):
     """A job could not be started, found or stopped."""
 
     exit_code = 8
+
+
+class NothingToRepairError(RejeuError):
+    """The signal is back, was never gone, or somebody else sees to it."""
+
+
+class GivenUpError(RejeuError):
+    """Relaunches do not bring the signal back: a person must look."""
 
 
 class StackError(RejeuError):

@@ -11,10 +11,9 @@ from typing import Any
 from rejeu.errors import RequestError
 from rejeu.ports import StateStore
 from rejeu.request import CURSOR, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Speed, StreamJobRequest
-from rejeu.spec import StreamSpec
-from rejeu.state.heartbeat import HeartbeatProbe
+from rejeu.spec import Replay, StreamSpec
 from rejeu.state.lease import update_state
-from rejeu.state.model import Status, StreamState
+from rejeu.state.model import Status, StreamState, forgive
 from rejeu.target import Target
 from rejeu.timeline import HandOver, format_instant, from_us, hand_over_instant, to_us
 
@@ -65,7 +64,8 @@ def replay_request(
     spec: StreamSpec, target: Target, start: datetime | str | None, speed: Speed | None
 ) -> ReplayRequest:
     """The replay of this stream, from an instant, the cursor, or the source's first row."""
-    source = spec.replay.source
+    replay = replay_of(spec)
+    source = replay.source
     return ReplayRequest.of(
         topic=target.topic(spec.live.topic),
         stream=spec.stream,
@@ -77,21 +77,30 @@ def replay_request(
         event_time=spec.source_time,
         time_unit=source.time_unit,
         key=spec.source_key,
-        ordering_key=spec.replay.ordering_key,
+        ordering_key=replay.ordering_key,
         from_=start,
-        speed=speed or target.speed or spec.replay.speed,
+        speed=speed or target.speed or replay.speed,
         state=target.state,
     )
 
 
+def replay_of(spec: StreamSpec) -> Replay:
+    """What the spec says of the replay. Raises RequestError where somebody else publishes the stream."""
+    if spec.replay is None:
+        raise RequestError(f"{spec.stream} has no replay: somebody else publishes it; add `replay` to its spec")
+    return spec.replay
+
+
 def relaunch_request(state: StreamState) -> ReplayRequest:
-    """The stream's last replay once more, from its cursor."""
+    """The stream's last replay once more, from its cursor; one that never took the lease as it was asked for."""
+    if state.announced:
+        return ReplayRequest.from_argv(state.announced)
     return ReplayRequest.from_argv(state.request).model_copy(update={"from_": CURSOR})
 
 
-def standby_request(request: ReplayRequest) -> ReplayRequest:
-    """The replay that stands by for this one."""
-    return request.model_copy(update={"from_": None, "standby": True})
+def standby_request(request: ReplayRequest, *, twin: bool = True) -> ReplayRequest:
+    """The replay that stands by for this one, under the name of a pair's other one, or of this one itself."""
+    return request.model_copy(update={"from_": None, "standby": True, "twin": twin})
 
 
 def stream_job_request(spec: StreamSpec, target: Target) -> StreamJobRequest:
@@ -118,19 +127,32 @@ def batch_job_request(spec: StreamSpec, target: Target, files: str, partition: s
     )
 
 
-def announce(store: StateStore, stream: str, *, wish: bool) -> StreamState:
-    """Say that a replay is about to start, so that no watchdog takes the moment before it for silence.
+def announce(store: StateStore, request: ReplayRequest) -> StreamState:
+    """Say that this replay is about to start, and that the stream is wanted from now on.
 
-    With `wish` the stream is wanted from now on; without, one that was stopped meanwhile stays stopped.
+    No watchdog takes the moment before it for silence; what it gave up on is to be tried again.
     """
     now = datetime.now(UTC)
 
     def starting(state: StreamState) -> StreamState:
-        if not (wish or state.wanted):
-            return state
-        return state.model_copy(update={"wanted": True, "status": Status.STARTING, "status_at": now, "error": None})
+        incidents = (*state.incidents[:-1], *(forgive(each) for each in state.incidents[-1:]))
+        return state.model_copy(
+            update={
+                "wanted": True,
+                "status": Status.STARTING,
+                "status_at": now,
+                "error": None,
+                "announced": tuple(request.to_argv()),
+                "incidents": incidents,
+            }
+        )
 
-    return update_state(store, stream, starting)
+    return update_state(store, request.state_name, starting)
+
+
+def want(store: StateStore, stream: str) -> None:
+    """Say that the stream is wanted from now on, whoever publishes it."""
+    update_state(store, stream, lambda state: state.model_copy(update={"wanted": True}))
 
 
 def silence(store: StateStore, stream: str) -> StreamState:
@@ -144,7 +166,7 @@ def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
 
     Raises RequestError where the store knows no such stream.
     """
-    names = store.names()
+    names = [name for name in store.names() if "." not in name]
     own = [name for name in names if re.fullmatch(re.escape(stream) + SHARD_SUFFIX, name)]
     if not own:
         known = f"it knows {', '.join(names)}" if names else "it is empty"
@@ -159,8 +181,3 @@ def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
 
     for name in own:
         update_state(store, name, change)
-
-
-def make_probe(spec: StreamSpec, store: StateStore) -> HeartbeatProbe:
-    """The probe that the spec asks for."""
-    return HeartbeatProbe(store, spec.stream, spec.watchdog.silence, spec.watchdog.grace)

@@ -98,16 +98,19 @@ class Launcher(Protocol):
 
 
 class Signal(StrEnum):
-    """Why a probe believes what it believes."""
+    """What a probe believes of the signal."""
 
     FLOWING = "flowing"
     QUIET = "quiet: no row is due"
     SILENT = "silent: rows are due and nobody publishes"
     STALLED = "stalled: the replay lives and rows are due, yet none are acknowledged"
+    UNDELIVERED = "undelivered: rows are acknowledged, yet none arrive on the topic"
     STARTING = "starting"
+    WAITING = "waiting: the last relaunch did not help, the next one comes later"
+    GIVEN_UP = "given up: relaunches do not help, so a person must look"
     STOPPED = "stopped on request"
     FINISHED = "finished"
-    UNKNOWN = "unknown: no replay was ever started"
+    UNKNOWN = "unknown"
 
     @property
     def needs_relaunch(self) -> bool:
@@ -115,17 +118,45 @@ class Signal(StrEnum):
         return self is Signal.SILENT
 
 
+class Reason(StrEnum):
+    """Why a probe believes the signal silent."""
+
+    DIED = "the replay died: its lease ran out"
+    FAILED = "the replay failed"
+    ENDED = "the replay was ended, though the stream is wanted"
+    NEVER_CAME = "the replay was started and never came"
+    NOTHING_ARRIVES = "nothing arrives on the topic"
+    NOTHING_PUBLISHED = "Cloud Monitoring counts no message published to the topic"
+
+
+class Lack(StrEnum):
+    """What a stream that is wanted does not have; the signal may flow nevertheless."""
+
+    STANDBY = "nobody stands by"
+    STREAM_JOB = "the streaming job is gone"
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What a probe saw: `lost_at` is when the first row fell due that did not come."""
+    """What a probe saw: `lost_at` is when the first row fell due that did not come.
+
+    `last_seen` is when the last signal was there, as far as this probe knows. `look_again` is the earliest instant at
+    which it could see silence if nothing changed meanwhile; None where it cannot say.
+    """
 
     signal: Signal
     last_seen: datetime | None = None
     lost_at: datetime | None = None
     detail: str = ""
+    reason: Reason | None = None
+    probe: str = "heartbeat"
+    lacks: frozenset[Lack] = frozenset()
+    look_again: datetime | None = None
 
 
 class Probe(Protocol):
     """Tells whether a stream's topic is alive."""
 
-    def check(self, now: datetime) -> Verdict: ...
+    def check(self, now: datetime) -> Verdict:
+        """What is known at this instant. Raises RejeuError where nothing can be known."""
+        ...

@@ -204,6 +204,7 @@ class ReplayRequest(Request):
         None, description="i/n: only the rows whose key hashes to i of n; n such replays publish every row once"
     )
     standby: bool = Field(False, description="hold everything ready, and take over when the stream's holder is gone")
+    twin: bool = Field(False, description="the other one of a pair, as a job of a name of its own")
     state: str | None = Field(
         None, description="state store, sqlite:PATH or gs://BUCKET/PREFIX; default: none, so no resuming"
     )
@@ -219,7 +220,7 @@ class ReplayRequest(Request):
     @property
     def job_name(self) -> str:
         shard = self.shard.suffix if self.shard else ""
-        return f"rejeu-replay-{self.stream.replace('_', '-')}{shard}{'-standby' if self.standby else ''}"
+        return f"rejeu-replay-{self.stream.replace('_', '-')}{shard}{'-twin' if self.twin else ''}"
 
     @property
     def resumes(self) -> bool:
@@ -310,3 +311,29 @@ class BatchJobRequest(Request):
     def job_name(self) -> str:
         """Two runs for one day are two jobs, for each has a folder of its own."""
         return f"rejeu-batch-{self.stream.replace('_', '-')}-{self.partition}-{self.output.rpartition('/')[2]}"
+
+
+class ReconcileRequest(ReplayRequest):
+    """Compare a source with what its stream wrote, and publish again what is missing.
+
+    The source's flags are the replay's; those that say how a replay goes on mean nothing here.
+
+    Exit codes: 0 nothing is missing at the end; 1 something is; 2 wrong arguments; 3 the source, or BigQuery; 4 the
+    topic.
+    """
+
+    program = "rejeu reconcile"
+    module = "beam_jobs.reconcile"
+
+    until: Instant = Field(description="last event time, exclusive; never beyond the stream's cursor")
+    pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")
+    streaming_table: str = Field(description="what the streaming job writes, project.dataset.table")
+    streaming_time: str = Field(description="its column that says when a row happened")
+    dead_letters: str = Field(description="what holds the rows that could not be written, project.dataset.table")
+    report: str | None = Field(None, description="write what was found here, as JSON: a path or gs:// URI")
+    settle_seconds: float = Field(30.0, ge=0, description="how long a published row may take to its table")
+    patience_seconds: float = Field(120.0, gt=0, description="how long it is waited for the next missing row to come")
+
+    @property
+    def job_name(self) -> str:
+        return f"rejeu-reconcile-{self.stream.replace('_', '-')}"

@@ -6,14 +6,10 @@ Nothing here says which operator or service runs a feed: that is the target's bu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from croniter import croniter
 from pydantic import (
     AfterValidator,
@@ -21,21 +17,26 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 
-from rejeu.errors import SpecError
 from rejeu.pipelines import PIPELINES, Pipeline
-from rejeu.request import STREAM_NAME, Speed, TimeUnit, explain
+from rejeu.request import STREAM_NAME, Speed, TimeUnit
 from rejeu.timeline import HandOver
 
-SUFFIXES = (".yaml", ".yml")
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 TABLE = r"^([a-z][a-z0-9-]{4,28}[a-z0-9]\.)?[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$"
 TOPIC = r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
 DURATION = r"^(\d+(?:\.\d+)?)(ms|s|m|h)$"
+
+PROBES_SCHEMA = {
+    "anyOf": [
+        (one := {"type": "string", "enum": ["heartbeat", "tap", "metric"]}),
+        {"type": "array", "items": one, "minItems": 1, "uniqueItems": True},
+    ],
+    "default": "heartbeat",
+}
 
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
 
@@ -77,6 +78,11 @@ Duration = Annotated[
 ]
 Cron = Annotated[str, BeforeValidator(_cron)]
 ColumnName = Annotated[str, Field(pattern=COLUMN)]
+Metric = Literal[
+    "pubsub.googleapis.com/topic/send_request_latencies",
+    "pubsub.googleapis.com/topic/send_request_count",
+    "pubsub.googleapis.com/topic/send_message_operation_count",
+]
 TableName = Annotated[str, Field(pattern=TABLE)]
 
 
@@ -169,15 +175,44 @@ class Replay(Part):
     """Columns of the source's key whose rows Pub/Sub delivers in order: at most 1 MB/s for each value."""
 
 
+def _names(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 class Watchdog(Part):
     """How the signal is watched."""
 
-    probe: Literal["heartbeat"] = "heartbeat"
-    """`heartbeat`: the replay's own state says when its next row is due."""
+    probe: Annotated[
+        tuple[Literal["heartbeat", "tap", "metric"], ...],
+        BeforeValidator(_names),
+        Field(min_length=1),
+        WithJsonSchema(PROBES_SCHEMA),
+    ] = ("heartbeat",)
+    """One probe or several. `heartbeat`: the replay's own state says when its next row is due. `tap`: a second
+    subscription says what really arrived. `metric`: Cloud Monitoring counts what was published, minutes later."""
     silence: Duration = timedelta(seconds=5)
     """How long rows may be due and not come before the replay is relaunched."""
     grace: Duration = timedelta(seconds=30)
     """How long a replay that was just started may take until its first sign of life."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """How many relaunches may fail to bring the signal back before the watchdog gives up and calls a person."""
+    metric: Metric = "pubsub.googleapis.com/topic/send_request_latencies"
+    """What the probe `metric` counts: a metric of Pub/Sub's topics; the default is the quickest."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.probe)) < len(self.probe):
+            raise ValueError(f"probe is {list(self.probe)}: name each probe once")
+        return self
+
+
+class Reconcile(Part):
+    """How the streaming table is compared with its source, and what is missing published again."""
+
+    schedule: Cron | None = "30 2 * * *"
+    """When: cron, UTC; null: by hand only."""
+    settle: Duration = timedelta(seconds=30)
+    """How long a published row may take to its table before it counts as missing."""
 
 
 class StreamSpec(Part):
@@ -199,8 +234,10 @@ class StreamSpec(Part):
     """Columns that the tables are clustered by."""
     batch: Batch | None = None
     live: Live
-    replay: Replay
+    replay: Replay | None = None
+    """What publishes the rows; without it somebody else does, and the stream is only read and watched."""
     watchdog: Watchdog = Watchdog()
+    reconcile: Reconcile = Reconcile()
 
     @property
     def pipeline(self) -> Pipeline:
@@ -220,12 +257,31 @@ class StreamSpec(Part):
         return f"{self.live.topic}-{self.stream.replace('_', '-')}"
 
     @property
+    def tap(self) -> str:
+        """The id of the watchdog's subscription."""
+        return f"{self.subscription}-tap"
+
+    @property
     def source_time(self) -> str:
-        return self.replay.source.time or self.event_time
+        return (self.replay and self.replay.source.time) or self.event_time
 
     @property
     def source_key(self) -> tuple[str, ...]:
-        return self.key if self.replay.source.key is None else self.replay.source.key
+        return self.key if self.replay is None or self.replay.source.key is None else self.replay.source.key
+
+    @property
+    def ordering_key(self) -> tuple[str, ...]:
+        """Columns whose rows are delivered in order."""
+        return self.replay.ordering_key if self.replay else ()
+
+    @model_validator(mode="after")
+    def _heartbeat_needs_a_replay(self) -> Self:
+        if self.replay is None and "heartbeat" in self.watchdog.probe:
+            raise ValueError(
+                "watchdog.probe has 'heartbeat' and there is no replay: what somebody else publishes has no heartbeat "
+                "of ours; watch it with probe: tap or metric"
+            )
+        return self
 
     @model_validator(mode="after")
     def _own_tables(self) -> Self:
@@ -237,7 +293,7 @@ class StreamSpec(Part):
 
     @model_validator(mode="after")
     def _ordering_key_is_of_the_key(self) -> Self:
-        for name in self.replay.ordering_key:
+        for name in self.ordering_key:
             if name not in self.source_key:
                 known = ", ".join(self.source_key) or "empty"
                 raise ValueError(
@@ -257,110 +313,3 @@ class StreamSpec(Part):
                         f"{field} names {name!r}: pipeline {self.live.pipeline} writes {', '.join(known)}; name one"
                     )
         return self
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """One file of the streams folder: its spec, or why it has none."""
-
-    file: Path
-    name: str
-    spec: StreamSpec | None
-    error: SpecError | None = None
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win, in silence; a spec must not."""
-
-
-def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key, _ in node.value:
-        if str(key.value) in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-        seen.add(str(key.value))
-    return loader.construct_mapping(node, deep=True)
-
-
-_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
-
-
-def read_spec(file: Path) -> StreamSpec:
-    """The spec in this file. Raises SpecError with file, field, reason and remedy."""
-    try:
-        document = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
-    except OSError as error:
-        raise SpecError(str(file), "", f"it cannot be read ({error.strerror})", "Check the path.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2021-13-45 is a ValueError
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise SpecError(str(file), where, f"it is not YAML: {reason}", "Mend the line.") from None
-    if not isinstance(document, dict):
-        raise SpecError(
-            str(file), "", f"it holds {type(document).__name__}, not a mapping", "Start with `stream: my_stream`."
-        )
-    try:
-        return StreamSpec.model_validate(document)
-    except ValidationError as error:
-        raise _spec_error(file, error) from None
-
-
-def load_specs(folders: Iterable[Path]) -> list[Loaded]:
-    """Every spec of these folders, each good or bad on its own; two of one name are both refused."""
-    return load_files(sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES))
-
-
-def load_files(files: Iterable[Path]) -> list[Loaded]:
-    """The specs of these files, by the rules of `load_specs`."""
-    loaded = [_load(file) for file in files]
-    owners: dict[str, list[Path]] = {}
-    for each in loaded:
-        if each.spec is not None:
-            owners.setdefault(each.name, []).append(each.file)
-    return [_refuse_twin(each, owners.get(each.name, [])) for each in loaded]
-
-
-def _load(file: Path) -> Loaded:
-    try:
-        spec = read_spec(file)
-    except SpecError as error:
-        return Loaded(file, re.sub(r"\W", "_", file.stem), None, error)
-    return Loaded(file, spec.stream, spec)
-
-
-def _refuse_twin(loaded: Loaded, owners: list[Path]) -> Loaded:
-    others = [file for file in owners if file != loaded.file]
-    if not others or loaded.spec is None:
-        return loaded
-    reason = f"{loaded.name!r} is also the stream of {others[0]}"
-    error = SpecError(str(loaded.file), "stream", reason, "Give each stream a name of its own.")
-    return Loaded(loaded.file, re.sub(r"\W", "_", loaded.file.stem), None, error)
-
-
-def _spec_error(file: Path, error: ValidationError) -> SpecError:
-    details = error.errors()
-    first: Any = details[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        reason, remedy = "there is no such field", f"Fields here: {', '.join(_siblings(first['loc']))}."
-    elif first["type"] == "missing":
-        reason, remedy = "it is missing", "Add it; `rejeu schema` describes every field."
-    else:
-        reason, remedy = explain(first), "`rejeu schema` describes every field."
-    more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
-    return SpecError(str(file), field, reason + more, remedy)
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    model: type[Part] = StreamSpec
-    parts: dict[str, type[Part]] = {
-        "batch": Batch,
-        "live": Live,
-        "replay": Replay,
-        "watchdog": Watchdog,
-        "source": Source,
-    }
-    for part in location[:-1]:
-        model = parts.get(str(part), model)
-    return list(model.model_fields)

@@ -84,6 +84,24 @@ def insert_once(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
         WHERE NOT EXISTS (SELECT 1 FROM `{table}` WHERE {same})""")
 
 
+def delivered(table: str, dead_letters: str, stream: str, condition: str, micros: str) -> str:
+    """The row ids that were written, each with how often; 0 where it is a dead letter only.
+
+    Parameters @from_us and @until_us bound their event times, which the ids say themselves; where one is not of this
+    stream, its row's own counts (`micros`). `condition` holds for every such row of the table, and prunes partitions.
+    """
+    said = f"SAFE_CAST(REGEXP_EXTRACT(row_id, r'^{stream}/(-?[0-9]+)/') AS INT64)"
+    return dedent(f"""\
+        SELECT row_id, SUM(written) AS written
+        FROM (
+          SELECT row_id, 1 AS written, COALESCE({said}, {micros}) AS us FROM `{table}` WHERE {condition or "TRUE"}
+          UNION ALL
+          SELECT row_id, 0 AS written, {said} AS us FROM `{dead_letters}`
+        )
+        WHERE us >= @from_us AND us < @until_us
+        GROUP BY row_id""")
+
+
 def _names(columns: Sequence[str]) -> str:
     return ", ".join(_name(column) for column in columns)
 

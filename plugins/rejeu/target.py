@@ -42,7 +42,7 @@ class Target(BaseModel):
     state: str = "sqlite:.rejeu/state.db"
     """The state store's URI, as `rejeu.state.open_store` reads it."""
     dataset: str = "rejeu"
-    """BigQuery dataset of Rejeu's own tables: incidents, and beside it `<dataset>_staging`, whose tables expire."""
+    """BigQuery dataset of Rejeu's own tables, and beside it `<dataset>_staging`, whose tables expire."""
     location: str = "US"
     """BigQuery location of new datasets."""
     image: str = ""
@@ -59,6 +59,10 @@ class Target(BaseModel):
     """What starts the replay."""
     speed: Speed | None = None
     """Replaces every spec's speed: a laptop replays an hour in a minute with 60."""
+    notifier: str = ""
+    """Dotted path of an Airflow notifier, or of a callable that makes one: what tells a person of incidents."""
+    alerts: str = ""
+    """Id of the Pub/Sub subscription to which Cloud Monitoring's alerts come (infra/)."""
     home: Path = Path(".rejeu")
     """Folder for what local jobs leave: records and logs."""
 
@@ -108,6 +112,11 @@ class Target(BaseModel):
     def incidents(self) -> str:
         """The table of incidents."""
         return f"{self.project}.{self.dataset}.incidents"
+
+    @property
+    def reconciliations(self) -> str:
+        """The table of what was compared, missing and healed."""
+        return f"{self.project}.{self.dataset}.reconciliations"
 
     def job_launcher(self) -> Launcher:
         """What starts Beam's jobs."""

@@ -16,11 +16,13 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 
 from airflow.sdk import DAG  # noqa: E402
 
+from rejeu import watch  # noqa: E402
 from rejeu.airflow import triggers  # noqa: E402
 from rejeu.airflow.dags_page import STREAMS, build_all  # noqa: E402
 from rejeu.airflow.operators import base  # noqa: E402
 from rejeu.ports import JobState  # noqa: E402
-from rejeu.spec import StreamSpec, read_spec  # noqa: E402
+from rejeu.spec import StreamSpec  # noqa: E402
+from rejeu.spec_files import read_spec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
 from tests.dags.builders import FakeBigQuery  # noqa: E402
@@ -47,6 +49,12 @@ def spec_with(spec: StreamSpec) -> Callable[..., StreamSpec]:
     return change
 
 
+@pytest.fixture
+def foreign_spec(spec_with: Callable[..., StreamSpec]) -> StreamSpec:
+    """The spec where somebody else publishes the stream."""
+    return spec_with(replay=None, watchdog={"probe": "tap"})
+
+
 @pytest.fixture(autouse=True)
 def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
     """The environment of a worker and a triggerer."""
@@ -60,9 +68,9 @@ def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
 
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    """The state store that operators and triggers open."""
+    """The state store that operators and the watch open."""
     memory = MemoryStore()
-    for module in (base, triggers):
+    for module in (base, watch):
         monkeypatch.setattr(module, "open_store", lambda uri: memory)
     return memory
 
@@ -78,7 +86,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
 
 @pytest.fixture(autouse=True)
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.0)
+    for name in ("POLL_SECONDS", "RETURN_POLL_SECONDS"):
+        monkeypatch.setattr(triggers, name, 0.0)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rejeu.spec import StreamSpec
 from tests.dags.builders import STREAM
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["batch", "live", "watchdog", "stop"]
+PARTS = ["batch", "live", "watchdog", "reconcile", "stop"]
 
 
 def tables(page: str) -> list[list[str]]:
@@ -54,6 +54,29 @@ def test_the_batch_page_has_the_command_that_loads_a_range_of_days(spec: StreamS
 
 def test_the_watchdogs_page_says_how_long_silence_is(spec_with: Callable[..., StreamSpec]) -> None:
     assert "Silence is 90 s without a row" in docs.page(spec_with(watchdog={"silence": "1.5m"}), "watchdog")
+
+
+def test_the_watchdogs_page_says_what_it_looks_through_and_how_often_it_tries(
+    spec_with: Callable[..., StreamSpec],
+) -> None:
+    page = docs.page(spec_with(watchdog={"probe": ["heartbeat", "tap"], "attempts": 7}), "watchdog")
+    assert "The probe: heartbeat, tap." in page
+    assert "After 7 relaunches that leave the stream where it was the watchdog gives up" in page
+
+
+@pytest.mark.parametrize("part", ["batch", "live", "watchdog", "stop"])
+def test_a_page_about_what_somebody_else_publishes_promises_no_replay(foreign_spec: StreamSpec, part: str) -> None:
+    page = docs.page(foreign_spec, part)
+    assert "| replays | nothing: somebody else publishes |" in page
+    assert [line for line in page.splitlines() if line.startswith("    ")] == []
+
+
+def test_the_pages_about_what_somebody_else_publishes_say_what_is_ours(foreign_spec: StreamSpec) -> None:
+    assert "Somebody else publishes to it." in docs.page(foreign_spec, "live")
+    watchdog = docs.page(foreign_spec, "watchdog")
+    assert "there is nothing to relaunch" in watchdog
+    assert "The streaming job is ours, and is restored." in watchdog
+    assert "relaunches the replay at its cursor, waits" not in watchdog
 
 
 def test_a_stream_without_a_batch_does_not_speak_of_one(spec_with: Callable[..., StreamSpec]) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, BaseOperator, TriggerRule
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.base import BaseEventTrigger
 
 from rejeu.airflow.dags_page import STREAMS, TARGET
 from rejeu.airflow.factory import build_dag, parts_of
+from rejeu.airflow.patrol import PATROL
 from rejeu.airflow.triggers import SilenceTrigger
-from rejeu.spec import StreamSpec, load_specs
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import load_specs
 from rejeu.timeline import parse_instant
+from rejeu.watch import WatchPlan
 from tests.dags.builders import STREAM
 
 SPECS = [loaded.spec for loaded in load_specs([STREAMS]) if loaded.spec is not None]
@@ -43,14 +48,20 @@ WIRING = {
     "watchdog": {
         "relaunch": set(),
         "await_signal": {"relaunch"},
-        "record_incident": {"relaunch", "await_signal"},
+        "record_incident": {"await_signal"},
+        "restore": {"await_signal"},
     },
+    "reconcile": {"reconcile": set()},
     "stop": {"stop_replay": set(), "drain_stream": {"stop_replay"}},
 }
 DEFERRING = {"prepare", "load_rows", "load_dead", "place_rows", "place_dead", "await_load_job"} | {
     "start_stream",
     "await_signal",
+    "restore",
+    "reconcile",
 }
+FOREIGN_LIVE = {"ensure": set(), "start_stream": {"ensure"}, "begin_watch": {"start_stream"}}
+"""The live DAG of a stream that somebody else publishes."""
 
 
 def part_of(dag_id: str) -> str:
@@ -59,10 +70,11 @@ def part_of(dag_id: str) -> str:
 
 def test_every_spec_has_exactly_its_dags(dags: dict[str, DAG]) -> None:
     assert SPECS
-    assert sorted(dags) == sorted(DAG_IDS)
+    assert sorted(dags) == sorted([*DAG_IDS, PATROL])
     for spec in SPECS:
         own = {part_of(dag_id) for dag_id in dags if dag_id.startswith(f"{spec.stream}.")}
-        assert own == {"live", "watchdog", "stop"} | ({"batch"} if spec.batch else set())
+        parts = {"live", "watchdog", "stop"}
+        assert own == parts | ({"batch"} if spec.batch else set()) | ({"reconcile"} if spec.replay else set())
 
 
 @pytest.mark.parametrize("dag_id", DAG_IDS)
@@ -129,30 +141,27 @@ def test_the_end_of_a_batch_starts_the_live_dag(dags: dict[str, DAG]) -> None:
 
 def test_a_live_dag_without_a_batch_runs_by_hand(spec_with: Callable[..., StreamSpec]) -> None:
     spec = spec_with(batch=None)
-    assert parts_of(spec) == ["live", "watchdog", "stop"]
+    assert parts_of(spec) == ["live", "watchdog", "reconcile", "stop"]
     assert build_dag(spec, "live", TARGET).schedule is None
 
 
-def test_the_watchdog_runs_when_its_trigger_sees_silence(dags: dict[str, DAG]) -> None:
+def test_the_watchdog_runs_when_its_trigger_sees_silence(dags: dict[str, DAG], spec: StreamSpec) -> None:
     (signal,) = dags[f"{STREAM}.watchdog"].schedule
     (watcher,) = signal.watchers
     assert isinstance(watcher.trigger, SilenceTrigger)
-    written = DagSerialization.to_dict(dags[f"{STREAM}.watchdog"])["dag"]["timetable"]
-    (asset,) = written["__var"]["asset_condition"]["objects"]
-    assert asset["watchers"] == [
-        {
-            "name": "crypto_rates.silence",
-            "trigger": {
-                "classpath": "rejeu.airflow.triggers.SilenceTrigger",
-                "kwargs": {
-                    "stream": STREAM,
-                    "state": "sqlite:.rejeu/state.db",
-                    "silence_seconds": 5.0,
-                    "grace_seconds": 30.0,
-                },
-            },
-        }
-    ]
+    assert watcher.trigger.plan == WatchPlan.of(spec, TARGET)
+
+
+def test_airflow_writes_the_trigger_down_and_makes_the_same_one_again(dags: dict[str, DAG]) -> None:
+    watchdog: Any = dags[f"{STREAM}.watchdog"]
+    (signal,) = watchdog.schedule
+    trigger = signal.watchers[0].trigger
+    again: Any = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(watchdog)))).timetable
+    (asset,) = again.asset_condition.objects
+    (watcher,) = asset.watchers
+    assert (watcher.name, watcher.trigger["classpath"]) == ("crypto_rates.silence", trigger.serialize()[0])
+    assert SilenceTrigger(**watcher.trigger["kwargs"]).serialize() == trigger.serialize()
+    assert BaseEventTrigger.hash(**watcher.trigger) == BaseEventTrigger.hash(*trigger.serialize())
 
 
 def test_a_stop_runs_by_hand_only(dags: dict[str, DAG]) -> None:
@@ -163,6 +172,41 @@ def test_the_watchdogs_relaunch_is_repeated_by_its_watcher_and_not_by_retries(da
     watchdog: Any = dags[f"{STREAM}.watchdog"]
     assert watchdog.get_task("relaunch").retries == 0
     assert watchdog.get_task("await_signal").retry_delay == timedelta(seconds=1)
+
+
+def test_a_run_that_relaunched_nothing_still_records_and_restores(dags: dict[str, DAG]) -> None:
+    watchdog: Any = dags[f"{STREAM}.watchdog"]
+    rules = {task_id: watchdog.get_task(task_id).trigger_rule for task_id in ("record_incident", "restore")}
+    assert rules == {"record_incident": TriggerRule.NONE_FAILED, "restore": TriggerRule.ALL_DONE}
+
+
+# What somebody else publishes
+
+
+def test_what_somebody_else_publishes_is_read_watched_and_stopped(foreign_spec: StreamSpec) -> None:
+    assert parts_of(foreign_spec) == ["batch", "live", "watchdog", "stop"]
+    live = build_dag(foreign_spec, "live", TARGET)
+    assert {task.task_id: set(task.upstream_task_ids) for task in live.tasks} == FOREIGN_LIVE
+    assert (live.schedule, dict(live.params)) == (None, {})
+
+
+@pytest.mark.parametrize("part", ["watchdog", "stop"])
+def test_its_other_dags_are_those_of_every_stream(foreign_spec: StreamSpec, part: str) -> None:
+    dag = build_dag(foreign_spec, part, TARGET)
+    assert {task.task_id: set(task.upstream_task_ids) for task in dag.tasks} == WIRING[part]
+    assert DagSerialization.from_dict(DagSerialization.to_dict(dag)).dag_id == f"{STREAM}.{part}"
+
+
+def test_its_trigger_looks_at_what_arrives_and_not_for_a_replay(foreign_spec: StreamSpec) -> None:
+    dag: Any = build_dag(foreign_spec, "watchdog", TARGET)
+    (signal,) = dag.schedule
+    plan = signal.watchers[0].trigger.plan
+    assert (plan.replays, plan.probes) == (False, ("tap",))
+
+
+def test_a_part_that_a_stream_does_not_have_is_not_built(foreign_spec: StreamSpec) -> None:
+    with pytest.raises(ValueError, match="crypto_rates has no DAG 'relive': it has batch, live, watchdog, stop"):
+        build_dag(foreign_spec, "relive", TARGET)
 
 
 # Branches

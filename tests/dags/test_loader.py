@@ -18,13 +18,14 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from rejeu.airflow.dags_page import STREAMS
 from rejeu.airflow.loader import load_dags
+from rejeu.airflow.patrol import PATROL
 from rejeu.errors import RequestError
 
 ROOT = Path(__file__).parents[2]
 DAG_FILE = ROOT / "dags" / "streams.py"
 WANTED = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
 GOOD = (STREAMS / "crypto_rates.yaml").read_text(encoding="utf-8")
-GOOD_DAGS = {f"crypto_rates.{part}" for part in ("batch", "live", "watchdog", "stop")}
+GOOD_DAGS = {f"crypto_rates.{part}" for part in ("batch", "live", "watchdog", "reconcile", "stop")}
 
 Write = Callable[..., Path]
 Load = Callable[[], dict[str, DAG]]
@@ -79,7 +80,7 @@ def test_a_broken_spec_says_so_and_leaves_the_others_alone(
 ) -> None:
     file = write(f"{name}.yaml", text)
     dags = load()
-    assert set(dags) == GOOD_DAGS | {f"{name}.invalid"}
+    assert set(dags) == GOOD_DAGS | {f"{name}.invalid", PATROL}
     invalid = dags[f"{name}.invalid"]
     assert invalid.doc_md
     for words in (f"`{file}`", *said):
@@ -91,7 +92,7 @@ def test_two_streams_of_one_name_are_both_refused_and_name_each_other(write: Wri
     write("a_copy.yaml", GOOD)
     other = write("third.yaml", variant(stream="third"))
     dags = load()
-    assert set(dags) == {"crypto_rates.invalid", "a_copy.invalid"} | {
+    assert set(dags) == {"crypto_rates.invalid", "a_copy.invalid", PATROL} | {
         f"third.{part.split('.')[1]}" for part in GOOD_DAGS
     }
     assert f"is also the stream of {other.with_name('crypto_rates.yaml')}" in (dags["a_copy.invalid"].doc_md or "")
@@ -115,12 +116,12 @@ def test_folders_may_be_named_in_the_place_of_the_own_one(
         folder.mkdir()
         (folder / "a.yaml").write_text(variant(stream=f"from_{folder.name}"), encoding="utf-8")
     monkeypatch.setenv("REJEU_STREAMS", os.pathsep.join(map(str, folders)))
-    assert {dag_id.partition(".")[0] for dag_id in load()} == {"from_one", "from_two"}
+    assert {dag_id.partition(".")[0] for dag_id in load() if dag_id != PATROL} == {"from_one", "from_two"}
 
 
 def test_a_worker_builds_its_own_dag_only(write: Write, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     write("broken.yaml", "stream: [")
-    for dag_id in ("crypto_rates.live", "broken.invalid"):
+    for dag_id in ("crypto_rates.live", "broken.invalid", PATROL):
         monkeypatch.setenv(WANTED, dag_id)
         assert set(load()) == {dag_id}
 

@@ -1,26 +1,19 @@
-"""The tasks of `<stream>.live` and `<stream>.stop`: hand over, start, await the signal, stop."""
+"""The tasks of `<stream>.live` up to the start: hand over, streaming job, replay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import TaskDeferred
 
-from rejeu.airflow.operators.live import (
-    AwaitSignal,
-    DrainStreamJob,
-    HandOverInstant,
-    StartReplay,
-    StartStreamJob,
-    StopReplay,
-)
-from rejeu.airflow.triggers import ReturnTrigger
+from rejeu.airflow.operators import base
+from rejeu.airflow.operators.live import BeginWatch, HandOverInstant, StartReplay, StartStreamJob
 from rejeu.errors import LaunchError, RequestError
-from rejeu.live import announce, replay_request, standby_request
+from rejeu.live import replay_request, standby_request
 from rejeu.ports import JobState
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec
@@ -36,7 +29,6 @@ from tests.dags.builders import (
     STREAM_JOB,
     FakeBigQuery,
     a_run,
-    ago,
     alive,
     carry_out,
     dead,
@@ -190,12 +182,12 @@ def test_a_stream_with_a_standby_has_two_replays_and_a_start_ends_both_old_ones_
     launcher.started.clear()
     decision = {"start": "at", "at": "2021-05-02T00:00:00Z", "reason": "a test"}
     StartReplay(task_id="start_replay", spec=spec, decision=decision).execute(a_run())
-    assert launcher.stopped == [f"{REPLAY_JOB}-standby", REPLAY_JOB]
+    assert launcher.stopped == [f"{REPLAY_JOB}-twin", REPLAY_JOB]
     first, second = launcher.started
     assert isinstance(first, ReplayRequest)
     assert isinstance(second, ReplayRequest)
     assert (first.job_name, first.standby) == (REPLAY_JOB, False)
-    assert (second.job_name, second.standby, second.from_) == (f"{REPLAY_JOB}-standby", True, None)
+    assert (second.job_name, second.standby, second.from_) == (f"{REPLAY_JOB}-twin", True, None)
 
 
 def test_whoever_ends_the_task_ends_what_it_started(start: Callable[..., StartReplay], launcher: FakeLauncher) -> None:
@@ -289,79 +281,37 @@ def test_a_retry_starts_again_what_has_ended_meanwhile(
     assert len(launcher.started) == 1
 
 
-# The signal
-
-
-@pytest.fixture
-def await_signal(spec: StreamSpec) -> AwaitSignal:
-    return AwaitSignal(task_id="await_signal", spec=spec)
-
-
-def test_the_signal_is_awaited_without_a_slot(await_signal: AwaitSignal) -> None:
-    with pytest.raises(TaskDeferred) as deferred:
-        await_signal.execute(a_run())
-    assert isinstance(deferred.value.trigger, ReturnTrigger)
-    assert deferred.value.timeout == timedelta(minutes=10)
-
-
-def test_a_signal_that_flows_ends_the_wait(await_signal: AwaitSignal, store: MemoryStore) -> None:
-    announce(store, STREAM, wish=True)
-    assert carry_out(await_signal, a_run(), lambda: remember(store, **alive()))["signal"] == "FLOWING"
-
-
-def test_a_signal_that_does_not_come_says_the_jobs_last_words(
-    await_signal: AwaitSignal, store: MemoryStore, launcher: FakeLauncher, old_replay: ReplayRequest
+def test_a_start_is_made_by_one_at_a_time(
+    start: Callable[..., StartReplay],
+    launcher: FakeLauncher,
+    old_replay: ReplayRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def dies() -> None:
-        remember(store, **dead(status=Status.FAILED, error="the topic is gone"))
-        launcher.end(REPLAY_JOB, JobState.FAILED, "exit code 4")
+    happened: list[str] = []
 
-    with pytest.raises(LaunchError, match=f"gives no signal: the topic is gone; {REPLAY_JOB} is failed: exit code 4"):
-        carry_out(await_signal, a_run(), dies)
+    @contextmanager
+    def turn(store: MemoryStore, stream: str, who: str) -> Iterator[None]:
+        happened.append(f"{stream}: {who}")
+        yield
+        happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started)])
 
-
-def test_where_there_is_no_job_the_state_says_what_it_last_heard(await_signal: AwaitSignal, store: MemoryStore) -> None:
-    with pytest.raises(LaunchError, match="gives no signal: epoch 3 was last heard of at"):
-        carry_out(await_signal, a_run(), lambda: remember(store, **dead()))
-
-
-# Stop
+    monkeypatch.setattr(base, "taking_turns", turn)
+    start("first row").execute(a_run())
+    assert happened == [f"{STREAM}: run-1/start_replay", REPLAY_JOB, REPLAY_JOB]
 
 
-def test_a_stop_silences_the_watchdog_before_it_ends_the_replay(
-    spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, old_replay: ReplayRequest
-) -> None:
-    wanted_at_stop: list[bool] = []
-    stop = launcher.stop
-
-    def look(name: str, *, drain: bool = True) -> Any:
-        state = read_state(store, STREAM)
-        wanted_at_stop.append(state is not None and state.wanted)
-        return stop(name, drain=drain)
-
-    launcher.stop = look  # type: ignore[method-assign]
-    left = StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
-    assert wanted_at_stop == [False, False]
-    assert launcher.stopped == [REPLAY_JOB]
-    assert left is not None
-    assert set(left) == {"status", "cursor", "published"}
+# What somebody else publishes
 
 
-def test_a_stream_that_never_ran_can_be_stopped(spec: StreamSpec, launcher: FakeLauncher) -> None:
-    StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
-    assert DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run()) == "there was none"
-    assert launcher.stopped == []
+def test_what_somebody_else_publishes_is_wanted_from_now_on(foreign_spec: StreamSpec, store: MemoryStore) -> None:
+    remember(store, wanted=False)
+    BeginWatch(task_id="begin_watch", spec=foreign_spec).execute(a_run())
+    state = read_state(store, STREAM)
+    assert state is not None
+    assert state.wanted
 
 
-def test_the_streaming_job_is_drained(spec: StreamSpec, launcher: FakeLauncher, end: End) -> None:
-    carry_out(StartStreamJob(task_id="start_stream", spec=spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
-    assert DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run()).startswith("stopped")
-    assert launcher.stopped == [STREAM_JOB]
-
-
-def test_a_stopped_streams_cursor_is_what_the_next_run_goes_on_from(
-    spec: StreamSpec, hand_over: HandOverInstant, store: MemoryStore
-) -> None:
-    remember(store, **alive(cursor=Position(to_us(LAST_ROW + timedelta(hours=1))), last_published=ago(1)))
-    StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
-    assert hand_over.execute(a_run(batch_event(text(LAST_ROW))))["start"] == "resume"
+def test_its_streaming_job_is_started_as_any_other(foreign_spec: StreamSpec, launcher: FakeLauncher, end: End) -> None:
+    task = StartStreamJob(task_id="start_stream", spec=foreign_spec)
+    carry_out(task, a_run(), end(STREAM_JOB, JobState.RUNNING))
+    assert [request.job_name for request in launcher.started] == [STREAM_JOB]

@@ -1,40 +1,38 @@
-"""The tasks of `<stream>.watchdog`: look again, fence off, relaunch at the cursor, record the incident."""
+"""The task `relaunch` of `<stream>.watchdog`: look again, fence off, relaunch at the cursor, or call a person."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay
+from rejeu.airflow.operators import base, watchdog
+from rejeu.airflow.operators.watchdog import RelaunchReplay
 from rejeu.errors import LaunchError, LeaseLostError
 from rejeu.live import replay_request, silence, standby_request
-from rejeu.ports import Job, JobRequest
+from rejeu.ports import Job, JobRequest, Signal, Verdict
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec
 from rejeu.state.lease import Lease, read_state
-from rejeu.state.model import Status
+from rejeu.state.model import Incident, Status, StreamState
 from rejeu.target import Target
-from rejeu.testing import FakeLauncher, MemoryStore
-from rejeu.timeline import parse_instant
-from tests.dags.builders import (
-    LAST_ROW,
-    REPLAY_JOB,
-    STREAM,
-    FakeBigQuery,
-    a_run,
-    ago,
-    alive,
-    dead,
-    event_of,
-    remember,
-    text,
-)
+from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
+from rejeu.timeline import Position, parse_instant, to_us
+from tests.dags.builders import LAST_ROW, REPLAY_JOB, STREAM, a_run, ago, alive, dead, event_of, remember, text
 
 SIGNAL = Asset(name="crypto_rates.signal", uri="x-rejeu://crypto_rates/signal")
+
+
+class FakeLook(FakeProbe):
+    """A watch that sees what it is told."""
+
+    look = FakeProbe.check
 
 
 @pytest.fixture
@@ -56,8 +54,35 @@ def dead_replay(store: MemoryStore, launcher: FakeLauncher, first_request: Repla
     remember(store, **dead(request=tuple(first_request.to_argv())))
 
 
-def silent_event(detected_at: str) -> Any:
-    return event_of(SIGNAL, {"from_trigger": True, "payload": {"stream": STREAM, "detected_at": detected_at}})
+@pytest.fixture
+def made_sure(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams whose topic was made sure of."""
+    streams: list[str] = []
+    monkeypatch.setattr(base.StreamOperator, "ensure_topic", lambda self: streams.append(self.spec.stream))
+    return streams
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a person was told, by its subject."""
+    subjects: list[str] = []
+    monkeypatch.setattr(watchdog, "notify", lambda context, subject, text, **_: subjects.append(subject))
+    return subjects
+
+
+def silent_event(detected_at: str, **more: str) -> Any:
+    return event_of(SIGNAL, {"from_trigger": True, "payload": {"stream": STREAM, "detected_at": detected_at, **more}})
+
+
+def sees(patch: pytest.MonkeyPatch, verdict: Verdict) -> None:
+    """Let whoever looks see this."""
+    patch.setattr(RelaunchReplay, "watch", lambda *_: FakeLook([verdict]))
+
+
+def known(store: MemoryStore) -> StreamState:
+    state = read_state(store, STREAM)
+    assert state is not None
+    return state
 
 
 @pytest.mark.usefixtures("dead_replay")
@@ -77,7 +102,7 @@ def test_a_dead_pair_is_relaunched_as_a_pair(
     launcher.started.clear()
     spec = spec_with(replay={"source": {"table": "crypto_band.oracle_requests"}, "standby": True})
     RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=SIGNAL).execute(a_run())
-    assert launcher.stopped == [f"{REPLAY_JOB}-standby", REPLAY_JOB]
+    assert launcher.stopped == [f"{REPLAY_JOB}-twin", REPLAY_JOB]
     resumed = first_request.model_copy(update={"from_": CURSOR})
     assert launcher.started == [resumed, standby_request(resumed)]
 
@@ -87,8 +112,7 @@ def test_the_dead_replay_is_fenced_off_and_its_successor_need_not_wait(
 ) -> None:
     paused = Lease.acquire(store, STREAM, "host:6", 0.0, request=tuple(first_request.to_argv()))
     remember(store, **dead(epoch=paused.epoch, request=paused.state.request))
-    incident = relaunch.execute(a_run())
-    assert incident["epoch"] == paused.epoch
+    relaunch.execute(a_run())
     with pytest.raises(LeaseLostError):
         paused.checkpoint()
     assert Lease.acquire(store, STREAM, "host:7", 3.0).epoch > paused.epoch
@@ -97,9 +121,7 @@ def test_the_dead_replay_is_fenced_off_and_its_successor_need_not_wait(
 @pytest.mark.usefixtures("dead_replay")
 def test_the_relaunched_stream_is_starting_for_whoever_looks_next(relaunch: RelaunchReplay, store: MemoryStore) -> None:
     relaunch.execute(a_run())
-    state = read_state(store, STREAM)
-    assert state is not None
-    assert (state.status, state.wanted) == (Status.STARTING, True)
+    assert (known(store).status, known(store).wanted) == (Status.STARTING, True)
 
 
 @pytest.mark.usefixtures("dead_replay")
@@ -139,18 +161,48 @@ def test_nothing_is_relaunched_that_needs_no_repair(
 
 
 def test_a_stream_that_never_ran_is_not_started(relaunch: RelaunchReplay, launcher: FakeLauncher) -> None:
-    with pytest.raises(AirflowSkipException, match="no replay was ever started"):
+    with pytest.raises(AirflowSkipException, match="unknown"):
         relaunch.execute(a_run())
     assert launcher.started == []
 
 
-def test_a_replay_that_never_took_the_lease_has_nothing_to_repeat(
-    relaunch: RelaunchReplay, store: MemoryStore, launcher: FakeLauncher
+def test_a_replay_that_never_took_the_lease_is_started_as_it_was_asked_for(
+    relaunch: RelaunchReplay, store: MemoryStore, launcher: FakeLauncher, first_request: ReplayRequest
 ) -> None:
-    remember(store, status=Status.STARTING, status_at=ago(3600))
-    with pytest.raises(AirflowSkipException, match=r"run crypto_rates\.live"):
-        relaunch.execute(a_run())
-    assert launcher.started == []
+    announced = tuple(first_request.to_argv())
+    remember(store, status=Status.STARTING, status_at=ago(3600), announced=announced)
+    relaunch.execute(a_run())
+    assert launcher.started == [first_request]
+
+
+@pytest.mark.usefixtures("dead_replay")
+def test_nobody_else_starts_or_stops_the_streams_replays_meanwhile(
+    relaunch: RelaunchReplay, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    @contextmanager
+    def turn(store: MemoryStore, stream: str, who: str) -> Iterator[None]:
+        happened.append(f"{stream}: {who}")
+        yield
+        happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started), "given back"])
+
+    monkeypatch.setattr(base, "taking_turns", turn)
+    relaunch.execute(a_run())
+    assert happened == [f"{STREAM}: run-1/relaunch", REPLAY_JOB, REPLAY_JOB, "given back"]
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.RUNNING])
+def test_where_the_replay_failed_its_topic_is_made_sure_of(
+    relaunch: RelaunchReplay,
+    store: MemoryStore,
+    first_request: ReplayRequest,
+    made_sure: list[str],
+    status: Status,
+) -> None:
+    remember(store, **dead(request=tuple(first_request.to_argv()), status=status))
+    relaunch.execute(a_run())
+    assert made_sure == ([STREAM] if status is Status.FAILED else [])
 
 
 @pytest.mark.usefixtures("dead_replay")
@@ -167,9 +219,7 @@ def test_a_stop_during_the_relaunch_wins(
     with pytest.raises(AirflowSkipException, match="stopped on request meanwhile"):
         relaunch.execute(a_run())
     assert launcher.started == []
-    state = read_state(store, STREAM)
-    assert state is not None
-    assert not state.wanted
+    assert not known(store).wanted
 
 
 @pytest.mark.usefixtures("dead_replay")
@@ -184,12 +234,94 @@ def test_a_relaunch_that_fails_is_seen_as_silence_again_after_its_grace(
     monkeypatch.setattr(launcher, "start", refuse)
     with pytest.raises(LaunchError, match="no memory"):
         relaunch.execute(a_run())
-    state = read_state(store, STREAM)
-    assert state is not None
-    remember(store, **state.model_dump(exclude={"stream", "status_at"}), status_at=ago(31))
+    state = known(store)
+    retried = state.incidents[0].model_copy(update={"retry_at": ago(1)})
+    remember(store, **state.model_dump(exclude={"stream"}) | {"status_at": ago(31), "incidents": (retried,)})
     monkeypatch.setattr(launcher, "start", start)
     relaunch.execute(a_run())
     assert len(launcher.started) == 1
+
+
+# What no relaunch ends
+
+
+def crash_loop(**fields: Any) -> dict[str, Any]:
+    """The state after the last of five relaunches, which failed where the others did."""
+    here = Position(to_us(LAST_ROW), 1)
+    incident = Incident(
+        lost_at=ago(300),
+        detected_at=ago(299),
+        relaunched_at=ago(60),
+        retry_at=ago(30),
+        cause="it died",
+        probe="heartbeat",
+        dag_run_id="run-0",
+        cursor=here,
+        attempts=5,
+    )
+    return dead(cursor=here, incidents=(incident,), error="row 8 is too large", **fields)
+
+
+def test_a_crash_loop_fails_the_run_is_told_and_starts_nothing(
+    relaunch: RelaunchReplay,
+    store: MemoryStore,
+    launcher: FakeLauncher,
+    first_request: ReplayRequest,
+    told: list[str],
+) -> None:
+    remember(store, **crash_loop(request=tuple(first_request.to_argv())))
+    with pytest.raises(AirflowFailException, match=r"crash loop at 2021-04-30T23:59:58.*: row 8 is too large; mend"):
+        relaunch.execute(a_run())
+    assert told == [f"{STREAM}: given up, the signal stays away until somebody acts"]
+    assert (launcher.started, launcher.stopped) == ([], [])
+
+
+def test_a_crash_loop_is_told_once(
+    relaunch: RelaunchReplay, store: MemoryStore, first_request: ReplayRequest, told: list[str]
+) -> None:
+    remember(store, **crash_loop(request=tuple(first_request.to_argv())))
+    with pytest.raises(AirflowFailException):
+        relaunch.execute(a_run())
+    with pytest.raises(AirflowSkipException, match="given up"):
+        relaunch.execute(a_run(run_id="run-2"))
+    assert len(told) == 1
+
+
+def test_the_spec_says_how_many_relaunches_may_fail(
+    spec_with: Callable[..., StreamSpec],
+    store: MemoryStore,
+    launcher: FakeLauncher,
+    first_request: ReplayRequest,
+) -> None:
+    remember(store, **crash_loop(request=tuple(first_request.to_argv())))
+    patient = spec_with(watchdog={"attempts": 6})
+    incident = RelaunchReplay(task_id="relaunch", spec=patient, signal_asset=SIGNAL).execute(a_run())
+    assert (incident["attempts"], incident["dag_run_id"]) == (6, "run-0")
+    assert len(launcher.started) == 1
+
+
+def test_the_silence_of_somebody_else_is_only_written_down(
+    foreign_spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(store)
+    lost_at = ago(10)
+    sees(monkeypatch, Verdict(Signal.SILENT, lost_at=lost_at, probe="tap", detail="nothing arrived"))
+    task = RelaunchReplay(task_id="relaunch", spec=foreign_spec, signal_asset=SIGNAL)
+    incident = task.execute(a_run(silent_event(text(ago(5)))))
+    assert (incident["probe"], incident["cause"], incident["relaunched_at"]) == ("tap", "nothing arrived", None)
+    assert [each.lost_at for each in known(store).incidents] == [lost_at]
+    with pytest.raises(AirflowSkipException, match="silent, as is known since"):
+        task.execute(a_run(run_id="run-2"))
+    assert (launcher.started, launcher.stopped) == ([], [])
+
+
+def test_what_is_acknowledged_and_does_not_arrive_is_not_relaunched(
+    relaunch: RelaunchReplay, store: MemoryStore, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(store, **alive())
+    sees(monkeypatch, Verdict(Signal.UNDELIVERED, lost_at=ago(10), probe="heartbeat+tap"))
+    assert relaunch.execute(a_run())["probe"] == "heartbeat+tap"
+    assert (known(store).epoch, launcher.started, launcher.stopped) == (4, [], [])
 
 
 # What is known of the incident
@@ -197,10 +329,9 @@ def test_a_relaunch_that_fails_is_seen_as_silence_again_after_its_grace(
 
 @pytest.mark.usefixtures("dead_replay")
 def test_the_incident_begins_with_the_first_row_that_did_not_come(relaunch: RelaunchReplay, store: MemoryStore) -> None:
-    state = read_state(store, STREAM)
-    assert state is not None
-    assert state.next_due is not None
-    assert relaunch.execute(a_run())["lost_at"] == text(state.next_due)
+    due = known(store).next_due
+    assert due is not None
+    assert relaunch.execute(a_run())["lost_at"] == text(due)
 
 
 @pytest.mark.usefixtures("dead_replay")
@@ -211,45 +342,31 @@ def test_the_silence_was_detected_when_the_trigger_first_saw_it(relaunch: Relaun
 
 
 @pytest.mark.usefixtures("dead_replay")
+def test_the_silence_was_detected_when_the_patrol_saw_it(relaunch: RelaunchReplay) -> None:
+    context = a_run() | {"dag_run": SimpleNamespace(conf={"seen_by": "rejeu.patrol", "detected_at": text(ago(9))})}
+    assert relaunch.execute(context)["detected_at"] == context["dag_run"].conf["detected_at"]
+
+
+@pytest.mark.usefixtures("dead_replay")
+def test_the_watch_goes_on_from_what_was_seen_last(relaunch: RelaunchReplay, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun_with: list[datetime | None] = []
+
+    def watch(self: RelaunchReplay, last_seen: datetime | None = None) -> FakeLook:
+        begun_with.append(last_seen)
+        return FakeLook([Verdict(Signal.QUIET)])
+
+    monkeypatch.setattr(RelaunchReplay, "watch", watch)
+    events = [silent_event(text(ago(5)), last_seen=text(LAST_ROW - timedelta(seconds=at))) for at in (0, 9)]
+    with pytest.raises(AirflowSkipException):
+        relaunch.execute(a_run(*events))
+    assert begun_with == [LAST_ROW]
+
+
+@pytest.mark.usefixtures("dead_replay")
 def test_a_run_by_hand_detects_the_silence_itself(relaunch: RelaunchReplay) -> None:
     begun = ago(0)
     incident = relaunch.execute(a_run())
     assert begun <= parse_instant(incident["detected_at"]) <= parse_instant(incident["relaunched_at"])
-
-
-def test_an_incident_is_one_row_that_says_what_was_lost_and_when(
-    spec: StreamSpec, store: MemoryStore, bigquery: FakeBigQuery
-) -> None:
-    incident = {
-        "lost_at": "2026-11-20T12:00:00.000000Z",
-        "detected_at": "2026-11-20T12:00:05.000000Z",
-        "relaunched_at": "2026-11-20T12:00:07.000000Z",
-        "cause": "epoch 3 was last heard of",
-        "epoch": 3,
-    }
-    remember(store, **alive(resumed_at=parse_instant("2026-11-20T12:00:09.25Z"), owed=118))
-    row = RecordIncident(task_id="record_incident", spec=spec, incident=incident).execute(a_run(run_id="asset-1"))
-    assert row == {
-        **{name: incident[name] for name in ("lost_at", "detected_at", "relaunched_at", "cause")},
-        "stream": STREAM,
-        "resumed_at": "2026-11-20T12:00:09.250000Z",
-        "gap_seconds": 9.25,
-        "rows_owed": 118,
-        "rows_lost": 0,
-        "probe": "heartbeat",
-        "launcher": "process",
-        "dag_run_id": "asset-1",
-    }
-    ((statement, parameters),) = bigquery.asked
-    assert "INSERT INTO `rejeu-test.rejeu.incidents`" in statement
-    assert set(parameters) == set(row)
-
-
-def test_an_incident_without_a_row_since_ends_now(spec: StreamSpec, store: MemoryStore, bigquery: FakeBigQuery) -> None:
-    remember(store, **alive(resumed_at=None))
-    incident = dict.fromkeys(("lost_at", "detected_at", "relaunched_at", "cause"), text(ago(10)))
-    row = RecordIncident(task_id="record_incident", spec=spec, incident=incident).execute(a_run())
-    assert 10 <= row["gap_seconds"] < 20
 
 
 def test_silence_counts_as_long_as_the_spec_says(

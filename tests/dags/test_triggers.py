@@ -1,11 +1,10 @@
-"""The waits in the triggerer: when each fires, what it says, and that a restart of the triggerer changes neither."""
+"""The waits in the triggerer: when each fires, what it says, and that it is written down and made again."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,172 +12,56 @@ import pytest
 from google.cloud import bigquery
 
 from rejeu.airflow import triggers
-from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger, SilenceTrigger
+from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger
 from rejeu.gcp import load_jobs
-from rejeu.ports import JobState, Signal, Verdict
+from rejeu.ports import JobState, Signal
 from rejeu.request import BatchJobRequest
 from rejeu.spec import StreamSpec
 from rejeu.state.model import Status
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
-from rejeu.timeline import parse_instant
-from tests.dags.builders import (
-    STREAM,
-    FakeAssetState,
-    FakeBigQuery,
-    ago,
-    alive,
-    dead,
-    fired,
-    measured,
-    remember,
-    revive,
-)
+from tests.dags.builders import STREAM, FakeBigQuery, ago, alive, fired, measured, remember, revive, text
 
-START = parse_instant("2026-11-20T12:00:00Z")
-SILENT = Verdict(Signal.SILENT, lost_at=START, detail="epoch 3 was last heard of at noon")
-
-Seen = list[tuple[float, dict[str, Any]]]
-Watch = Callable[..., Seen]
-
-
-class Ended(Exception):
-    """The triggerer was killed."""
-
-
-class Wall(datetime):
-    """A wall clock that stands still until it is told."""
-
-    at = START
-
-    @classmethod
-    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-        return cls.at
-
-
-@pytest.fixture
-def silence(spec: StreamSpec, target: Target) -> SilenceTrigger:
-    return SilenceTrigger.watching(spec, target)
-
-
-@pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    """Let a trigger look once every so many seconds, see these signals, and be killed: what it told, and when."""
-
-    def run(trigger: SilenceTrigger, signals: list[Signal], every: float) -> Seen:
-        seconds = iter(range(len(signals)))
-        probe = FakeProbe([SILENT if signal is Signal.SILENT else Verdict(signal) for signal in signals])
-
-        class Watched:
-            def __init__(self, *_: Any) -> None:
-                """Takes what a heartbeat probe takes."""
-
-            def check(self, now: datetime) -> Verdict:
-                looked = next(seconds, None)
-                if looked is None:
-                    raise Ended
-                Wall.at = begun + timedelta(seconds=looked * every)
-                return probe.check(now)
-
-        begun = Wall.at
-        monkeypatch.setattr(triggers, "HeartbeatProbe", Watched)
-        monkeypatch.setattr(triggers, "datetime", Wall)
-        told: Seen = []
-
-        async def listen() -> None:
-            async for event in trigger.run():
-                told.append(((Wall.at - begun).total_seconds(), event.payload))
-
-        with pytest.raises(Ended):
-            asyncio.run(listen())
-        return told
-
-    monkeypatch.setattr(Wall, "at", START)
-    return run
-
-
-def instants(seen: Seen) -> list[float]:
-    return [instant for instant, _ in seen]
-
-
-# Silence
-
-
-def test_silence_is_told_with_what_is_known_of_it(silence: SilenceTrigger, watch: Watch) -> None:
-    ((_, event),) = watch(silence, [Signal.FLOWING, Signal.SILENT], every=1)
-    assert event == {
-        "stream": STREAM,
-        "signal": "SILENT",
-        "detected_at": "2026-11-20T12:00:01.000000Z",
-        "lost_at": "2026-11-20T12:00:00.000000Z",
-        "detail": "epoch 3 was last heard of at noon",
-    }
-    assert json.loads(json.dumps(event)) == event
-
-
-@pytest.mark.parametrize("signal", [signal for signal in Signal if signal is not Signal.SILENT])
-def test_nothing_else_is_silence(silence: SilenceTrigger, watch: Watch, signal: Signal) -> None:
-    assert watch(silence, [signal] * 5, every=60) == []
-
-
-def test_a_silence_that_lasts_is_told_again_every_half_minute(silence: SilenceTrigger, watch: Watch) -> None:
-    assert instants(watch(silence, [Signal.SILENT] * 14, every=5)) == [0, 30, 60]
-
-
-def test_a_new_silence_is_told_at_once(silence: SilenceTrigger, watch: Watch) -> None:
-    signals = [Signal.SILENT, Signal.STARTING, Signal.FLOWING, Signal.SILENT, Signal.SILENT]
-    assert instants(watch(silence, signals, every=2)) == [0, 6]
-
-
-def test_a_silence_that_began_while_the_triggerer_was_dead_is_told(silence: SilenceTrigger, watch: Watch) -> None:
-    silence.asset_state_store = FakeAssetState()
-    assert instants(watch(silence, [Signal.SILENT], every=1)) == [0]
-
-
-def test_a_restart_of_the_triggerer_neither_floods_nor_forgets(silence: SilenceTrigger, watch: Watch) -> None:
-    kept = FakeAssetState()
-    silence.asset_state_store = kept
-    assert instants(watch(silence, [Signal.SILENT] * 3, every=5)) == [0]
-    restarted = revive(silence)
-    restarted.asset_state_store = kept
-    assert instants(watch(restarted, [Signal.SILENT] * 6, every=5)) == [20]
-
-
-def test_a_silent_stream_is_seen_through_its_heartbeat(silence: SilenceTrigger, store: MemoryStore) -> None:
-    remember(store, **dead())
-    assert fired(revive(silence))["signal"] == "SILENT"
-
-
-def test_a_quiet_stretch_of_the_source_is_not_silence(silence: SilenceTrigger, store: MemoryStore) -> None:
-    remember(store, **dead(next_due=ago(-60)))
-    assert asyncio.run(silence.look()).signal is Signal.QUIET
-
-
-def test_the_watch_is_written_down_and_made_again(silence: SilenceTrigger) -> None:
-    path, arguments = silence.serialize()
-    assert path == "rejeu.airflow.triggers.SilenceTrigger"
-    assert arguments == {"stream": STREAM, "state": "sqlite:state.db", "silence_seconds": 5.0, "grace_seconds": 30.0}
-    assert revive(silence).serialize() == silence.serialize()
-
+Sees = Callable[..., None]
 
 # The signal's return
 
+UNSETTLED = [Signal.STARTING, Signal.STALLED, Signal.UNKNOWN, Signal.UNDELIVERED]
+SETTLED = [signal for signal in Signal if signal not in UNSETTLED]
 
-@pytest.mark.parametrize("unsettled", [Signal.STARTING, Signal.STALLED, Signal.UNKNOWN])
+
+@pytest.fixture
+def sees(monkeypatch: pytest.MonkeyPatch) -> Sees:
+    """Has every watch see these signals, one after the other, the last one for ever."""
+
+    def put(*signals: Signal) -> None:
+        probe = FakeProbe(signals)
+        monkeypatch.setattr(triggers, "Watch", lambda *_: SimpleNamespace(look=probe.check))
+
+    return put
+
+
+@pytest.mark.parametrize("unsettled", UNSETTLED)
 def test_a_replay_that_has_not_shown_how_it_fares_is_waited_for(
-    spec: StreamSpec, target: Target, monkeypatch: pytest.MonkeyPatch, unsettled: Signal
+    spec: StreamSpec, target: Target, sees: Sees, unsettled: Signal
 ) -> None:
-    probe = FakeProbe([unsettled, unsettled, Signal.FLOWING])
-    monkeypatch.setattr(triggers, "HeartbeatProbe", lambda *_: probe)
+    sees(unsettled, unsettled, Signal.FLOWING)
     assert fired(ReturnTrigger.watching(spec, target))["signal"] == "FLOWING"
 
 
-@pytest.mark.parametrize("settled", [Signal.FLOWING, Signal.QUIET, Signal.SILENT, Signal.STOPPED, Signal.FINISHED])
+@pytest.mark.parametrize("settled", SETTLED)
 def test_whatever_becomes_of_a_replay_ends_the_wait(
-    spec: StreamSpec, target: Target, monkeypatch: pytest.MonkeyPatch, settled: Signal
+    spec: StreamSpec, target: Target, sees: Sees, settled: Signal
 ) -> None:
-    monkeypatch.setattr(triggers, "HeartbeatProbe", lambda *_: FakeProbe([settled]))
+    sees(settled)
     assert fired(ReturnTrigger.watching(spec, target))["signal"] == settled.name
+
+
+def test_what_somebody_else_publishes_is_waited_for_until_it_is_back(
+    foreign_spec: StreamSpec, target: Target, sees: Sees
+) -> None:
+    sees(Signal.SILENT, Signal.SILENT, Signal.FLOWING)
+    assert fired(ReturnTrigger.watching(foreign_spec, target))["signal"] == "FLOWING"
 
 
 def test_a_replay_that_publishes_is_seen_through_its_heartbeat(
@@ -186,6 +69,12 @@ def test_a_replay_that_publishes_is_seen_through_its_heartbeat(
 ) -> None:
     remember(store, **alive(status=Status.RUNNING))
     assert fired(revive(ReturnTrigger.watching(spec, target)))["signal"] == "FLOWING"
+
+
+def test_a_wait_is_written_down_and_made_again(spec: StreamSpec, target: Target) -> None:
+    trigger = ReturnTrigger.watching(spec, target, last_seen=text(ago(60)))
+    assert trigger.serialize()[0] == "rejeu.airflow.triggers.ReturnTrigger"
+    assert revive(trigger).serialize() == trigger.serialize()
 
 
 # Jobs

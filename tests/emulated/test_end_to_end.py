@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,17 +26,18 @@ from rejeu.local.parts import DEMO_DATA, PARTS
 from rejeu.local.stack import Stack
 from rejeu.local.sweep import marked
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
-from rejeu.spec import read_spec
+from rejeu.spec_files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
+from rejeu.state.presence import is_present
 from rejeu.target import Target
 
 pytestmark = [pytest.mark.emulated, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120.0
-MACHINE_ROWS = 900
+MACHINE_ROWS = 1500
 MACHINES = """
 stream: machines
 event_time: happened_at
@@ -240,6 +242,7 @@ def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_o
     assert first.holder_process is not None
     os.kill(first.holder_process[1], signal.SIGKILL)
     eventually(lambda: state_of(target, "machines").epoch > first.epoch, "the standby")
+    eventually(lambda: _stands_by(target, "machines"), "another one that stands by")
     airflow.follow("machines.stop", airflow.trigger("machines.stop"), PATIENCE_SECONDS, print)
     stopped = state_of(target, "machines")
     assert stopped.status is Status.STOPPED
@@ -252,21 +255,45 @@ def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_o
     assert one(client, "SELECT COUNT(*) FROM factory.machines_dead_letters") == 0
 
 
-def test_neither_a_takeover_nor_a_stop_that_was_asked_for_is_taken_for_silence(airflow: AirflowApi) -> None:
-    """The watchdog had all the time of the test before this one to take it so."""
-    assert airflow.runs("machines.watchdog") == []
+def test_neither_a_takeover_nor_a_stop_that_was_asked_for_is_taken_for_silence(
+    airflow: AirflowApi, client: bigquery.Client
+) -> None:
+    """The watchdog had all the time of the test before this one to take it so; it only restored what lacked."""
+    runs = [run["dag_run_id"] for run in airflow.runs("machines.watchdog")]
+    tasks = [task for run_id in runs for task in airflow.tasks("machines.watchdog", run_id)]
+    assert {task["state"] for task in tasks if task["task_id"] == "relaunch"} == {"skipped"}
+    assert "success" in {task["state"] for task in tasks if task["task_id"] == "restore"}
+    assert one(client, "SELECT COUNT(*) FROM rejeu.incidents WHERE stream = 'machines'") == 0
+
+
+def test_a_streaming_job_that_died_comes_back_and_rows_that_its_table_lost_are_published_again(
+    stack: Stack, airflow: AirflowApi, client: bigquery.Client
+) -> None:
+    (job,) = _stream_jobs(stack, "machines")
+    job.kill()
+    job.wait()
+    eventually(lambda: _stream_jobs(stack, "machines"), "another streaming job")
+    client.query("DELETE FROM factory.machines WHERE MOD(number, 10) = 3 OR number < 40").result()
+    lost = MACHINE_ROWS - one(client, "SELECT COUNT(*) FROM factory.machines_live")
+    assert lost > 40
+    airflow.follow("machines.reconcile", airflow.trigger("machines.reconcile"), PATIENCE_SECONDS, print)
+    assert one(client, "SELECT COUNT(*) FROM factory.machines_live") == MACHINE_ROWS
+    assert one(client, "SELECT healed FROM rejeu.reconciliations WHERE stream = 'machines'") == lost
 
 
 def test_live_runs_that_meet_never_start_a_second_streaming_job(stack: Stack, airflow: AirflowApi) -> None:
     runs = [airflow.trigger("machines.live") for _ in range(2)]
     for run_id in runs:
         airflow.follow("machines.live", run_id, PATIENCE_SECONDS, print)
-    jobs = [process for process in marked(_id_of(stack)) if _is_stream_job(process.cmdline(), "machines")]
-    assert len(jobs) == 1
+    assert len(_stream_jobs(stack, "machines")) == 1
 
 
-def _id_of(stack: Stack) -> str:
-    return stack.env()["REJEU_STACK"]
+def _stands_by(target: Target, stream: str) -> bool:
+    return is_present(open_store(target.state), stream, datetime.now(UTC))
+
+
+def _stream_jobs(stack: Stack, stream: str) -> list[psutil.Process]:
+    return [process for process in marked(stack.env()["REJEU_STACK"]) if _is_stream_job(process.cmdline(), stream)]
 
 
 def _is_stream_job(command: list[str], stream: str) -> bool:

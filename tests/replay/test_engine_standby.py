@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rejeu.replay.engine import Replay
 from rejeu.replay.report import Report
 from rejeu.request import CURSOR, MAX
 from rejeu.state.model import Status
+from rejeu.state.presence import is_present
 from rejeu.timeline import Position
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies, body
 from tests.replay.fake_broker import FakeBroker, refuse
@@ -177,8 +179,18 @@ def test_a_paused_stream_stays_paused_when_it_is_taken_over(
 def test_who_repeats_what_a_standby_did_publishes_and_does_not_stand_by(
     broker: FakeBroker, store: Store, holder: Holder, stand_by: Callable[..., Future[Report]]
 ) -> None:
-    standby = stand_by()
+    standby = stand_by(twin=True)
     holder.replay.stop()
     standby.result(SECONDS)
     again = relaunch_request(store.stream)
     assert (again.standby, again.from_, again.job_name) == (False, CURSOR, f"rejeu-replay-{STREAM}")
+
+
+def test_a_standby_is_present_until_it_takes_over(
+    broker: FakeBroker, store: Store, holder: Holder, stand_by: Callable[..., Future[Report]]
+) -> None:
+    standby = stand_by()
+    store.wait_for(lambda: is_present(store, STREAM, datetime.now(UTC)))
+    holder.replay.stop()
+    standby.result(SECONDS)
+    assert not is_present(store, STREAM, datetime.now(UTC))

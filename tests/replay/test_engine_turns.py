@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError
-from rejeu.live import silence
+from rejeu.live import announce, silence
 from rejeu.replay import engine
 from rejeu.request import CURSOR
-from rejeu.state.lease import Lease, release_dead
+from rejeu.state.lease import Lease
 from rejeu.state.model import Status
 from rejeu.timeline import Position
+from tests.conftest import fence_off
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, at, bodies, body
 from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, after
 from tests.replay.fake_clock import NOW, SECOND, FakeClock
@@ -43,6 +44,21 @@ def test_starting_afresh_forgets_the_cursor(broker: FakeBroker, replay: MakeRepl
     replay().run()
     replay(from_="2021-05-01T00:00:08Z").run()
     assert broker.bodies == bodies(*range(10), 8, 9)
+
+
+def test_where_a_replay_began_is_remembered_by_those_that_go_on_from_it(store: Store, replay: MakeReplay) -> None:
+    replay(from_="2021-05-01T00:00:02Z", until="2021-05-01T00:00:04Z").run()
+    replay(from_=CURSOR, until="2021-05-01T00:00:06Z").run()
+    assert store.stream.since == Position(T0 + 2 * SECOND)
+    replay().run()
+    assert store.stream.since is None, "at the source's first row"
+
+
+def test_who_takes_the_lease_is_the_one_that_was_announced(store: Store, replay: MakeReplay) -> None:
+    announce(store, replay()._request)
+    assert store.stream.announced
+    replay().run()
+    assert store.stream.announced == ()
 
 
 def test_a_cursor_that_another_replay_moves_meanwhile_is_the_one_that_counts(
@@ -179,7 +195,7 @@ def test_who_lost_the_stream_sends_nothing_more(
 ) -> None:
     running = background(replay(speed=0.01, report=str(tmp_path / "report.json")))
     broker.wait_for(lambda: len(broker.got) >= 1)
-    release_dead(store, STREAM, epoch=1)
+    fence_off(store, STREAM, epoch=1)
     with pytest.raises(LeaseLostError, match="took over from epoch 1: this replay stops before its next message"):
         running.result(SECONDS)
     assert broker.bodies == bodies(0)
@@ -195,6 +211,6 @@ def test_who_lost_the_stream_while_the_broker_was_away_does_not_wait_for_it(
         broker.on(body(number), *[UNAVAILABLE] * 1000)
     running = background(replay(FakeClock(), speed=1))
     broker.wait_for(lambda: broker.attempts >= 8)  # the window is full, so the sender waits for room
-    release_dead(store, STREAM, epoch=1)
+    fence_off(store, STREAM, epoch=1)
     with pytest.raises(LeaseLostError):
         running.result(engine.DRAIN_SECONDS / 2)

@@ -10,10 +10,11 @@ import pytest
 from rejeu.errors import LeaseLostError, RejeuError, StateError
 from rejeu.live import set_pace, silence
 from rejeu.replay.keeper import Keeper
-from rejeu.state.lease import Lease, read_state, release_dead
+from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
+from tests.conftest import fence_off
 
 STREAM = "clicks"
 EVERY = 0.005
@@ -112,7 +113,7 @@ def test_what_hearing_raises_ends_it(lease: Lease) -> None:
 
 
 def test_a_lost_lease_ends_it(store: ShakyStore, lease: Lease) -> None:
-    release_dead(store, STREAM, lease.epoch)
+    fence_off(store, STREAM, lease.epoch)
     made = end_of(keeper(lease))
     assert isinstance(made.error, LeaseLostError)
 

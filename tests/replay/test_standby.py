@@ -10,21 +10,32 @@ from typing import Any
 import pytest
 
 from rejeu.errors import LeaseHeldError, SourceError, StateError
-from rejeu.live import announce, silence
+from rejeu.live import announce, silence, standby_request
 from rejeu.replay import standby as standby_module
 from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.standby import GRACE, Standby, is_free, is_over
 from rejeu.request import ReplayRequest
-from rejeu.state.lease import Lease, release_dead, update_state
+from rejeu.state import Rhythm
+from rejeu.state.lease import Lease, update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import Position
+from tests.conftest import fence_off
 from tests.replay.conftest import SECONDS, STREAM, Store, chunk_of
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LAST = 100
 LONG, OVER = 60.0, 1e-6
 """How many seconds a lease lasts that somebody holds, and one that ran out."""
+REQUEST = ReplayRequest.of(
+    topic="projects/p/topics/t",
+    stream=STREAM,
+    file="unused",
+    event_time="at",
+    state="sqlite:unused",
+    patience_seconds=SECONDS,
+)
+AT_ONCE = Rhythm(checkpoint_seconds=0, lease_seconds=LONG)
 
 
 class Source:
@@ -61,16 +72,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
 
 @pytest.fixture
 def standby(source: Source, store: Store) -> Iterator[Standby]:
-    request = ReplayRequest.of(
-        topic="projects/p/topics/t",
-        stream=STREAM,
-        file="unused",
-        event_time="at",
-        state="sqlite:unused",
-        standby=True,
-        patience_seconds=SECONDS,
-    )
-    with Standby(request, store, look_seconds=0) as made:
+    with Standby(standby_request(REQUEST), store, AT_ONCE, "standby") as made:
         yield made
 
 
@@ -184,7 +186,7 @@ def test_it_takes_over_from_a_holder_that_failed_or_was_stopped(store: Store, wa
 def test_it_takes_over_from_a_holder_that_was_fenced_off(store: Store, wait: Wait) -> None:
     lease = hold(store)
     lease.checkpoint(status=Status.RUNNING, cursor=Position(99, 1))
-    assert taken(wait(nothing, lambda: release_dead(store, STREAM, lease.epoch))) == (3, [100])
+    assert taken(wait(nothing, lambda: fence_off(store, STREAM, lease.epoch))) == (3, [100])
 
 
 def test_it_leaves_a_living_holder_alone(store: Store, wait: Wait) -> None:
@@ -194,7 +196,7 @@ def test_it_leaves_a_living_holder_alone(store: Store, wait: Wait) -> None:
 
 
 def test_it_waits_for_a_stream_that_never_ran_and_reads_nothing_of_it(store: Store, wait: Wait, source: Source) -> None:
-    assert wait(nothing, lambda: announce(store, STREAM, wish=True), nothing) is None
+    assert wait(nothing, lambda: announce(store, REQUEST), nothing) is None
     assert (source.read_from, store.stream.epoch) == ([], 0)
 
 
@@ -209,7 +211,7 @@ def test_it_ends_with_a_stream_that_is_finished_or_not_wanted(store: Store, wait
 
 def test_it_leaves_a_stream_to_the_one_that_was_just_announced(store: Store, wait: Wait) -> None:
     hold(store).release(Status.FAILED)
-    announce(store, STREAM, wish=True)
+    announce(store, REQUEST)
     assert wait(nothing, nothing) is None
     hold(store)
     assert wait(nothing, nothing) is None
@@ -218,7 +220,7 @@ def test_it_leaves_a_stream_to_the_one_that_was_just_announced(store: Store, wai
 
 def test_it_goes_on_in_place_of_one_that_was_announced_and_never_came(store: Store, wait: Wait) -> None:
     hold(store, cursor=Position(LAST)).release(Status.FAILED)
-    announce(store, STREAM, wish=True)
+    announce(store, REQUEST)
     long_ago = datetime.now(UTC) - GRACE
     update_state(store, STREAM, lambda state: state.model_copy(update={"status_at": long_ago}))
     assert taken(wait(nothing)) == (2, [LAST])
@@ -348,10 +350,7 @@ def test_a_store_that_fails_for_a_while_is_asked_again_and_told_of_once(
 
 
 def test_a_store_that_stays_away_ends_it(store: Store, source: Source) -> None:
-    request = ReplayRequest.of(
-        topic="projects/p/topics/t", stream=STREAM, file="f", event_time="at", state="sqlite:unused", standby=True
-    )
     store.broken = True
-    impatient = request.model_copy(update={"patience_seconds": 0.01})
-    with Standby(impatient, store, look_seconds=0.001) as made, pytest.raises(StateError, match="disk full"):
+    impatient = standby_request(REQUEST).model_copy(update={"patience_seconds": 0.01})
+    with Standby(impatient, store, AT_ONCE, "standby") as made, pytest.raises(StateError, match="disk full"):
         made.wait(lambda: True, lambda: hold(store))

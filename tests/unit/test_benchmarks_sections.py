@@ -12,6 +12,7 @@ import benchmarks.lateness
 import benchmarks.memory
 import benchmarks.reading
 import benchmarks.takeover
+import benchmarks.watching
 from benchmarks.feed import FIRST_EPOCH, Feed
 from benchmarks.lateness import behind_us, lateness
 from benchmarks.memory import memory, resident
@@ -20,6 +21,7 @@ from benchmarks.record import Arrivals, Recorder
 from benchmarks.section import Options
 from benchmarks.servers import VARIABLES
 from benchmarks.takeover import takeover
+from benchmarks.watching import Scale, watching
 from rejeu.timeline import Timeline
 
 SMALL = Options(messages=3_000, rounds=1, memory_rows=3_000)
@@ -98,3 +100,15 @@ def test_a_standby_takes_over_from_every_holder_that_is_killed(monkeypatch: pyte
 
     assert len(figures["milliseconds"]) == 2
     assert all(each > 0 for each in figures["milliseconds"])
+
+
+@pytest.mark.emulated
+def test_every_silence_is_seen_by_both_ways_to_watch_and_no_other_stream_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmarks.watching, "SCALE", Scale(streams=100, settled_seconds=0.5, steady_seconds=1.0))
+
+    runs = watching(SMALL).figures["runs"]
+
+    assert [(run["silent"], run["seen"], run["others"]) for run in runs] == [(5, 5, 0)] * 2
+    assert all(0 <= run["delay_ms"]["p50"] <= run["delay_ms"]["max"] for run in runs)

@@ -207,7 +207,7 @@ def test_the_specs_of_the_project_are_good() -> None:
 def test_the_schema_describes_every_field_and_refuses_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    assert {"stream", "event_time", "live", "replay"} == set(schema["required"])
+    assert {"stream", "event_time", "live"} == set(schema["required"])
     assert schema["additionalProperties"] is False
 
 

@@ -1,79 +1,30 @@
 """The lease: one holder at a time, whatever runs out and whoever comes between."""
 
-import itertools
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
 from rejeu.ports import StateStore
-from rejeu.state import gcs
 from rejeu.state import lease as lease_module
-from rejeu.state.gcs import GcsStore
-from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, release_dead, update_state
+from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
-from rejeu.timeline import Position, parse_instant
-from tests.conftest import BUCKET
-from tests.fakes.storage_server import StorageServer
+from rejeu.timeline import Position
+from tests.conftest import fence_off
+from tests.unit.crowded import Clock, CrowdedStore
 
 STREAM = "clicks"
 SECONDS = 3.0
-LONG_SECONDS = 300.0
-
-
-class Clock:
-    """Wall clock and monotonic clock of the lease, which move together and only when told."""
-
-    def __init__(self) -> None:
-        self.elapsed = 0.0
-
-    def now(self, zone: object) -> datetime:
-        assert zone is UTC, "an instant without a zone is another one on each machine"
-        return parse_instant("2026-11-20T12:00:00Z") + timedelta(seconds=self.elapsed)
-
-    def monotonic(self) -> float:
-        return 1_000 + self.elapsed
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lease_module, "datetime", self)
-            patch.setattr(lease_module, "time", SimpleNamespace(monotonic=self.monotonic))
-            yield
-
-
-class CrowdedStore(MemoryStore):
-    """Lets somebody else do something between a client's reading and its writing, or loses its answer; once."""
-
-    between: Callable[[], object] | None = None
-    lost: type[StateError] | None = None
-    """What a client hears of a write that is made: a conflict with itself, where it tried again, or nothing."""
-
-    def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
-        somebody, self.between = self.between, None
-        lost, self.lost = self.lost, None
-        if somebody is not None:
-            somebody()
-        version = super().save(name, document, expected)
-        if lost is not None:
-            raise lost("the answer was lost")
-        return version
 
 
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     made = Clock()
-    with made.installed():
+    with made.installed(lease_module):
         yield made
 
 
@@ -195,21 +146,17 @@ def test_a_new_holder_keeps_the_cursor_and_counts_anew(store: CrowdedStore, cloc
     assert (state.cursor, state.published, state.owed, state.epoch) == (Position(7, 1), 0, 0, 2)
 
 
-def test_a_dead_holder_is_fenced_off_without_waiting(store: CrowdedStore, clock: Clock) -> None:
+def test_a_holder_that_was_fenced_off_saves_nothing_and_is_not_waited_for(store: CrowdedStore, clock: Clock) -> None:
     dead = _acquire(store)
-    release_dead(store, STREAM, dead.epoch)
+    fence_off(store, STREAM, dead.epoch)
     with pytest.raises(LeaseLostError, match="fenced off"):
         dead.checkpoint()
     assert _acquire(store, "two").epoch == 3
 
 
-def test_the_successor_of_a_dead_holder_is_not_fenced_off(store: CrowdedStore, clock: Clock) -> None:
-    dead = _acquire(store)
-    clock.elapsed += SECONDS
-    successor = _acquire(store, "two")
-    release_dead(store, STREAM, dead.epoch)
-    successor.checkpoint()
-    assert successor.is_live()
+def test_who_takes_the_lease_is_the_one_that_was_announced(store: CrowdedStore, clock: Clock) -> None:
+    update_state(store, STREAM, lambda state: state.model_copy(update={"announced": ("--topic=t",)}))
+    assert _acquire(store).state.announced == ()
 
 
 # Answers that are lost
@@ -323,154 +270,3 @@ def test_of_many_threads_one_gets_the_lease() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(ask, range(16)))[-2:] == [0, 1]
-
-
-# On Cloud Storage
-
-
-def test_a_replay_does_not_meet_itself_on_cloud_storage(cloud: StorageServer) -> None:
-    store = GcsStore(BUCKET)
-    cloud.faults = iter([None, None, "lost"])
-    lease = _acquire(store)
-    cloud.faults = iter([None, "lost"])
-    lease.checkpoint(cursor=Position(7))
-    assert lease.epoch == 1
-    cloud.faults = iter([None, "lost"])
-    lease.release(Status.STOPPED)
-    state = _acquire(store, "two").state
-    assert (state.epoch, state.cursor) == (2, Position(7))
-
-
-def test_a_replay_that_was_told_nothing_asks_cloud_storage_again(
-    cloud: StorageServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
-    cloud.faults = iter([None, None, "lost"])
-    with pytest.raises(StateError):
-        _acquire(GcsStore(BUCKET))
-    assert _acquire(GcsStore(BUCKET)).epoch == 1
-    with pytest.raises(LeaseHeldError):
-        _acquire(GcsStore(BUCKET), "two")
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_of_many_that_ask_a_failing_cloud_storage_one_gets_the_lease(cloud: StorageServer, seed: int) -> None:
-    fate = random.Random(seed)
-    cloud.faults = iter(fate.choices([None, 429, 503, "lost", "cut"], [4, 1, 1, 2, 1], k=200))
-
-    def ask(number: int) -> Lease | None:
-        store = GcsStore(BUCKET)
-        while True:
-            try:
-                return Lease.acquire(store, STREAM, f"host:{number}", LONG_SECONDS)
-            except LeaseHeldError:
-                return None
-            except StateError:
-                continue
-
-    with ThreadPoolExecutor(8) as pool:
-        held = [lease for lease in pool.map(ask, range(8)) if lease is not None]
-    state = read_state(GcsStore(BUCKET), STREAM)
-    assert state is not None
-    assert [(lease.epoch, lease.state.holder) for lease in held] == [(1, state.holder)]
-
-
-# In any order
-
-
-class Publishers(RuleBasedStateMachine):
-    """Publishers that ask, renew, release, pause and die in any order, also between each other's read and write.
-
-    Any answer may be lost. Each of the three is one replay after the other, and each replay has a name of its own.
-    """
-
-    holders = st.sampled_from(["one", "two", "three"])
-    losses = st.sampled_from([None, StateConflictError, StateError])
-    interruptions = st.none() | st.tuples(st.sampled_from(["acquire", "checkpoint", "release"]), holders)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = Clock()
-        self._patch = self.clock.installed()
-        self._patch.__enter__()
-        self.store = CrowdedStore()
-        self.leases: dict[str, Lease] = {}
-        self.asking: dict[str, str] = {}
-        self.replays = itertools.count()
-        self.epochs: list[int] = []
-
-    def teardown(self) -> None:
-        self._patch.__exit__(None, None, None)
-
-    def _do(self, what: str, holder: str) -> None:
-        if what == "acquire":
-            self._acquire(holder)
-        elif holder in self.leases:
-            self._use(what, holder)
-
-    def _acquire(self, holder: str) -> None:
-        name = self.asking.setdefault(holder, f"{holder}:{next(self.replays)}")
-        try:
-            lease = Lease.acquire(self.store, STREAM, name, SECONDS)
-        except (LeaseHeldError, StateError):
-            return
-        del self.asking[holder]
-        self.leases[holder] = lease
-        self.epochs.append(lease.epoch)
-
-    def _use(self, what: str, holder: str) -> None:
-        lease = self.leases[holder]
-        try:
-            if what == "release":
-                lease.release(Status.STOPPED)
-            else:
-                lease.checkpoint()
-        except LeaseLostError:
-            self.leases.pop(holder)
-        except StateError:
-            pass  # as the keeper does: it goes on, while the lease holds
-
-    @rule(
-        what=st.sampled_from(["acquire", "checkpoint", "release"]),
-        holder=holders,
-        interruption=interruptions,
-        lost=losses,
-    )
-    def somebody_acts(
-        self, what: str, holder: str, interruption: tuple[str, str] | None, lost: type[StateError] | None
-    ) -> None:
-        # A publisher does one thing at a time: only another one can come between.
-        if interruption is not None and interruption[1] != holder:
-            self.store.between = lambda: self._do(*interruption)
-        self.store.lost = lost
-        self._do(what, holder)
-        self.store.between = self.store.lost = None
-
-    @rule(seconds=st.floats(0.1, 2 * SECONDS))
-    def time_passes(self, seconds: float) -> None:
-        self.clock.elapsed += seconds
-
-    @precondition(lambda self: self.leases)
-    @rule(data=st.data())
-    def somebody_dies_and_is_fenced_off(self, data: st.DataObject) -> None:
-        dead = self.leases.pop(data.draw(st.sampled_from(sorted(self.leases))))
-        release_dead(self.store, STREAM, dead.epoch)
-
-    @invariant()
-    def nobody_publishes_beside_another(self) -> None:
-        live = [holder for holder, lease in self.leases.items() if lease.is_live()]
-        assert len(live) <= 1, live
-
-    @invariant()
-    def who_publishes_is_who_the_document_names(self) -> None:
-        for lease in self.leases.values():
-            if lease.is_live():
-                assert (_state(self.store).holder, _state(self.store).epoch) == (lease.state.holder, lease.epoch)
-
-    @invariant()
-    def no_epoch_is_given_twice(self) -> None:
-        assert len(set(self.epochs)) == len(self.epochs)
-
-
-Publishers.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
-TestPublishers = Publishers.TestCase

@@ -13,19 +13,20 @@ from rejeu.live import (
     announce,
     batch_job_request,
     decide_start,
-    make_probe,
     relaunch_request,
     replay_request,
     set_pace,
     silence,
     standby_request,
     stream_job_request,
+    want,
 )
-from rejeu.ports import Signal
-from rejeu.request import CURSOR, ReplayRequest
-from rejeu.spec import StreamSpec, read_spec
+from rejeu.request import CURSOR, ReplayRequest, Shard
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import read_spec
 from rejeu.state.lease import Lease, read_state
-from rejeu.state.model import Status, StreamState
+from rejeu.state.model import Incident, Status, StreamState
+from rejeu.state.presence import show
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import MICROSECOND, HandOver, Position, Timeline, from_us, parse_instant, to_us
@@ -166,6 +167,19 @@ def test_a_relaunch_is_the_last_replay_once_more_from_its_cursor(spec: StreamSpe
     assert ReplayRequest.from_argv(again.to_argv()) == again
 
 
+def test_a_relaunch_of_one_that_never_came_is_what_was_asked_for(spec: StreamSpec) -> None:
+    before, asked = replay_request(spec, TARGET, None, 2.0), replay_request(spec, TARGET, BATCH_MAX, "max")
+    state = _state(request=tuple(before.to_argv()), announced=tuple(asked.to_argv()))
+    assert relaunch_request(state) == asked
+
+
+def test_what_somebody_else_publishes_is_not_replayed(spec: StreamSpec) -> None:
+    foreign = StreamSpec.model_validate(spec.model_dump() | {"replay": None, "watchdog": {"probe": "tap"}})
+    with pytest.raises(RequestError, match="crypto_rates has no replay: somebody else publishes it; add `replay`"):
+        replay_request(foreign, TARGET, None, None)
+    assert stream_job_request(foreign, TARGET) == stream_job_request(spec, TARGET)
+
+
 def test_a_wrong_start_is_refused_before_a_job_is_started(spec: StreamSpec) -> None:
     with pytest.raises(RequestError, match="has no time zone"):
         replay_request(spec, TARGET, "2021-05-01T00:00:00", None)
@@ -175,18 +189,39 @@ def test_a_wrong_start_is_refused_before_a_job_is_started(spec: StreamSpec) -> N
 
 
 def test_an_announced_stream_is_starting_and_wanted_again(spec: StreamSpec) -> None:
+    store, request = MemoryStore(), replay_request(spec, TARGET, BATCH_MAX, None)
+    Lease.acquire(store, STREAM, "here", 60).release(Status.FAILED, "the topic is gone")
+    silence(store, STREAM)
+    begun = datetime.now(UTC)
+    state = announce(store, request)
+    assert (state.wanted, state.status, state.error) == (True, Status.STARTING, None)
+    assert state.status_at is not None
+    assert state.status_at >= begun
+    assert relaunch_request(state) == request
+    assert read_state(store, STREAM) == state
+
+
+def test_an_announced_stream_is_forgiven_what_was_tried_in_vain(spec: StreamSpec) -> None:
+    told = {"lost_at": NOW, "detected_at": NOW, "probe": "heartbeat", "dag_run_id": "run", "cause": "it died"}
+    hopeless = Incident(**told, attempts=5, retry_at=NOW, given_up=True)
+    earlier = Incident(**told, attempts=2, retry_at=NOW)
+    store = MemoryStore()
+    store.save(STREAM, _state(incidents=(earlier, hopeless)).model_dump(mode="json"), None)
+    state = announce(store, replay_request(spec, TARGET, CURSOR, None))
+    assert state.incidents == (earlier, Incident(**told, attempts=0))
+
+
+def test_a_shard_is_announced_under_its_own_name(spec: StreamSpec) -> None:
+    store = MemoryStore()
+    announce(store, replay_request(spec, TARGET, None, None).model_copy(update={"shard": Shard(1, 4)}))
+    assert store.names() == [f"{STREAM}-1-of-4"]
+
+
+def test_a_stream_of_somebody_else_is_wanted_without_a_replay() -> None:
     store = MemoryStore()
     silence(store, STREAM)
-    state = announce(store, STREAM, wish=True)
-    assert (state.wanted, state.status) == (True, Status.STARTING)
-    assert make_probe(spec, store).check(datetime.now(UTC)).signal is Signal.STARTING
-
-
-def test_a_relaunch_does_not_wake_a_stream_that_was_stopped_meanwhile(spec: StreamSpec) -> None:
-    store = MemoryStore()
-    stopped = silence(store, STREAM)
-    assert announce(store, STREAM, wish=False) == stopped
-    assert make_probe(spec, store).check(datetime.now(UTC)).signal is Signal.STOPPED
+    want(store, STREAM)
+    assert read_state(store, STREAM) == _state(wanted=True)
 
 
 def test_silencing_a_stream_leaves_its_lease_and_cursor() -> None:
@@ -201,17 +236,24 @@ def test_the_one_that_stands_by_is_the_same_replay_without_a_start(spec: StreamS
     standby = standby_request(request)
     assert ReplayRequest.from_argv(standby.to_argv()) == standby
     assert (standby.standby, standby.from_, standby.speed) == (True, None, 60.0)
-    assert standby.job_name == f"{request.job_name}-standby"
+    assert standby.job_name == f"{request.job_name}-twin"
     assert standby.state_name == request.state_name
+
+
+def test_where_the_twin_publishes_the_first_one_stands_by_under_its_own_name(spec: StreamSpec) -> None:
+    request = replay_request(spec, TARGET, CURSOR, None)
+    standby = standby_request(request, twin=False)
+    assert (standby.job_name, standby.standby, standby.from_) == (request.job_name, True, None)
 
 
 def test_a_wish_for_another_pace_reaches_the_stream_and_all_its_shards_and_no_other() -> None:
     store = MemoryStore()
     for name in ("clicks", "clicks-0-of-2", "clicks-1-of-2", "clicks_too", "more-clicks"):
         Lease.acquire(store, name, "host:1", 3.0)
+    show(store, "clicks", "host:2", NOW)
     set_pace(store, "clicks", speed=2.0)
     set_pace(store, "clicks-1-of-2", paused=True)
-    found = {name: read_state(store, name) for name in store.names()}
+    found = {name: read_state(store, name) for name in store.names() if name != "clicks.standby"}
     assert {name for name, state in found.items() if state and state.speed == 2.0} == {
         "clicks",
         "clicks-0-of-2",
@@ -238,13 +280,6 @@ def test_a_wish_for_a_stream_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(RequestError, match="no stream 'clicks': it is empty"):
         set_pace(store, "clicks", paused=True)
     Lease.acquire(store, "machines", "host:1", 3.0)
+    show(store, "machines", "host:2", NOW)
     with pytest.raises(RequestError, match="no stream 'clicks': it knows machines; name one"):
         set_pace(store, "clicks", paused=True)
-
-
-def test_the_probe_waits_as_long_as_the_spec_says(spec: StreamSpec) -> None:
-    store = MemoryStore()
-    store.save(STREAM, _state(status=Status.RUNNING, next_due=NOW).model_dump(mode="json"), None)
-    probe = make_probe(spec, store)
-    assert probe.check(NOW + spec.watchdog.silence - MICROSECOND).signal is Signal.QUIET
-    assert probe.check(NOW + spec.watchdog.silence).signal is Signal.SILENT

@@ -248,19 +248,25 @@ def test_a_topic_is_named_in_full() -> None:
 def test_the_shards_of_a_stream_have_jobs_and_states_of_their_own() -> None:
     plain = ReplayRequest.of(**NEEDED, stream="crypto_rates", state="sqlite:s.db")
     shard = plain.model_copy(update={"shard": Shard(0, 4)})
-    standby = shard.model_copy(update={"standby": True})
-    assert [each.job_name for each in (plain, shard, standby)] == [
+    assert [each.job_name for each in (plain, shard)] == [
         "rejeu-replay-crypto-rates",
         "rejeu-replay-crypto-rates-0-of-4",
-        "rejeu-replay-crypto-rates-0-of-4-standby",
     ]
-    assert [each.state_name for each in (plain, shard, standby)] == [
-        "crypto_rates",
-        "crypto_rates-0-of-4",
-        "crypto_rates-0-of-4",
-    ]
+    assert [each.state_name for each in (plain, shard)] == ["crypto_rates", "crypto_rates-0-of-4"]
     for name in (shard.state_name, plain.state_name):
         assert re.fullmatch(plain.stream + SHARD_SUFFIX, name)
+
+
+def test_the_other_one_of_a_pair_has_a_job_of_its_own_and_the_same_state() -> None:
+    plain = ReplayRequest.of(**NEEDED, stream="crypto_rates", shard="0/4")
+    twin = ReplayRequest.from_argv([*plain.to_argv(), "--twin"])
+    assert twin == plain.model_copy(update={"twin": True})
+    assert (twin.job_name, twin.state_name) == ("rejeu-replay-crypto-rates-0-of-4-twin", plain.state_name)
+
+
+def test_one_that_stands_by_keeps_the_name_it_has_among_the_pair() -> None:
+    plain = ReplayRequest.of(**NEEDED, state="sqlite:s.db")
+    assert plain.model_copy(update={"standby": True}).job_name == plain.job_name
 
 
 def test_what_goes_on_says_so() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rejeu.errors import SpecError
-from rejeu.spec import Loaded, StreamSpec, load_files, load_specs, read_spec
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import load_files, load_specs, read_spec
 
 CRYPTO_RATES = Path(__file__).parents[2] / "dags" / "streams" / "crypto_rates.yaml"
 SCHEMA_HINT = "`rejeu schema` describes every field."
@@ -20,13 +21,8 @@ SMALLEST: dict[str, Any] = {
     "live": {"topic": "clicks", "table": "web.clicks"},
     "replay": {"source": {"table": "web.history"}},
 }
-
-
-@pytest.fixture
-def streams(tmp_path: Path) -> Path:
-    folder = tmp_path / "streams"
-    folder.mkdir()
-    return folder
+FOREIGN = {name: part for name, part in SMALLEST.items() if name != "replay"} | {"watchdog": {"probe": "tap"}}
+"""A stream that somebody else publishes."""
 
 
 def _write(file: Path, document: object) -> Path:
@@ -81,8 +77,32 @@ def test_the_smallest_spec_needs_a_name_a_time_a_stream_and_a_source() -> None:
     spec = StreamSpec.model_validate(SMALLEST)
     assert spec.batch is None
     assert (spec.view, spec.dead_letters) == ("web.clicks_live", "web.clicks_dead_letters")
-    assert (spec.source_time, spec.source_key, spec.replay.speed) == ("at", (), 1)
+    assert (spec.source_time, spec.source_key) == ("at", ())
+    assert spec.replay is not None
+    assert spec.replay.speed == 1
     assert spec.pipeline.columns is None
+
+
+def test_a_stream_without_a_replay_is_watched_by_what_arrives_or_is_counted() -> None:
+    spec = StreamSpec.model_validate(FOREIGN)
+    assert spec.replay is None
+    assert (spec.source_time, spec.source_key, spec.ordering_key) == ("at", (), ())
+    assert (spec.subscription, spec.tap) == ("clicks-clicks", "clicks-clicks-tap")
+
+
+def test_a_stream_is_watched_by_one_probe_or_several() -> None:
+    def probes(given: object) -> tuple[str, ...]:
+        return StreamSpec.model_validate(_changed({"watchdog.probe": given})).watchdog.probe
+
+    assert StreamSpec.model_validate(SMALLEST).watchdog.probe == ("heartbeat",)
+    assert [probes("tap"), probes(["heartbeat", "tap", "metric"])] == [("tap",), ("heartbeat", "tap", "metric")]
+
+
+def test_the_comparison_with_the_source_runs_nightly_or_by_hand_only() -> None:
+    def schedule(changes: dict[str, Any]) -> str | None:
+        return StreamSpec.model_validate(SMALLEST | changes).reconcile.schedule
+
+    assert [schedule({}), schedule({"reconcile": {"schedule": None}})] == ["30 2 * * *", None]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +114,8 @@ def test_a_duration_has_a_number_and_a_unit(text: str, duration: dict[str, float
 
 
 def test_speed_is_a_number_or_max() -> None:
-    speeds = [StreamSpec.model_validate(_changed({"replay.speed": each})).replay.speed for each in (60, 0.5, "max")]
-    assert speeds == [60, 0.5, "max"]
+    replays = [StreamSpec.model_validate(_changed({"replay.speed": each})).replay for each in (60, 0.5, "max")]
+    assert [replay and replay.speed for replay in replays] == [60, 0.5, "max"]
 
 
 def test_a_spec_does_not_change() -> None:
@@ -117,7 +137,7 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     "an unknown field": (
         {"owner_name": "me"},
         "owner_name: there is no such field. Fields here: stream, description, owner, tags, event_time, key, cluster, "
-        "batch, live, replay, watchdog.",
+        "batch, live, replay, watchdog, reconcile.",
     ),
     "an unknown field of a part": (
         {"replay.sped": 2},
@@ -165,49 +185,30 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown probe": (
         {"watchdog.probe": "guess"},
-        f"watchdog.probe: it is 'guess': Input should be 'heartbeat'. {SCHEMA_HINT}",
+        f"watchdog.probe.0: it is 'guess': Input should be 'heartbeat', 'tap' or 'metric'. {SCHEMA_HINT}",
     ),
-    "no source": (
-        {"replay.source": {}},
-        "replay.source: it has none of them: it must have exactly one of table, query, files and generator. "
-        + SCHEMA_HINT,
+    "no probe": (
+        {"watchdog.probe": []},
+        f"watchdog.probe: it is []: Value should have at least 1 item after validation, not 0. {SCHEMA_HINT}",
     ),
-    "two sources": (
-        {"replay.source.generator": "taps"},
-        "replay.source: it has table and generator: it must have exactly one of table, query, files and generator. "
-        + SCHEMA_HINT,
+    "a probe that is named twice": (
+        {"watchdog.probe": ["tap", "metric", "tap"]},
+        f"watchdog: probe is ['tap', 'metric', 'tap']: name each probe once. {SCHEMA_HINT}",
     ),
-    "an event time that the pipeline does not write": (
-        {"live.pipeline": "rates"},
-        "event_time names 'at': pipeline rates writes timestamp, request, symbol, rate, date_str; name one. "
-        + SCHEMA_HINT,
+    "a heartbeat of what somebody else publishes": (
+        {"replay": None},
+        "watchdog.probe has 'heartbeat' and there is no replay: what somebody else publishes has no heartbeat of ours; "
+        f"watch it with probe: tap or metric. {SCHEMA_HINT}",
     ),
-    "a key that the pipeline does not write": (
-        {"live.pipeline": "rates", "event_time": "timestamp", "key": ["user"]},
-        "key names 'user': pipeline rates writes timestamp, request, symbol, rate, date_str; name one. " + SCHEMA_HINT,
+    "no attempt": (
+        {"watchdog.attempts": 0},
+        f"watchdog.attempts: it is 0: Input should be greater than or equal to 1. {SCHEMA_HINT}",
     ),
-    "a table that is named twice": (
-        {"live.view": "web.clicks"},
-        f"table web.clicks is named twice: batch, streaming, view and dead letters differ. {SCHEMA_HINT}",
-    ),
-    "a name that nothing fills": (
-        {"batch": {"files": "gs://{bukket}/{partition}", "table": "web.batch"}},
-        "batch.files: it is 'gs://{bukket}/{partition}': nothing fills {bukket}; write {bucket} and {partition} only. "
-        + SCHEMA_HINT,
-    ),
-    "a partition of what is replayed whole": (
-        {"replay.source": {"files": "gs://{bucket}/{partition}"}},
-        "replay.source.files: it is 'gs://{bucket}/{partition}': nothing fills {partition}; write {bucket} only. "
-        + SCHEMA_HINT,
-    ),
-    "a brace that stands alone": (
-        {"replay.source": {"files": "gs://bucket/}"}},
-        f"replay.source.files: it is 'gs://bucket/}}': Single '}}' encountered in format string. {SCHEMA_HINT}",
-    ),
-    "a batch without a partition": (
-        {"batch": {"files": "gs://bucket/all", "table": "web.batch"}},
-        "batch: files is 'gs://bucket/all': it must say where one day's files lie; put {partition} into the path. "
-        + SCHEMA_HINT,
+    "a metric of something else": (
+        {"watchdog.metric": "pubsub.googleapis.com/subscription/ack_latencies"},
+        "watchdog.metric: it is 'pubsub.googleapis.com/subscription/ack_latencies': Input should be "
+        "'pubsub.googleapis.com/topic/send_request_latencies', 'pubsub.googleapis.com/topic/send_request_count' or "
+        f"'pubsub.googleapis.com/topic/send_message_operation_count'. {SCHEMA_HINT}",
     ),
 }
 
@@ -220,17 +221,18 @@ def test_a_wrong_spec_is_refused_with_field_reason_and_remedy(wrong: str, tmp_pa
 
 @pytest.mark.parametrize("cron", ["0 25 * * *", "@daily", "0 1 * *", "0 1 * * * *", "daily", "61 * * * *", ""])
 def test_a_schedule_is_a_cron_expression_of_five_fields(cron: str, tmp_path: Path) -> None:
-    document = _changed({"batch": {"files": "gs://b/{partition}", "table": "web.batch", "schedule": cron}})
+    batch = {"files": "gs://b/{partition}", "table": "web.batch", "schedule": cron}
     rule = f'it is {cron!r}: it must be a cron expression of five fields, such as "0 1 * * *" (UTC)'
-    assert _refusal(tmp_path / "clicks.yaml", document) == f"batch.schedule: {rule}. {SCHEMA_HINT}"
+    for part, fields in (("batch", batch), ("reconcile", {"schedule": cron})):
+        refusal = _refusal(tmp_path / "clicks.yaml", SMALLEST | {part: fields})
+        assert refusal == f"{part}.schedule: {rule}. {SCHEMA_HINT}"
 
 
-@pytest.mark.parametrize("field", ["silence", "grace"])
+@pytest.mark.parametrize("field", ["watchdog.silence", "watchdog.grace", "reconcile.settle"])
 @pytest.mark.parametrize("duration", ["5", 5, "5 s", "-5s", "0s", "5d", "soon", "s", True])
 def test_a_duration_without_number_or_unit_is_refused(field: str, duration: object, tmp_path: Path) -> None:
     rule = f"it is {duration!r}: it must be a number above 0 and a unit, such as 500ms, 5s, 2m or 1h"
-    message = f"watchdog.{field}: {rule}. {SCHEMA_HINT}"
-    assert _refusal(tmp_path / "clicks.yaml", _changed({f"watchdog.{field}": duration})) == message
+    assert _refusal(tmp_path / "clicks.yaml", _changed({field: duration})) == f"{field}: {rule}. {SCHEMA_HINT}"
 
 
 @pytest.mark.parametrize("duration", ["99999999999999h", "9" * 400 + "s"])
@@ -299,54 +301,6 @@ def test_whatever_is_written_into_a_part_is_a_spec_or_a_spec_error(
     tmp_path_factory: pytest.TempPathFactory, part: dict[str, Any]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.yaml"
-    for name in ("live", "replay", "batch", "watchdog", "event_time"):
+    for name in ("live", "replay", "batch", "watchdog", "reconcile", "event_time"):
         [loaded] = load_files([_write(file, SMALLEST | {name: part})])
         assert (loaded.spec is None) == (loaded.error is not None)
-
-
-# Many
-
-
-def _by_file(found: list[Loaded]) -> dict[str, str]:
-    return {loaded.file.name: "ok" if loaded.error is None else loaded.error.field or "whole" for loaded in found}
-
-
-def test_a_bad_spec_breaks_itself_alone(streams: Path) -> None:
-    _write(streams / "a.yaml", "stream: [")
-    _write(streams / "b.yaml", SMALLEST)
-    _write(streams / "c.yaml", _changed({"stream": "other", "replay.speed": 0}))
-    assert _by_file(load_specs([streams])) == {"a.yaml": "line 1, column 10", "b.yaml": "ok", "c.yaml": "replay.speed"}
-
-
-def test_two_streams_of_one_name_are_both_refused_and_each_names_the_other(streams: Path) -> None:
-    one, other = _write(streams / "a.yaml", SMALLEST), _write(streams / "b.yml", SMALLEST)
-    found = load_specs([streams])
-    assert [str(loaded.error) for loaded in found] == [
-        f"{one}: stream: 'clicks' is also the stream of {other}. Give each stream a name of its own.",
-        f"{other}: stream: 'clicks' is also the stream of {one}. Give each stream a name of its own.",
-    ]
-    assert [loaded.name for loaded in found] == ["a", "b"]
-
-
-def test_streams_of_one_name_in_two_folders_are_refused_too(streams: Path, tmp_path: Path) -> None:
-    (tmp_path / "more").mkdir()
-    _write(streams / "a.yaml", SMALLEST)
-    _write(tmp_path / "more" / "b.yaml", SMALLEST)
-    assert _by_file(load_specs([streams, tmp_path / "more"])) == {"a.yaml": "stream", "b.yaml": "stream"}
-
-
-def test_a_broken_file_takes_no_name_from_a_good_one(streams: Path) -> None:
-    _write(streams / "clicks.yaml", "stream: [")
-    _write(streams / "new_clicks.yaml", SMALLEST)
-    assert _by_file(load_specs([streams])) == {"clicks.yaml": "line 1, column 10", "new_clicks.yaml": "ok"}
-
-
-def test_only_yaml_files_are_specs(streams: Path) -> None:
-    for name in ("notes.md", "stream.schema.json", "a.yaml.bak"):
-        _write(streams / name, "stream: [")
-    _write(streams / "clicks.yml", SMALLEST)
-    assert _by_file(load_specs([streams])) == {"clicks.yml": "ok"}
-
-
-def test_a_folder_that_is_not_there_holds_no_specs(tmp_path: Path) -> None:
-    assert load_specs([tmp_path / "none"]) == []

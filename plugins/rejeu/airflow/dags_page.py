@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, BaseOperator, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, CronTriggerTimetable, Param
 from cron_descriptor import ExpressionDescriptor  # type: ignore[import-untyped]  # a part of Airflow
 
 import rejeu
 from rejeu.airflow.docs import table
 from rejeu.airflow.loader import build_dags
-from rejeu.spec import load_specs
+from rejeu.airflow.patrol import build_patrol
+from rejeu.spec_files import load_specs
 from rejeu.target import Target
 
 STREAMS = Path(rejeu.__file__).parents[2] / "dags" / "streams"
@@ -29,7 +30,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_all() -> list[DAG]:
     """Every DAG of the project's own streams."""
-    return [dag for loaded in load_specs([STREAMS]) for dag in build_dags(loaded, TARGET)]
+    found = load_specs([STREAMS])
+    streams = [dag for loaded in found for dag in build_dags(loaded, TARGET)]
+    return [*streams, build_patrol([loaded.spec for loaded in found if loaded.spec is not None], TARGET)]
 
 
 def render(dags: Iterable[DAG]) -> str:
@@ -43,10 +46,12 @@ def schedule_of(dag: DAG) -> str:
     schedule: Any = dag.schedule
     if schedule is None:
         return "by hand only"
-    if isinstance(schedule, CronDataIntervalTimetable):
+    if isinstance(schedule, CronDataIntervalTimetable | CronTriggerTimetable):
         cron = schedule.expression
         words = ExpressionDescriptor(cron, use_24hour_time_format=True).get_full_description()
-        return f"{words[0].lower()}{words[1:]} {schedule.timezone} (`{cron}`), for the data interval that ends then"
+        when = f"{words[0].lower()}{words[1:]} {schedule.timezone} (`{cron}`)"
+        interval = isinstance(schedule, CronDataIntervalTimetable)
+        return f"{when}, for the data interval that ends then" if interval else when
     return " and ".join(_event(asset) for asset in schedule)
 
 
@@ -64,8 +69,7 @@ def _describe(dag: DAG) -> Iterator[str]:
         rows = [_param(name, dag.params.get_param(name)) for name in dag.params]
         yield table(rows, head=("param", "takes", "default", "what"))
     yield "### Tasks"
-    tasks = [task for task in dag.task_group.topological_sort() if isinstance(task, BaseOperator)]
-    yield table((_task(task) for task in tasks), head=("task", "after", "what"))
+    yield table((_task(dag.get_task(task_id)) for task_id in _in_order(dag)), head=("task", "after", "what"))
 
 
 def _param(name: str, param: Param) -> tuple[str, str, str, str]:
@@ -78,7 +82,11 @@ def _param(name: str, param: Param) -> tuple[str, str, str, str]:
     return f"`{name}`", " or ".join(takes), default, f"{schema['title']}: {param.description}"
 
 
-def _task(task: BaseOperator) -> tuple[str, str, str]:
+def _in_order(dag: DAG) -> list[str]:
+    return [node.node_id for node in dag.task_group.topological_sort() if node.node_id in dag.task_dict]
+
+
+def _task(task: Any) -> tuple[str, str, str]:
     after = ", ".join(f"`{upstream}`" for upstream in sorted(task.upstream_task_ids))
     return f"`{task.task_id}`", after, (task.doc_md or "").partition("\n\n")[0]
 

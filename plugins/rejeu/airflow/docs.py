@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from textwrap import dedent
 
 from rejeu.errors import SpecError
-from rejeu.spec import StreamSpec
+from rejeu.spec import Replay, StreamSpec
 
 SUMMARIES = {
     "batch": "Loads one day's raw files into the batch table; its end is the hand-over to the stream.",
     "live": "Starts the streaming job and the replay, at the first row after the batch.",
-    "watchdog": "Runs when the signal disappears: relaunches the replay at its cursor and records the incident.",
+    "watchdog": "Runs when the signal or a part disappears: relaunches the replay at its cursor, records the incident.",
+    "reconcile": "Compares the streaming table with its source, and publishes again what is missing.",
     "stop": "Stops the replay and the streaming job, and tells the watchdog to expect silence until the next live run.",
 }
 
@@ -46,9 +47,9 @@ def invalid(error: SpecError) -> str:
     )
 
 
-def speed(spec: StreamSpec) -> str:
+def speed(replay: Replay) -> str:
     """The spec's speed, as a person writes it."""
-    return spec.replay.speed if isinstance(spec.replay.speed, str) else f"{spec.replay.speed:g}"
+    return replay.speed if isinstance(replay.speed, str) else f"{replay.speed:g}"
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str]) -> str:
@@ -78,6 +79,12 @@ def _batch(spec: StreamSpec) -> str:
 
 
 def _live(spec: StreamSpec) -> str:
+    if spec.replay is None:
+        return f"""
+        Runs by hand only. It makes what is missing of topic `{spec.live.topic}`, its subscription,
+        `{spec.dead_letters}` and the view `{spec.view}`; starts the streaming job, or adopts the one that runs; and
+        has the topic watched from now on. Somebody else publishes to it.
+        """
     begins = f"Each batch that ends starts a run (`{spec.stream}.batch`)." if spec.batch else "Runs by hand only."
     return f"""
         {begins} It makes what is missing of topic `{spec.live.topic}`, its subscription, `{spec.live.table}`,
@@ -95,15 +102,42 @@ def _live(spec: StreamSpec) -> str:
 
 
 def _watchdog(spec: StreamSpec) -> str:
-    return f"""
-        Silence is {spec.watchdog.silence.total_seconds():g} s without a row *while rows are due*; a quiet stretch of
-        the source is not silence. Each run looks again before it does anything, relaunches the replay at its cursor,
-        waits for the signal and writes one row into the table of incidents. A run that is skipped found the signal
-        back, or the stream stopped.
+    watchdog = spec.watchdog
+    if spec.replay is None:
+        repair = """
+        Somebody else publishes this stream, so there is nothing to relaunch: a run writes the silence down, tells it
+        to a person, and closes it when the signal is back. The streaming job is ours, and is restored."""
+    else:
+        repair = f"""
+        Each run looks again before it does anything, relaunches the replay at its cursor, waits for the signal and
+        writes one row into the table of incidents. It also restores what else is gone: the replay that stands by, and
+        the streaming job. A run that is skipped found nothing to do.
 
-        Nobody needs to trigger it. **Pausing it pauses the watch.**
+        After {watchdog.attempts} relaunches that leave the stream where it was the watchdog gives up: the run fails
+        and names the crash loop, most often a row that cannot be published. Mend it, then run `{spec.stream}.live`."""
+    return f"""
+        Silence is {watchdog.silence.total_seconds():g} s without a row *while rows are due*; a quiet stretch of
+        the source is not silence. The probe: {", ".join(watchdog.probe)}.
+        {repair}
+
+        Nobody needs to trigger it. **Pausing it pauses the watch.** Where the triggerer is dead, `rejeu.patrol`
+        starts it.
 
         On managed Airflow the triggerer reads neither DAGs nor plugins: the rejeu wheel must be installed there.
+        """
+
+
+def _reconcile(spec: StreamSpec) -> str:
+    cron = spec.reconcile.schedule
+    when = f"Runs by `{cron}` (UTC)" if cron else "Runs by hand"
+    return f"""
+        {when}, for what was streamed since the last comparison, or for the range that the form gives. It reads the
+        source as the replay does, works out by row id what must be in `{spec.live.table}` or `{spec.dead_letters}`,
+        and counts by minute and key what is there, missing or double. What is still missing after
+        {spec.reconcile.settle.total_seconds():g} s is published again, those messages and no others.
+
+        A row of the table of reconciliations says what was found; the run fails where rows are missing at its end. Rows
+        that are there twice are harmless: the view `{spec.view}` shows each once.
         """
 
 
@@ -114,16 +148,14 @@ def _stop(spec: StreamSpec) -> str:
         """
 
 
-_DETAILS = {"batch": _batch, "live": _live, "watchdog": _watchdog, "stop": _stop}
+_DETAILS = {"batch": _batch, "live": _live, "watchdog": _watchdog, "reconcile": _reconcile, "stop": _stop}
 
 
 def _facts(spec: StreamSpec) -> str:
-    source = spec.replay.source
-    place = source.table or source.files or source.generator
     rows = [
         ("what", spec.description),
         ("owner", spec.owner),
-        ("replays", f"{f'`{place}`' if place else 'a query'} by `{spec.source_time}`, at speed {speed(spec)}"),
+        ("replays", _replays(spec, spec.replay) if spec.replay else "nothing: somebody else publishes"),
         ("topic", f"`{spec.live.topic}`"),
         ("batch table", f"`{spec.batch.table}`" if spec.batch else ""),
         ("streaming table", f"`{spec.live.table}`"),
@@ -131,3 +163,9 @@ def _facts(spec: StreamSpec) -> str:
         ("dead letters", f"`{spec.dead_letters}`"),
     ]
     return table([row for row in rows if row[1]], head=("stream", f"`{spec.stream}`"))
+
+
+def _replays(spec: StreamSpec, replay: Replay) -> str:
+    source = replay.source
+    place = source.table or source.files or source.generator
+    return f"{f'`{place}`' if place else 'a query'} by `{spec.source_time}`, at speed {speed(replay)}"

@@ -8,13 +8,24 @@ from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import BranchPythonOperator
-from airflow.sdk import DAG, Asset, AssetWatcher, BaseOperator, CronDataIntervalTimetable, Param, TriggerRule, chain
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetWatcher,
+    BaseOperator,
+    CronDataIntervalTimetable,
+    CronTriggerTimetable,
+    Param,
+    TriggerRule,
+    chain,
+)
 
 from rejeu.airflow import docs
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION
 from rejeu.airflow.operators.batch import AwaitLoadJob, MeasureBatch, PreparePartition
 from rejeu.airflow.operators.live import (
     AwaitSignal,
+    BeginWatch,
     DrainStreamJob,
     EnsureStream,
     HandOverInstant,
@@ -22,11 +33,12 @@ from rejeu.airflow.operators.live import (
     StartStreamJob,
     StopReplay,
 )
-from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay
+from rejeu.airflow.operators.reconcile import Reconcile
+from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay, Restore
 from rejeu.airflow.triggers import SilenceTrigger
 from rejeu.errors import SpecError
 from rejeu.request import MAX
-from rejeu.spec import Batch, StreamSpec
+from rejeu.spec import Batch, Replay, StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import HandOver
 
@@ -42,7 +54,13 @@ SPEED = r"^(max|(?=.*[1-9])\d+([.]\d+)?)$"
 
 def parts_of(spec: StreamSpec) -> list[str]:
     """The DAGs that this stream has, by the last word of their ids."""
-    return [*(["batch"] if spec.batch else []), "live", "watchdog", "stop"]
+    return [
+        *(["batch"] if spec.batch else []),
+        "live",
+        "watchdog",
+        *(["reconcile"] if spec.replay else []),
+        "stop",
+    ]
 
 
 def build_dag(spec: StreamSpec, part: str, target: Target) -> DAG:
@@ -54,6 +72,8 @@ def build_dag(spec: StreamSpec, part: str, target: Target) -> DAG:
             return _live(spec)
         case "watchdog":
             return _watchdog(spec, target)
+        case "reconcile":
+            return _reconcile(spec)
         case "stop":
             return _stop(spec)
     raise ValueError(f"{spec.stream} has no DAG {part!r}: it has {', '.join(parts_of(spec))}")
@@ -176,9 +196,15 @@ def _load(kind: str, target: Target) -> Iterable[BaseOperator]:
 
 
 def _live(spec: StreamSpec) -> DAG:
+    if spec.replay is None:
+        with _dag(spec, "live", schedule=None, max_active_runs=1) as dag:
+            ensure = EnsureStream(task_id="ensure", spec=spec)
+            stream = StartStreamJob(task_id="start_stream", spec=spec)
+            chain(ensure, stream, BeginWatch(task_id="begin_watch", spec=spec))
+        return dag
     batch_asset = _asset(spec, "batch") if spec.batch else None
     schedule = [batch_asset] if batch_asset else None
-    with _dag(spec, "live", schedule=schedule, params=_live_params(spec), max_active_runs=1) as dag:
+    with _dag(spec, "live", schedule=schedule, params=_live_params(spec, spec.replay), max_active_runs=1) as dag:
         ensure = EnsureStream(task_id="ensure", spec=spec)
         hand_over = HandOverInstant(task_id="hand_over", spec=spec, batch_asset=batch_asset)
         stream = StartStreamJob(task_id="start_stream", spec=spec)
@@ -187,7 +213,7 @@ def _live(spec: StreamSpec) -> DAG:
     return dag
 
 
-def _live_params(spec: StreamSpec) -> dict[str, Param]:
+def _live_params(spec: StreamSpec, replay: Replay) -> dict[str, Param]:
     return {
         "from": Param(
             None,
@@ -214,7 +240,7 @@ def _live_params(spec: StreamSpec) -> dict[str, Param]:
             examples=["1", "60", MAX],
             title="Speed",
             description=f"Event seconds per second, above 0, or {MAX} for no waiting. Empty: the target's or else the "
-            f"spec's, which is {docs.speed(spec)}.",
+            f"spec's, which is {docs.speed(replay)}.",
         ),
     }
 
@@ -225,8 +251,35 @@ def _watchdog(spec: StreamSpec, target: Target) -> DAG:
         # No retries: the watcher repeats its event until the signal is back, and each run looks again.
         relaunch = RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=asset, retries=0)
         signal = AwaitSignal(task_id="await_signal", spec=spec, **SOON)
-        chain(relaunch, signal, RecordIncident(task_id="record_incident", spec=spec, incident=relaunch.output))
+        # Both also after a run that had nothing to relaunch: an incident may have been left open, or a part may lack.
+        record = RecordIncident(task_id="record_incident", spec=spec, trigger_rule=TriggerRule.NONE_FAILED)
+        restore = Restore(task_id="restore", spec=spec, trigger_rule=TriggerRule.ALL_DONE)
+        chain(relaunch, signal, [record, restore])
     return dag
+
+
+def _reconcile(spec: StreamSpec) -> DAG:
+    cron = spec.reconcile.schedule
+    # It does not begin with a run for the time before it was made.
+    schedule = CronTriggerTimetable(cron, timezone="UTC") if cron else None
+    with _dag(spec, "reconcile", schedule=schedule, params=_reconcile_params(), max_active_runs=1) as dag:
+        Reconcile(task_id="reconcile", spec=spec)
+    return dag
+
+
+def _reconcile_params() -> dict[str, Param]:
+    empty = {"from": "where the last comparison ended", "until": "how far the stream has come"}
+    return {
+        name: Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            pattern=INSTANT,
+            title=title,
+            description=f"Event time, {end}. Empty: {empty[name]}.",
+        )
+        for name, title, end in (("from", "From", "inclusive"), ("until", "Until", "exclusive"))
+    }
 
 
 def _stop(spec: StreamSpec) -> DAG:

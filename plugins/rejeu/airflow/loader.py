@@ -10,8 +10,9 @@ from pathlib import Path
 from airflow.sdk import DAG, get_parsing_context
 
 from rejeu.airflow.factory import build_dag, build_invalid, parts_of
+from rejeu.airflow.patrol import PATROL, build_patrol
 from rejeu.errors import SpecError
-from rejeu.spec import Loaded, load_specs
+from rejeu.spec_files import Loaded, load_specs
 from rejeu.target import Target
 
 log = logging.getLogger(__name__)
@@ -27,13 +28,16 @@ def spec_folders(dag_file: str) -> list[Path]:
 
 
 def load_dags(dag_file: str) -> Iterator[DAG]:
-    """Every DAG of every stream; a worker, which wants one DAG only, builds that one alone."""
+    """Every DAG of every stream, and the patrol; a worker, which wants one DAG only, builds that one alone."""
     wanted = get_parsing_context().dag_id
     target = Target.from_env()
-    for loaded in load_specs(spec_folders(dag_file)):
+    found = load_specs(spec_folders(dag_file))
+    if wanted in (None, PATROL):
+        yield build_patrol([loaded.spec for loaded in found if loaded.spec is not None], target)
+    for loaded in found:
         if wanted is None:
             yield from build_dags(loaded, target)
-        elif wanted.rpartition(".")[0] == loaded.name:
+        elif wanted != PATROL and wanted.rpartition(".")[0] == loaded.name:
             yield from build_dags(loaded, target, [wanted.rpartition(".")[2]])
 
 

@@ -6,96 +6,143 @@ On managed Airflow the triggerer sees neither DAGs nor plugins: this module must
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from rejeu.errors import RejeuError
 from rejeu.ports import ENDED, JobState, Signal, Verdict
 from rejeu.spec import StreamSpec
-from rejeu.state import open_store
-from rejeu.state.heartbeat import HeartbeatProbe
 from rejeu.target import Target
 from rejeu.timeline import format_instant, parse_instant
+from rejeu.watch import Watch, WatchPlan
+
+log = logging.getLogger(__name__)
+
+TOLD = "told"
+"""The key under which Airflow remembers, with the asset, what the last event said."""
 
 POLL_SECONDS = 0.5
+RETURN_POLL_SECONDS = 0.2
+SHORTEST_LOOK_SECONDS = 0.05
 REMINDER_SECONDS = 30.0
-UNSETTLED = frozenset({Signal.STARTING, Signal.STALLED, Signal.UNKNOWN})
-LAST_EVENT = "silent_event_at"
-"""The key under which Airflow remembers, with the asset, when the last event was sent."""
+LONG_REMINDER_SECONDS = 600.0
+"""The same of what nobody here can mend."""
+RESTORE_SECONDS = 10.0
+"""How far apart events about lacking parts are, so that a job that always dies is not restarted in a tight loop."""
+UNSETTLED = frozenset({Signal.STARTING, Signal.STALLED, Signal.UNKNOWN, Signal.UNDELIVERED})
+CALLING = frozenset({Signal.SILENT, Signal.UNDELIVERED})
+"""What the watchdog DAG is called for, beside lacking parts; only the first is mended by a relaunch."""
+LOOKERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="rejeu-look")
+"""The threads that all triggers of this process share for what would block their event loop."""
 
 
-class _StreamTrigger(BaseTrigger):
-    """What the two triggers over a probe share: its arguments, and a look through it."""
+class _WatchTrigger(BaseTrigger):
+    """What the two triggers over a watch share: its plan, and a look through it."""
 
-    def __init__(self, stream: str, state: str, silence_seconds: float, grace_seconds: float) -> None:
+    def __init__(self, plan: dict[str, Any], last_seen: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.stream = stream
-        self.state = state
-        self.silence_seconds = silence_seconds
-        self.grace_seconds = grace_seconds
+        self.plan = WatchPlan.model_validate(plan)
+        self.last_seen = last_seen
+        self._watch: Watch | None = None
 
     @classmethod
-    def watching(cls, spec: StreamSpec, target: Target) -> Self:
-        """The trigger over the probe that the spec asks for."""
-        watchdog = spec.watchdog
-        return cls(spec.stream, target.state, watchdog.silence.total_seconds(), watchdog.grace.total_seconds())
+    def watching(cls, spec: StreamSpec, target: Target, last_seen: str | None = None) -> Self:
+        """The trigger over what the spec wants watched; `last_seen` is when the signal was, as far as is known."""
+        return cls(WatchPlan.of(spec, target).model_dump(mode="json"), last_seen)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = {
-            "stream": self.stream,
-            "state": self.state,
-            "silence_seconds": self.silence_seconds,
-            "grace_seconds": self.grace_seconds,
-        }
-        return class_path(self), arguments
+        arguments = {"plan": self.plan.model_dump(mode="json")}
+        return class_path(self), arguments | ({"last_seen": self.last_seen} if self.last_seen else {})
 
     async def look(self) -> Verdict:
         # The store too is opened in the thread: it may wait for another writer, and all triggers share this loop.
-        return await asyncio.to_thread(self._look)
+        return await asyncio.get_running_loop().run_in_executor(LOOKERS, self._look)
 
     def _look(self) -> Verdict:
-        silence, grace = timedelta(seconds=self.silence_seconds), timedelta(seconds=self.grace_seconds)
-        return HeartbeatProbe(open_store(self.state), self.stream, silence, grace).check(datetime.now(UTC))
+        if self._watch is None:
+            seen = parse_instant(self.last_seen) if self.last_seen else None
+            self._watch = Watch(self.plan, Target.from_env().job_launcher(), seen)
+        return self._watch.look(datetime.now(UTC))
 
 
-class SilenceTrigger(_StreamTrigger, BaseEventTrigger):
-    """Fires when the signal is gone while rows are due, and again every so often until it is back.
+class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
+    """Fires when the signal is gone while rows are due, or a part is lacking, and every so often until all is well.
 
-    The event is repeated because a triggerer can die between seeing and telling; whoever hears it looks again.
+    Level-based: the event is repeated because a triggerer can die between seeing and telling; whoever hears it looks
+    again. It looks when the last verdict could first have changed to silence, so that no silence is seen late.
     """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         told = await self._recall()
         while True:
-            verdict = await self.look()
+            verdict = await self._look_on()
             now = datetime.now(UTC)
-            if not verdict.signal.needs_relaunch:
-                told = None
-            elif told is None or told + timedelta(seconds=REMINDER_SECONDS) <= now:
-                yield TriggerEvent(event_of(self.stream, verdict))
-                told = now
+            if not needs_repair(verdict):
+                if told.get("needs"):
+                    told = {**told, "needs": []}
+                    await self._remember(told)
+            elif self._is_due(told, verdict, now):
+                yield TriggerEvent(event_of(self.plan.stream, verdict))
+                told = {"at": format_instant(now), "needs": needs_of(verdict)}
                 await self._remember(told)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(self._pause(verdict))
 
-    async def _recall(self) -> datetime | None:
-        """When the last event was sent, by this trigger or the one before it: a restart must not flood."""
-        last = await self.asset_state_store.aget(LAST_EVENT) if self.asset_state_store else None
-        return parse_instant(last) if isinstance(last, str) else None
+    async def _look_on(self) -> Verdict:
+        """A look that cannot be had now, because a store or a service is away, is had later."""
+        while True:
+            try:
+                return await self.look()
+            except RejeuError as error:
+                log.warning("%s: cannot be looked at: %s", self.plan.stream, error)
+                await asyncio.sleep(self.plan.longest_look_seconds)
 
-    async def _remember(self, told: datetime) -> None:
+    def _is_due(self, told: dict[str, Any], verdict: Verdict, now: datetime) -> bool:
+        """Whether this is to be told now: a silence at once, other needs not in a loop, and all now and then again."""
+        if not told or (verdict.signal in CALLING and told["needs"] != needs_of(verdict)):
+            return True
+        if told["needs"] != needs_of(verdict):
+            seconds = RESTORE_SECONDS
+        else:
+            mends = verdict.signal is not Signal.UNDELIVERED and self.plan.replays
+            seconds = REMINDER_SECONDS if mends else LONG_REMINDER_SECONDS
+        return parse_instant(told["at"]) + timedelta(seconds=seconds) <= now
+
+    def _pause(self, verdict: Verdict) -> float:
+        longest = self.plan.longest_look_seconds
+        if verdict.look_again is None or verdict.signal.needs_relaunch:
+            return longest
+        until = (verdict.look_again - datetime.now(UTC)).total_seconds()
+        return max(SHORTEST_LOOK_SECONDS, min(until, longest))
+
+    async def _recall(self) -> dict[str, Any]:
+        """What was told last, by this trigger or the one before it: a restart must not flood."""
+        last = await self.asset_state_store.aget(TOLD) if self.asset_state_store else None
+        return last if isinstance(last, dict) else {}
+
+    async def _remember(self, told: dict[str, Any]) -> None:
         if self.asset_state_store:
-            await self.asset_state_store.aset(LAST_EVENT, format_instant(told))
+            await self.asset_state_store.aset(TOLD, told)
 
 
-class ReturnTrigger(_StreamTrigger):
-    """Fires once when a replay that was just started shows how it fares: the signal is back, or will not come."""
+class ReturnTrigger(_WatchTrigger):
+    """Fires once when a replay that was just started shows how it fares: the signal is back, or will not come.
+
+    Where somebody else publishes, nobody can say that it will not: it fires when the signal is back.
+    """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        while (verdict := await self.look()).signal in UNSETTLED:
-            await asyncio.sleep(POLL_SECONDS)
-        yield TriggerEvent(event_of(self.stream, verdict))
+        pause = RETURN_POLL_SECONDS if self.plan.longest_look_seconds < RETURN_POLL_SECONDS * 10 else POLL_SECONDS
+        while self._is_open(verdict := await self.look()):
+            await asyncio.sleep(pause)
+        yield TriggerEvent(event_of(self.plan.stream, verdict))
+
+    def _is_open(self, verdict: Verdict) -> bool:
+        return verdict.signal in UNSETTLED or (verdict.signal.needs_relaunch and not self.plan.replays)
 
 
 class JobTrigger(BaseTrigger):
@@ -152,12 +199,33 @@ def class_path(trigger: BaseTrigger) -> str:
     return f"{type(trigger).__module__}.{type(trigger).__qualname__}"
 
 
+async def first_event(trigger: BaseTrigger, limit: timedelta) -> Any:
+    """The payload of the trigger's first event, waited for right here. Raises TimeoutError."""
+    event = await asyncio.wait_for(anext(aiter(trigger.run())), limit.total_seconds())
+    return event.payload
+
+
+def needs_repair(verdict: Verdict) -> bool:
+    """Whether the watchdog DAG has something to do."""
+    return verdict.signal in CALLING or bool(verdict.lacks)
+
+
+def needs_of(verdict: Verdict) -> list[str]:
+    """What is to be repaired, each by its name."""
+    called = [verdict.signal.name] if verdict.signal in CALLING else []
+    return called + sorted(lack.name for lack in verdict.lacks)
+
+
 def event_of(stream: str, verdict: Verdict) -> dict[str, Any]:
     """A verdict as the payload of an event."""
     return {
         "stream": stream,
         "signal": verdict.signal.name,
+        "reason": verdict.reason.name if verdict.reason else None,
+        "lacks": sorted(lack.name for lack in verdict.lacks),
         "detected_at": format_instant(datetime.now(UTC)),
         "lost_at": format_instant(verdict.lost_at) if verdict.lost_at else None,
+        "last_seen": format_instant(verdict.last_seen) if verdict.last_seen else None,
+        "probe": verdict.probe,
         "detail": verdict.detail,
     }

@@ -1,18 +1,20 @@
 """The one place where clients of Google Cloud are made: the real services, or the emulators the environment names.
 
 `BIGQUERY_EMULATOR_HOST` (with http://), `BIGQUERY_STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_HOST` (with http://) and
-`PUBSUB_EMULATOR_HOST` each name one, `CLOUD_RUN_EMULATOR_HOST` and `VERTEX_AI_EMULATOR_HOST` (with http://) a server
-that our tests start. Credentials are the environment's own; an emulator is asked without any.
+`PUBSUB_EMULATOR_HOST` each name one; `CLOUD_RUN_EMULATOR_HOST`, `MONITORING_EMULATOR_HOST` and
+`VERTEX_AI_EMULATOR_HOST` (with http://) a server that our tests start. Credentials are the environment's own; an
+emulator is asked without any.
 """
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 
-from rejeu.errors import LaunchError, PublishError, SourceError
+from rejeu.errors import LaunchError, PublishError, RejeuError, SourceError
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession
     from google.cloud import bigquery, run_v2
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient
+    from google.cloud.monitoring_v3 import MetricServiceClient
+    from google.cloud.pubsub_v1 import SubscriberClient
     from google.cloud.storage import Client as StorageClient
 
 PUBSUB: Final = "pubsub.googleapis.com:443"
@@ -117,6 +121,16 @@ def vertex_session() -> AuthorizedSession:
     return AuthorizedSession(credentials)
 
 
+def subscriber_client() -> SubscriberClient:
+    """The process's one: threads may share it. Raises RejeuError where there are no credentials."""
+    return _subscriber_client(os.environ.get("PUBSUB_EMULATOR_HOST"))
+
+
+def metric_client() -> MetricServiceClient:
+    """Cloud Monitoring; the process's one: threads may share it. Raises RejeuError where there are no credentials."""
+    return _metric_client(os.environ.get("MONITORING_EMULATOR_HOST"))
+
+
 def publisher_channel() -> grpc.Channel:
     """A bare channel to Pub/Sub: publishing over it costs a fifth of what the client library does.
 
@@ -143,6 +157,33 @@ def finite_retry() -> Retry:
     from google.cloud.bigquery.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+
+
+@cache
+def _subscriber_client(emulator: str | None) -> SubscriberClient:
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.pubsub_v1 import SubscriberClient
+
+    try:
+        return SubscriberClient()  # which looks for the emulator by itself
+    except GoogleAuthError as error:
+        remedy = "run `gcloud auth application-default login`, or set PUBSUB_EMULATOR_HOST"
+        raise RejeuError(f"Pub/Sub cannot be asked: {error}; {remedy}") from error
+
+
+@cache
+def _metric_client(emulator: str | None) -> MetricServiceClient:
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.monitoring_v3 import MetricServiceClient
+
+    if emulator is not None:
+        channel = grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
+        return MetricServiceClient(transport=MetricServiceClient.get_transport_class("grpc")(channel=channel))
+    try:
+        return MetricServiceClient()
+    except GoogleAuthError as error:
+        remedy = "run `gcloud auth application-default login`"
+        raise RejeuError(f"Cloud Monitoring cannot be asked: {error}; {remedy}") from error
 
 
 def _anonymous(emulator: str) -> Credentials | None:

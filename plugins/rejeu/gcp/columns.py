@@ -9,8 +9,9 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
 from rejeu.errors import SourceError
+from rejeu.message import ROW_ID
 from rejeu.pipelines import Column
-from rejeu.spec import StreamSpec
+from rejeu.spec import Source, StreamSpec
 from rejeu.target import Target
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) ->
     """
     if spec.pipeline.columns is not None:
         return spec.pipeline.columns
-    columns = _source_columns(spec, target, client)
+    if spec.replay is None:
+        return _own_columns(spec, target, client)
+    columns = _source_columns(spec.stream, spec.replay.source, target, client)
     if spec.source_time not in {column.name for column in columns}:
         names = ", ".join(column.name for column in columns)
         raise SourceError(
@@ -42,8 +45,20 @@ def from_api(fields: Sequence[bigquery.SchemaField]) -> tuple[Column, ...]:
     )
 
 
-def _source_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
-    source = spec.replay.source
+def _own_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
+    """Of a stream that somebody else publishes: those of its table, which nobody here could make."""
+    name = target.table(spec.live.table)
+    try:
+        columns = from_api(client.get_table(name, timeout=TIMEOUT_SECONDS).schema)
+    except GoogleAPICallError as error:
+        raise SourceError(
+            f"{spec.stream}: table {name} cannot be read: {error.message}: without a replay nobody knows its columns; "
+            "make the table first"
+        ) from None
+    return [column for column in columns if column.name != ROW_ID]
+
+
+def _source_columns(stream: str, source: Source, target: Target, client: bigquery.Client) -> Sequence[Column]:
     try:
         if source.table is not None:
             return from_api(client.get_table(target.table(source.table), timeout=TIMEOUT_SECONDS).schema)
@@ -51,7 +66,7 @@ def _source_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -
             job = client.query(f"SELECT * FROM ({source.query}) LIMIT 0", timeout=TIMEOUT_SECONDS)
             return from_api(job.result(timeout=TIMEOUT_SECONDS).schema)
     except GoogleAPICallError as error:
-        raise SourceError(f"{spec.stream}: {source.table or 'the query'} cannot be read: {error.message}") from None
+        raise SourceError(f"{stream}: {source.table or 'the query'} cannot be read: {error.message}") from None
     if source.files is not None:
         from rejeu.replay.source.files import file_schema
 

@@ -28,6 +28,10 @@ ACK_DEADLINE_SECONDS = 60
 STAGING_EXPIRATION = timedelta(days=1)
 RETENTION_SECONDS = 7 * 24 * 3600
 """The longest that Pub/Sub keeps what a stopped streaming job has not read."""
+TAP_RETENTION_SECONDS = 600
+"""The shortest that Pub/Sub offers: what a tap holds is old news by then."""
+TAP_EXPIRATION = timedelta(days=7)
+"""A tap that nobody reads any more goes by itself."""
 DAY_TYPES = frozenset({"TIMESTAMP", "DATETIME", "DATE"})
 
 INCIDENT_COLUMNS: Final = (
@@ -46,6 +50,23 @@ INCIDENT_COLUMNS: Final = (
 )
 INCIDENT_KEY: Final = ("stream", "lost_at")
 """A silence is recorded once, even if the task that records it has to try again."""
+RECONCILIATION_COLUMNS: Final = (
+    Column("stream", "STRING", "REQUIRED"),
+    Column("from_time", "TIMESTAMP"),
+    Column("until_time", "TIMESTAMP"),
+    Column("expected", "INT64"),
+    Column("found", "INT64"),
+    Column("missing", "INT64"),
+    Column("healed", "INT64"),
+    Column("still_missing", "INT64"),
+    Column("doubles", "INT64"),
+    Column("unexpected", "INT64"),
+    Column("dead_letters", "INT64"),
+    Column("dag_run_id", "STRING"),
+    Column("checked_at", "TIMESTAMP"),
+)
+"""What `rejeu.reconciling.Reconciliation` says; no `from_time` is the source's first row."""
+RECONCILIATION_KEY: Final = ("stream", "dag_run_id", "checked_at")
 
 
 def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:
@@ -64,7 +85,7 @@ def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec:
                 "topic": topic,
                 "ack_deadline_seconds": ACK_DEADLINE_SECONDS,
                 "message_retention_duration": Duration(seconds=RETENTION_SECONDS),
-                "enable_message_ordering": bool(spec.replay.ordering_key),
+                "enable_message_ordering": bool(spec.ordering_key),
             },
             timeout=TIMEOUT_SECONDS,
         )
@@ -73,8 +94,26 @@ def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec:
         pass
 
 
+def ensure_tap(subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:
+    """The watchdog's own subscription, for the probe `tap`."""
+    tap = target.subscription(spec.tap)
+    try:
+        subscriber.create_subscription(
+            request={
+                "name": tap,
+                "topic": target.topic(spec.live.topic),
+                "message_retention_duration": Duration(seconds=TAP_RETENTION_SECONDS),
+                "expiration_policy": {"ttl": TAP_EXPIRATION},
+            },
+            timeout=TIMEOUT_SECONDS,
+        )
+        log.info("%s: created %s", spec.stream, tap)
+    except AlreadyExists:
+        pass
+
+
 def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, columns: Sequence[Column]) -> None:
-    """Datasets, batch table, streaming table, dead letters, incidents, and the live view over them."""
+    """Datasets, batch table, streaming table, dead letters, incidents, reconciliations, and the live view over them."""
     streaming = target.table(spec.live.table)
     ensure_table(client, target, streaming, (*columns, ROW_ID_COLUMN), spec.event_time, spec.cluster)
     batch = target.table(spec.batch.table) if spec.batch else None
@@ -84,6 +123,7 @@ def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, col
         _ensure_dataset(client, target, target.staging, expiration=STAGING_EXPIRATION)
     ensure_table(client, target, target.table(spec.dead_letters), DEAD_LETTER_COLUMNS, "failed_at")
     ensure_table(client, target, target.incidents, INCIDENT_COLUMNS, "lost_at")
+    ensure_table(client, target, target.reconciliations, RECONCILIATION_COLUMNS, "checked_at")
     view = bigquery.Table(target.table(spec.view))
     view.view_query = sql.live_view(streaming, batch, spec.event_time, [column.name for column in columns])
     _ensure_dataset(client, target, target.table(spec.view).rpartition(".")[0])

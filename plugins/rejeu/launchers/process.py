@@ -20,6 +20,8 @@ from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 
 DRAIN_SECONDS = 30.0
+READY_BYTES = 1_000_000
+LAST_BYTES = 4_000
 
 # The shell stays behind only to write down how the job ended, whoever reaps it: it ignores the signals that the
 # job itself answers. The exit file appears whole or not at all.
@@ -108,14 +110,14 @@ class ProcessLauncher:
     def _describe(self, record: Record) -> Job:
         process = _living(record)
         if process is not None:
-            ready = record.ready_text is None or record.ready_text in _text(record.log)
+            ready = record.ready_text is None or record.ready_text in _text(record.log, first=READY_BYTES)
             state = JobState.RUNNING if ready else JobState.STARTING
             return Job(record.name, record.id, state, f"pid {record.pid}, log {record.log}")
         code = _text(record.exit_file).strip()
         if code in ("0", JobState.STOPPED):
             state = JobState.SUCCEEDED if code == "0" else JobState.STOPPED
             return Job(record.name, record.id, state, f"log {record.log}")
-        last = " | ".join(_text(record.log).strip().splitlines()[-3:])
+        last = " | ".join(_text(record.log, last=LAST_BYTES).strip().splitlines()[-3:])
         return Job(record.name, record.id, JobState.FAILED, f"exit code {code or 'unknown'}: {last} (log {record.log})")
 
     def _read(self, name: str) -> Record | None:
@@ -157,8 +159,12 @@ def _signal(processes: list[psutil.Process], number: int) -> None:
             continue
 
 
-def _text(path: str) -> str:
+def _text(path: str, *, last: int | None = None, first: int = -1) -> str:
+    """The file's first or last bytes as text, else all of it: a log may be long, and is asked for often."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        with Path(path).open("rb") as file:
+            if last is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - last))
+            return file.read(first).decode(errors="replace")
     except FileNotFoundError:
         return ""

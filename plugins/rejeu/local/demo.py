@@ -17,17 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from rejeu.errors import StackError
-from rejeu.live import make_probe
 from rejeu.local.airflow_api import AirflowApi
 from rejeu.local.demo_data import STREAM, DemoData
 from rejeu.local.interrupts import interruptible
 from rejeu.local.parts import DEMO_DATA, PARTS
 from rejeu.local.stack import Stack
-from rejeu.ports import Signal
-from rejeu.spec import StreamSpec, read_spec
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
-from rejeu.state.model import StreamState
+from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 
 SPEED: Final = 60
@@ -179,8 +178,7 @@ class Demo:
 
     def _await_end(self) -> None:
         """The replay reaches the end of the source, and the streaming job the end of the messages."""
-        probe = make_probe(self._spec, self._store)
-        self._until(lambda: probe.check(datetime.now(UTC)).signal is Signal.FINISHED, "the end of the source")
+        self._until(lambda: self._state().status is Status.FINISHED, "the end of the source")
         self._say("the replay has published the last row")
         self._until(self._data.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
 

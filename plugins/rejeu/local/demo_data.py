@@ -14,8 +14,10 @@ from google.cloud import bigquery, storage
 
 import rejeu
 from rejeu.gcp.clients import bigquery_client, storage_client
+from rejeu.live import replay_of
 from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
-from rejeu.spec import StreamSpec, read_spec
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import read_spec
 from rejeu.target import Target
 
 STREAM: Final = "crypto_rates"
@@ -77,7 +79,9 @@ class DemoData:
         streamed = list(future.lines())
         with TemporaryDirectory(prefix="rejeu-demo-") as folder:
             self._write_files(history)
-            self._load(self._target.table(str(self._spec.replay.source.table)), streamed, [c.to_api() for c in COLUMNS])
+            self._load(
+                self._target.table(str(replay_of(self._spec).source.table)), streamed, [c.to_api() for c in COLUMNS]
+            )
             truth = self._compute(Path(folder), [*history, *streamed])
             columns = (("timestamp", "TIMESTAMP"), ("request", "STRING"), ("symbol", "STRING"), ("rate", "FLOAT64"))
             self._load(self._expected, truth, [{"name": name, "type": kind} for name, kind in columns])

@@ -188,6 +188,8 @@ AIRFLOW_SETTINGS: Final = {
     "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    # So long may a task that has ended go unnoticed.
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     # Two busy cores may keep a healthy server from answering for longer than the default of 5 s.
     "WORKERS__EXECUTION_API_TIMEOUT": "20",
 }

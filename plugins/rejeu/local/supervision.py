@@ -93,6 +93,11 @@ class Supervisor:
         with suppress(*_SILENCE):  # whatever went wrong, its condition says so
             self._call().startProcess(f"{group}:{name}", False)
 
+    def halt(self, group: str, name: str) -> None:
+        """Stop one program until it is launched again; does not wait until it has ended."""
+        with suppress(*_SILENCE):
+            self._call().stopProcess(f"{group}:{name}", False)
+
     def conditions(self) -> dict[str, Condition]:
         """The condition of every program; empty where no supervisord answers."""
         try:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Final
 
-from rejeu.errors import PublishError, RejeuError, StateError
+from rejeu.errors import LeaseHeldError, PublishError, RejeuError, StateError
 from rejeu.gcp.clients import publisher_channel
 from rejeu.ports import StateStore
 from rejeu.replay.ahead import ReadAhead
@@ -74,13 +74,13 @@ class Replay:
         request = self._request
         with publisher_channel() as channel, ExitStack() as stack:
             if request.standby:
-                standby = stack.enter_context(Standby(request, self._store, self._rhythm.checkpoint_seconds / 4))
+                standby = stack.enter_context(Standby(request, self._store, self._rhythm, self._holder))
                 taken = standby.wait(lambda: not self._stopping, self._take_lease)
                 if taken is None:
                     return Report.of_nothing(request.stream, Status.STOPPED, time.monotonic() - started), None
                 lease, ahead = taken
             else:
-                lease = self._take_lease()
+                lease = self._await_lease()
                 start = lease.state.cursor
                 ahead = stack.enter_context(ReadAhead(lambda: read_chunks(request, start)))
             publisher = Publisher(
@@ -92,14 +92,33 @@ class Replay:
         seconds = time.monotonic() - started
         return _report(request, status, seconds, lease, sender, failure), failure
 
+    def _await_lease(self) -> Lease:
+        """The lease, once it is free: a holder that died just now has it for a while. Raises LeaseHeldError."""
+        deadline = time.monotonic() + self._rhythm.lease_seconds
+        while True:
+            try:
+                return self._take_lease()
+            except LeaseHeldError:
+                if self._stopping or time.monotonic() > deadline:
+                    raise
+                time.sleep(TURN_SECONDS)
+
     def _take_lease(self) -> Lease:
         """The right to publish; the stream's cursor and timeline come with it, unless this replay starts afresh."""
         request = self._request
         # Whoever repeats it means to publish, not to stand by.
-        fields: dict[str, Any] = {"request": tuple(request.model_copy(update={"standby": False}).to_argv())}
+        alone = request.model_copy(update={"standby": False, "twin": False})
+        fields: dict[str, Any] = {"request": tuple(alone.to_argv())}
         if not request.resumes:
             start = Position(to_us(request.from_)) if isinstance(request.from_, datetime) else None
-            fields |= {"wanted": True, "cursor": start, "timeline": None, "next_due": None, "last_published": None}
+            fields |= {
+                "wanted": True,
+                "cursor": start,
+                "since": start,
+                "timeline": None,
+                "next_due": None,
+                "last_published": None,
+            }
             fields |= {"paused": False, "speed": None}
         lease = Lease.acquire(self._store, request.state_name, self._holder, self._rhythm.lease_seconds, **fields)
         if not lease.state.wanted:

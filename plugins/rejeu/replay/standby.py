@@ -15,12 +15,15 @@ from rejeu.ports import StateStore
 from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.reading import read_chunks
 from rejeu.request import ReplayRequest
+from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState
+from rejeu.state.presence import RENEWALS_MISSED, show
 from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
 
+LOOKS_A_CHECKPOINT: Final = 4
 GRACE: Final = timedelta(seconds=15)
 """How long one that was announced may take to come before the standby goes on in its place."""
 
@@ -32,9 +35,11 @@ class Standby:
     there was one, and not after the last row.
     """
 
-    def __init__(self, request: ReplayRequest, store: StateStore, look_seconds: float) -> None:
-        self._request, self._store = request, store
-        self._look_seconds = look_seconds
+    def __init__(self, request: ReplayRequest, store: StateStore, rhythm: Rhythm, name: str) -> None:
+        self._request, self._store, self._name = request, store, name
+        self._look_seconds = rhythm.checkpoint_seconds / LOOKS_A_CHECKPOINT
+        self._every = timedelta(seconds=rhythm.lease_seconds)
+        self._shown_until: datetime | None = None
         self._read_from: Position | None = None
         self._reading = ExitStack()
         self._ahead: ReadAhead | None = None
@@ -59,6 +64,7 @@ class Standby:
                 if state is not None and is_free(state, datetime.now(UTC)):
                     with suppress(LeaseHeldError):
                         return self._taken(take_lease())
+                self._show(datetime.now(UTC))
                 if state is not None and state.epoch > 0:
                     self._follow(state.cursor)
                 failing_since = None
@@ -72,8 +78,17 @@ class Standby:
             time.sleep(self._look_seconds)
         return None
 
+    def _show(self, now: datetime) -> None:
+        """Say now and then that somebody stands by."""
+        lasts = RENEWALS_MISSED * self._every
+        if self._shown_until is None or self._shown_until - lasts + self._every <= now:
+            self._shown_until = now + lasts
+            show(self._store, self._request.state_name, self._name, self._shown_until)
+
     def _taken(self, lease: Lease) -> tuple[Lease, ReadAhead]:
         log.warning("%s: takes over under epoch %d", self._request.state_name, lease.epoch)
+        with suppress(StateError):  # the lease is held: publishing comes first
+            show(self._store, self._request.state_name, self._name, datetime.now(UTC))
         ahead = self._follow(lease.state.cursor)
         if ahead.failed:  # some time ago: the source may be well again
             self._ahead = None

@@ -58,17 +58,6 @@ def _understand(stream: str, document: dict[str, Any]) -> StreamState:
         ) from None
 
 
-def release_dead(store: StateStore, stream: str, epoch: int) -> None:
-    """Fence off a holder that is known to be dead, so that its successor need not wait for the lease to run out."""
-
-    def fence(state: StreamState) -> StreamState:
-        if state.epoch != epoch:
-            return state
-        return state.model_copy(update={"epoch": epoch + 1, "holder": None, "lease_until": None, "resumed_at": None})
-
-    update_state(store, stream, fence)
-
-
 class Lease:
     """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached.
 
@@ -111,6 +100,7 @@ class Lease:
                     "resumed_at": None,
                     "status": Status.STARTING,
                     "status_at": now,
+                    "announced": (),
                     **fields,
                 }
             )

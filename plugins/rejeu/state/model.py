@@ -21,6 +21,39 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class Incident(BaseModel):
+    """One silence, from the first row that did not come to the first one that came again. Instants are aware UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lost_at: datetime
+    detected_at: datetime
+    relaunched_at: datetime | None = None
+    """When the last relaunch was decided; None where there is nothing to relaunch."""
+    resumed_at: datetime | None = None
+    cause: str
+    probe: str
+    dag_run_id: str
+    """The run that saw to it first."""
+    cursor: Position | None = None
+    """Where the stream stood when the signal was lost: a relaunch that leaves it there did not help."""
+    since: Position | None = None
+    """`StreamState.since` at that time: where it is another one now, somebody started anew elsewhere."""
+    attempts: int = 1
+    """Relaunches for this silence."""
+    retry_at: datetime | None = None
+    """Before this instant there is no further one."""
+    given_up: bool = False
+    rows_owed: int | None = None
+    recorded: bool = False
+    """Whether its row is in the table of incidents."""
+
+
+def forgive(incident: Incident) -> Incident:
+    """The same incident, whose relaunches begin to count anew."""
+    return incident.model_copy(update={"attempts": 0, "retry_at": None, "given_up": False})
+
+
 class StreamState(BaseModel):
     """What a stream remembers between its replays. Instants are aware UTC."""
 
@@ -55,6 +88,12 @@ class StreamState(BaseModel):
     """Rows acknowledged under this epoch."""
     request: tuple[str, ...] = ()
     """The arguments of the last replay: what a relaunch repeats, from the cursor."""
+    announced: tuple[str, ...] = ()
+    """Those of a replay that was started and has not taken the lease yet: a relaunch repeats them as they are."""
+    since: Position | None = None
+    """Where this replay, or the first of those that it goes on from, began; None: at the source's first row."""
+    incidents: tuple[Incident, ...] = ()
+    """Those whose row is not in the table yet, and the last one, which tells whether a relaunch helped."""
 
     @property
     def holder_process(self) -> tuple[str, int] | None:

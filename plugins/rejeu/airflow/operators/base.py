@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from rejeu.airflow.triggers import JobTrigger
+from rejeu import sql
+from rejeu.airflow.triggers import JobTrigger, first_event
 from rejeu.errors import LaunchError
 from rejeu.live import standby_request
+from rejeu.pipelines import Column
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
 from rejeu.request import ReplayRequest
 from rejeu.spec import StreamSpec
 from rejeu.state import open_store
+from rejeu.state.turns import taking_turns
 from rejeu.target import Target
+from rejeu.watch import Watch, WatchPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
     from google.cloud import bigquery
 
 GOOGLE_CONNECTION = "google_cloud_default"
+PATROL_LIMIT = timedelta(seconds=60)
+"""How long a run that the patrol called holds a worker slot to wait."""
 
 
 class StreamOperator(BaseOperator):
@@ -53,14 +63,45 @@ class StreamOperator(BaseOperator):
     def start_replays(self, request: ReplayRequest) -> Job:
         """The replay, and the one that stands by for it where the spec wants one."""
         job = self.replays.start(request)
-        if self.spec.replay.standby:
+        if self.spec.replay is not None and self.spec.replay.standby:
             self.replays.start(standby_request(request))
         return job
 
     def stop_replays(self, request: ReplayRequest, *, drain: bool = True) -> None:
-        """Both of them, and the one that stands by first: it would take over."""
+        """Both of a pair; the other one first, which as a rule stands by and would take over."""
         for each in (standby_request(request), request):
             self.replays.stop(each.job_name, drain=drain)
+
+    def turn(self, context: Context) -> AbstractContextManager[None]:
+        """Alone with the stream's replays: nobody else starts or stops them while this lasts."""
+        who = f"{context['run_id']}/{self.task_id}"
+        return taking_turns(self.store, self.spec.stream, who)
+
+    def watch(self, last_seen: datetime | None = None) -> Watch:
+        """What the watchdog looks through."""
+        return Watch(WatchPlan.of(self.spec, self.target), self.jobs, last_seen)
+
+    def insert_once(self, table: str, columns: Sequence[Column], key: Sequence[str], row: Mapping[str, Any]) -> None:
+        """Write a row into a table of Rejeu's own, unless one of this key is there."""
+        from google.cloud import bigquery
+
+        types = {column.name: column.type for column in columns}
+        parameters = [bigquery.ScalarQueryParameter(name, types[name], row[name]) for name in types]
+        job_config = bigquery.QueryJobConfig(query_parameters=parameters)
+        self.bigquery().query(sql.insert_once(table, list(types), key), job_config=job_config).result()
+
+    def ensure_topic(self) -> None:
+        """Make what is missing of topic and subscriptions."""
+        from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
+
+        from rejeu.gcp.resources import ensure_topic
+
+        hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
+        ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
+        if "tap" in self.spec.watchdog.probe:
+            from rejeu.gcp.resources import ensure_tap
+
+            ensure_tap(hook.subscriber_client, self.spec, self.target)
 
     def bigquery(self) -> bigquery.Client:
         """A client with the credentials of the Airflow connection."""
@@ -69,7 +110,24 @@ class StreamOperator(BaseOperator):
         return BigQueryHook(gcp_conn_id=GOOGLE_CONNECTION).get_client(project_id=self.target.project)
 
 
-class JobOperator(StreamOperator):
+class WaitingOperator(StreamOperator):
+    """Waits for a trigger's event without a worker slot.
+
+    A run that the patrol called waits in its worker: as a rule the triggerer is dead then.
+    """
+
+    def wait(self, context: Context, trigger: BaseTrigger, limit: timedelta) -> Any:
+        """Go on with `resume` when the trigger has fired. Raises TimeoutError where it did not in time."""
+        if "seen_by" not in conf_of(context):
+            self.defer(trigger=trigger, method_name="resume", timeout=limit)
+        return self.resume(context, asyncio.run(first_event(trigger, PATROL_LIMIT)))
+
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
+        """What the task does with the event."""
+        raise NotImplementedError
+
+
+class JobOperator(WaitingOperator):
     """Starts a job, or adopts the one that runs, and waits for it without a worker slot.
 
     Safe when its worker dies: a job is known by its name, so a second try finds the first one's job. When a person
@@ -80,17 +138,14 @@ class JobOperator(StreamOperator):
     awaited = JobState.RUNNING
     """The state that the task waits for; a job that ends in another one has failed the task."""
 
-    def start(self, request: JobRequest) -> None:
-        """Start the job and defer until it is in the awaited state."""
+    def start(self, context: Context, request: JobRequest) -> Any:
+        """Start the job; the task's result once it is in the awaited state."""
         job = self.jobs.start(request)
         self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
-        self.await_job(job)
-
-    def await_job(self, job: Job) -> None:
         self.job_name = job.name
-        if not self._arrived(job):
-            trigger = JobTrigger(name=job.name, awaited=self.awaited)
-            self.defer(trigger=trigger, method_name="resume", timeout=self.limit)
+        if self._arrived(job):
+            return self.finish(context)
+        return self.wait(context, JobTrigger(name=job.name, awaited=self.awaited), self.limit)
 
     def resume(self, context: Context, event: dict[str, str]) -> Any:
         """The trigger saw the job where it was awaited, or ended. Raises LaunchError with the job's own detail."""
@@ -108,3 +163,8 @@ class JobOperator(StreamOperator):
         if job.state in ENDED and job.state is not self.awaited:
             raise LaunchError(f"{job.name} is {job.state}, and should be {self.awaited}: {job.detail}")
         return job.state is self.awaited
+
+
+def conf_of(context: Context) -> dict[str, Any]:
+    """What the run was told by whoever triggered it."""
+    return getattr(context.get("dag_run"), "conf", None) or {}

@@ -57,11 +57,10 @@ class PreparePartition(BatchOperator, JobOperator):
 
     awaited = JobState.SUCCEEDED
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         partition = partition_of(context)
         request = batch_job_request(self.spec, self.target, self.batch.files, partition, self._folder(context))
-        self.start(request)
-        return self.finish(context)
+        return self.start(context, request)
 
     def finish(self, context: Context) -> dict[str, Any]:
         from rejeu.gcp.columns import output_columns

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowFailException
 
 from rejeu import sql
-from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator
+from rejeu.airflow.operators.base import JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import ReturnTrigger
-from rejeu.errors import LaunchError
-from rejeu.live import Start, announce, decide_start, replay_request, silence, stream_job_request
+from rejeu.live import Start, announce, decide_start, replay_request, silence, stream_job_request, want
 from rejeu.ports import ENDED, Signal
+from rejeu.repair import OVER
 from rejeu.request import CURSOR, ReplayRequest
 from rejeu.state.lease import read_state
 from rejeu.timeline import HandOver, format_instant, parse_instant
@@ -28,13 +29,10 @@ class EnsureStream(StreamOperator):
     """Makes what is missing of topic, subscription, dataset, tables and view; leaves alone what exists."""
 
     def execute(self, context: Context) -> None:
-        from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
-
         from rejeu.gcp.columns import output_columns
-        from rejeu.gcp.resources import ensure_tables, ensure_topic
+        from rejeu.gcp.resources import ensure_tables
 
-        hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
-        ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
+        self.ensure_topic()
         client = self.bigquery()
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
 
@@ -77,7 +75,14 @@ class StartStreamJob(JobOperator):
     """Starts the streaming job, or adopts the running one, and waits until it reads."""
 
     def execute(self, context: Context) -> None:
-        self.start(stream_job_request(self.spec, self.target))
+        self.start(context, stream_job_request(self.spec, self.target))
+
+
+class BeginWatch(StreamOperator):
+    """Says that the stream is wanted: somebody else publishes it, and from now on their silence counts."""
+
+    def execute(self, context: Context) -> None:
+        want(self.store, self.spec.stream)
 
 
 class StartReplay(StreamOperator):
@@ -104,9 +109,10 @@ class StartReplay(StreamOperator):
             self.log.info("%s: an earlier try of this task started %s", self.spec.stream, request.job_name)
             return
         self._request = request
-        self.stop_replays(request)
-        announce(self.store, self.spec.stream, wish=True)
-        job = self.start_replays(request)
+        with self.turn(context):
+            self.stop_replays(request)
+            announce(self.store, request)
+            job = self.start_replays(request)
         self.log.info("%s: started %s (%s): %s", self.spec.stream, job.name, job.detail, self.decision["reason"])
 
     def on_kill(self) -> None:
@@ -124,22 +130,22 @@ class StartReplay(StreamOperator):
         return request.from_ == CURSOR or (state is not None and state.request == tuple(request.to_argv()))
 
 
-class AwaitSignal(StreamOperator):
+class AwaitSignal(WaitingOperator):
     """Waits, without a worker slot, until the replay gives signs of life, and says what they are.
 
     Fails, with the job's own last words, where none come.
     """
 
-    def execute(self, context: Context) -> None:
-        trigger = ReturnTrigger.watching(self.spec, self.target)
-        self.defer(trigger=trigger, method_name="resume", timeout=SIGNAL_LIMIT)
+    def execute(self, context: Context) -> Any:
+        return self.wait(context, ReturnTrigger.watching(self.spec, self.target), SIGNAL_LIMIT)
 
-    def resume(self, context: Context, event: dict[str, str]) -> dict[str, str]:
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         signal = Signal[event["signal"]]
-        if signal.needs_relaunch:
+        if signal not in OVER:
             job = self.replays.find(replay_request(self.spec, self.target, None, None).job_name)
             why = event["detail"] if job is None else f"{event['detail']}; {job.name} is {job.state}: {job.detail}"
-            raise LaunchError(f"{self.spec.stream}: the replay was started and gives no signal: {why}")
+            # Another try of this task would only wait for the next replay.
+            raise AirflowFailException(f"{self.spec.stream}: the replay was started and gives no signal: {why}")
         self.log.info("%s: the signal is %s", self.spec.stream, signal)
         return event
 
@@ -149,7 +155,11 @@ class StopReplay(StreamOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         silence(self.store, self.spec.stream)
-        self.stop_replays(replay_request(self.spec, self.target, None, None))
+        if self.spec.replay is not None:
+            with self.turn(context):
+                # Once more: who had the turn before may just have started it anew.
+                silence(self.store, self.spec.stream)
+                self.stop_replays(replay_request(self.spec, self.target, None, None))
         state = read_state(self.store, self.spec.stream)
         return None if state is None else state.model_dump(mode="json", include={"status", "cursor", "published"})
 

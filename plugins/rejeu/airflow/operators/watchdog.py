@@ -1,4 +1,4 @@
-"""The operators of `<stream>.watchdog`: look again, relaunch at the cursor, record the incident."""
+"""The operators of `<stream>.watchdog`: look again, relaunch at the cursor, restore what lacks, record the incident."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from rejeu import sql
-from rejeu.airflow.operators.base import StreamOperator
-from rejeu.live import announce, make_probe, relaunch_request
-from rejeu.state.lease import read_state, release_dead
+from rejeu.airflow.notify import given_up_text, incident_text, notify
+from rejeu.airflow.operators.base import JobOperator, StreamOperator, conf_of
+from rejeu.airflow.triggers import CALLING
+from rejeu.errors import GivenUpError, NothingToRepairError
+from rejeu.live import relaunch_request, standby_request, stream_job_request
+from rejeu.ports import ENDED, Lack
+from rejeu.repair import Seen, claim, ended, mark_recorded, note
+from rejeu.request import ReplayRequest
+from rejeu.state.lease import read_state
+from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -21,7 +27,9 @@ if TYPE_CHECKING:
 class RelaunchReplay(StreamOperator):
     """Looks again whether the signal is gone, fences the dead replay off, and starts one at its cursor.
 
-    Skips where the signal is back or the stream was stopped meanwhile. Its result is the incident as far as known.
+    Where no relaunch would help, because somebody else publishes or messages do not arrive, it writes that down.
+    Skips where the signal is back, the stream was stopped, or somebody else was first. Fails, and tries no more, where
+    relaunches do not help. Its result is the incident as far as known.
     """
 
     def __init__(self, *, signal_asset: Asset, **kwargs: Any) -> None:
@@ -30,72 +38,127 @@ class RelaunchReplay(StreamOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         now = datetime.now(UTC)
-        verdict = make_probe(self.spec, self.store).check(now)
-        state = read_state(self.store, self.spec.stream)
-        if not verdict.signal.needs_relaunch or state is None:
-            raise AirflowSkipException(f"{self.spec.stream}: {verdict.signal}: nothing to repair")
-        if not state.request:
-            raise AirflowSkipException(
-                f"{self.spec.stream}: no replay ever took the lease: run {self.spec.stream}.live"
-            )
-        request = relaunch_request(state)
-        # A replay without a sign of life may still exist, paused or cut off: it must be gone before another comes.
+        events = self._events(context)
+        with self.turn(context):
+            watch = self.watch(_latest(events, "last_seen"))
+            verdict = watch.look(now)
+            if verdict.signal not in CALLING:
+                raise AirflowSkipException(f"{self.spec.stream}: {verdict.signal}: nothing to relaunch")
+            detected_at = min(_instants(events, "detected_at", since=verdict.lost_at), default=now)
+            seen = Seen(verdict, detected_at, str(context["run_id"]))
+            try:
+                if self.spec.replay is None or not verdict.signal.needs_relaunch:
+                    return note(self.store, self.spec.stream, seen).model_dump(mode="json")
+                before = read_state(self.store, self.spec.stream)
+                claimed = claim(self.store, self.spec.stream, watch.heartbeat, seen, self.spec.watchdog.attempts)
+            except NothingToRepairError as error:
+                raise AirflowSkipException(str(error)) from None
+            except GivenUpError as error:
+                notify(context, *given_up_text(self.spec.stream, str(error)))
+                raise AirflowFailException(str(error)) from None
+            return self._relaunch(*claimed, before).model_dump(mode="json")
+
+    def _relaunch(self, request: ReplayRequest, incident: Incident, before: StreamState | None) -> Incident:
+        # One that only fell silent may still exist, paused or cut off: it must be gone before another comes.
         self.stop_replays(request, drain=False)
-        release_dead(self.store, self.spec.stream, state.epoch)
-        if not announce(self.store, self.spec.stream, wish=False).wanted:
+        if before is not None and before.status is Status.FAILED:
+            self.ensure_topic()
+        state = read_state(self.store, self.spec.stream)
+        if state is None or not state.wanted:
             raise AirflowSkipException(f"{self.spec.stream}: stopped on request meanwhile")
         job = self.start_replays(request)
-        self.log.warning("%s: %s: relaunched at the cursor: %s", self.spec.stream, verdict.detail, job.detail)
-        lost_at = format_instant(verdict.lost_at or now)
-        return {
-            "lost_at": lost_at,
-            "detected_at": self._detected_at(context, lost_at) or format_instant(now),
-            "relaunched_at": format_instant(datetime.now(UTC)),
-            "cause": verdict.detail,
-            "epoch": state.epoch,
-        }
+        self.log.warning("%s: %s: relaunch %d: %s", self.spec.stream, incident.cause, incident.attempts, job.detail)
+        return incident
 
-    def _detected_at(self, context: Context, lost_at: str) -> str | None:
-        """When the trigger first saw this silence; several events make one run, some perhaps of the silence before."""
+    def _events(self, context: Context) -> list[dict[str, Any]]:
+        """What the trigger told, or the patrol; several events make one run, some perhaps of the silence before."""
         events = context["triggering_asset_events"].get(self.signal_asset, ())
-        seen = [event.extra["payload"]["detected_at"] for event in events if "payload" in (event.extra or {})]
-        return min((instant for instant in seen if instant >= lost_at), default=None)
+        told = [event.extra["payload"] for event in events if "payload" in (event.extra or {})]
+        return [*told, conf_of(context)] if "seen_by" in conf_of(context) else told
+
+
+class Restore(JobOperator):
+    """Brings back what lacks beside the signal: the one that stands by, and the streaming job.
+
+    Skips where nothing lacks.
+    """
+
+    def execute(self, context: Context) -> None:
+        lacks = self.watch().look(datetime.now(UTC)).lacks
+        if not lacks:
+            raise AirflowSkipException(f"{self.spec.stream}: nothing lacks")
+        if Lack.STANDBY in lacks:
+            with self.turn(context):
+                self._restore_standby()
+        if Lack.STREAM_JOB in lacks:
+            self.log.warning("%s: %s", self.spec.stream, Lack.STREAM_JOB)
+            self.ensure_topic()
+            self.start(context, stream_job_request(self.spec, self.target))
+
+    def _restore_standby(self) -> None:
+        """Whoever of the pair lives publishes: the other one is started anew, to stand by."""
+        state = read_state(self.store, self.spec.stream)
+        if state is None or not state.wanted or not state.request:
+            return
+        request = relaunch_request(state)
+        for twin in (True, False):
+            standby = standby_request(request, twin=twin)
+            job = self.replays.find(standby.job_name)
+            if job is None or job.state in ENDED:
+                job = self.replays.start(standby)
+                self.log.warning("%s: %s: started %s", self.spec.stream, Lack.STANDBY, job.detail)
+                return
+        self.log.info("%s: both of the pair run; the one that stands by is on its way", self.spec.stream)
 
 
 class RecordIncident(StreamOperator):
-    """Writes the incident into the table of incidents: one row a silence."""
+    """Writes what is over into the table of incidents, one row a silence, and tells it to a person.
 
-    template_fields = ("incident",)
+    Skips where no silence has ended since.
+    """
 
-    def __init__(self, *, incident: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.incident = incident
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        from google.cloud import bigquery
-
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        state = read_state(self.store, self.spec.stream)
+        verdict = self.watch().look(datetime.now(UTC))
+        incidents = [] if state is None else ended(state, verdict)
+        if state is None or not incidents:
+            raise AirflowSkipException(f"{self.spec.stream}: no silence has ended: {verdict.signal}")
         from rejeu.gcp.resources import INCIDENT_COLUMNS, INCIDENT_KEY
 
-        state = read_state(self.store, self.spec.stream)
-        assert state is not None, "a stream that was relaunched has a state"
-        resumed = state.resumed_at or datetime.now(UTC)
-        lost = parse_instant(self.incident["lost_at"])
-        row = {
+        rows = [self._row(incident, state) for incident in incidents]
+        for row in rows:
+            self.insert_once(self.target.incidents, INCIDENT_COLUMNS, INCIDENT_KEY, row)
+        mark_recorded(self.store, self.spec.stream, incidents)
+        for row in rows:
+            notify(context, *incident_text(row), **row)
+        return rows
+
+    def _row(self, incident: Incident, state: StreamState) -> dict[str, Any]:
+        resumed = incident.resumed_at
+        # A relaunch goes on at the cursor, so nothing is lost; what somebody skipped who began anew, nobody counts.
+        goes_on = self.spec.replay is not None and incident.since == state.since
+        return {
             "stream": self.spec.stream,
-            **{name: self.incident[name] for name in ("lost_at", "detected_at", "relaunched_at", "cause")},
-            "resumed_at": format_instant(resumed),
-            "gap_seconds": round((resumed - lost).total_seconds(), 3),
-            "rows_owed": state.owed,
-            "rows_lost": 0,
-            "probe": self.spec.watchdog.probe,
+            **{name: _text(getattr(incident, name)) for name in ("lost_at", "detected_at", "relaunched_at")},
+            "resumed_at": _text(resumed),
+            "gap_seconds": round((resumed - incident.lost_at).total_seconds(), 3) if resumed else None,
+            "cause": incident.cause,
+            "rows_owed": incident.rows_owed,
+            "rows_lost": 0 if goes_on else None,
+            "probe": incident.probe,
             "launcher": self.target.launcher,
-            "dag_run_id": str(context["run_id"]),
+            "dag_run_id": incident.dag_run_id,
         }
-        types = {column.name: column.type for column in INCIDENT_COLUMNS}
-        parameters = [bigquery.ScalarQueryParameter(name, types[name], row[name]) for name in types]
-        self.bigquery().query(
-            sql.insert_once(self.target.incidents, list(types), INCIDENT_KEY),
-            job_config=bigquery.QueryJobConfig(query_parameters=parameters),
-        ).result()
-        self.log.warning("%s: incident over: %s", self.spec.stream, row)
-        return row
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else format_instant(instant)
+
+
+def _instants(events: list[dict[str, Any]], name: str, since: datetime | None) -> list[datetime]:
+    told = [parse_instant(event[name]) for event in events if event.get(name)]
+    return [instant for instant in told if since is None or instant >= since]
+
+
+def _latest(events: list[dict[str, Any]], name: str) -> datetime | None:
+    return max(_instants(events, name, since=None), default=None)

@@ -17,18 +17,15 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import grpc
-from google.pubsub_v1 import types
 
 from rejeu.errors import PublishError
+from rejeu.replay.format.wire import topic_field
+from rejeu.replay.send.answers import PublishResponse
 from rejeu.replay.send.lanes import Lanes
 from rejeu.replay.send.later import Later
 from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
-
-PublishResponse = types.PublishResponse.pb()
-GetTopicRequest = types.GetTopicRequest.pb()
-Topic = types.Topic.pb()
 
 WINDOW: Final = 8
 """Requests beyond the cursor: with what the last checkpoint missed, they bound the duplicates that a kill makes."""
@@ -109,11 +106,7 @@ class Publisher:
             "/google.pubsub.v1.Publisher/Publish",
             response_deserializer=PublishResponse.FromString,
         )
-        self._get_topic = channel.unary_unary(
-            "/google.pubsub.v1.Publisher/GetTopic",
-            request_serializer=GetTopicRequest.SerializeToString,
-            response_deserializer=Topic.FromString,
-        )
+        self._get_topic = channel.unary_unary("/google.pubsub.v1.Publisher/GetTopic")
         self._patience = patience_seconds
         self._may_publish = may_publish
         self._pending: deque[Batch] = deque()
@@ -133,7 +126,7 @@ class Publisher:
         deadline = time.monotonic() + self._patience
         while goes_on():
             try:
-                self._get_topic(GetTopicRequest(topic=self.topic), timeout=CHECK_SECONDS, metadata=self._routing)
+                self._get_topic(topic_field(self.topic), timeout=CHECK_SECONDS, metadata=self._routing)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.PERMISSION_DENIED:
                     return

@@ -1,0 +1,314 @@
+"""`python -m beam_jobs.reconcile`: compares a source with what its stream wrote, and publishes again what is missing.
+
+No Beam pipeline runs here: one process reads the source as the replay does, decodes it as the streaming job does, and
+asks BigQuery for row ids. What was published before it began has settled `--settle-seconds` later.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.api_core.exceptions import GoogleAPIError
+from google.api_core.retry import Retry
+from google.cloud import bigquery
+from google.cloud.pubsub_v1 import PublisherClient
+from numpy.typing import NDArray
+
+from beam_jobs.program import check_column, main, transform_of
+from beam_jobs.slices import MINUTE_US, TEXT, Expected, Slice, Window, expect, slices
+from beam_jobs.tables import columns_of
+from beam_jobs.transforms.decode import Decode
+from beam_jobs.transforms.sink import client_for
+from rejeu import sql
+from rejeu.errors import PublishError, RejeuError, RequestError, SourceError
+from rejeu.gcp.clients import finite_retry, query_read_client
+from rejeu.gcp.texts import write_text
+from rejeu.message import EVENT_TIME, ROW_ID, STREAM
+from rejeu.reconciling import Place, Reconciliation
+from rejeu.replay.chunk import Chunk
+from rejeu.replay.reading import read_chunks
+from rejeu.replay.source.times import FIRST_US
+from rejeu.replay.source.windows import TimeColumn
+from rejeu.request import ReconcileRequest
+from rejeu.timeline import Position, format_instant, from_us, to_us
+
+QUERY_SECONDS: Final = 600.0
+LOOK_SECONDS: Final = 2.0
+"""How long between two looks for what was published again."""
+AWAITED_ROWS: Final = 500_000
+"""Rows whose ids are held at most, until they have come, before the next slice is read."""
+WORST: Final = 20
+COUNTED: Final = ("minutes", "expected", "missing", "still_missing", "doubles", "unexpected", "dead_letters")
+"""By the names that the report has for it."""
+ID: Final = re.compile(r"[^/]*/(?P<us>-?\d+)/(?P<key>.*)/\d+(#\d+)?", re.DOTALL)
+"""A row id as `rejeu.message` describes it, and the number that `explodes` adds."""
+
+
+class Found(NamedTuple):
+    """Ids that BigQuery has, each once, and how many rows each has in the streaming table: none for a dead letter."""
+
+    ids: pa.LargeStringArray
+    written: NDArray[np.int64]
+
+
+class Message(NamedTuple):
+    """What is published again."""
+
+    row_id: str
+    event_us: int
+    body: bytes
+
+
+Look = Callable[[Window], Found]
+Publish = Callable[[Iterable[Message]], None]
+
+
+def run(argv: Sequence[str]) -> None:
+    """Compare, heal and report. Raises RejeuError where rows are missing at the end."""
+    request = ReconcileRequest.from_argv(argv)
+    start = None if request.from_ is None else Position(_first_us(request))
+    reconciler = Reconciler(request, BigQueryLook(request), lambda messages: publish_again(request, messages))
+    if request.report:
+        # Refused now rather than at the end; and what an earlier try left is not taken for this one's.
+        write_text(request.report, "")
+    report = reconciler.run(read_chunks(request, start))
+    if request.report:
+        write_text(request.report, report.model_dump_json(indent=2) + "\n")
+    print(f"rejeu: {report}", flush=True)
+    if report.still_missing:
+        raise RejeuError(
+            f"{request.stream}: {report.still_missing:,} rows are missing still, {request.patience_seconds:g} s after "
+            "the last of them came: their messages wait in the subscription, so look whether the streaming job runs; "
+            "it takes a message for a duplicate that it wrote less than 10 minutes ago: then reconcile later"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Hole:
+    """Rows that were published again and have not come yet."""
+
+    window: Window
+    ids: pa.LargeStringArray
+
+
+class Reconciler:
+    """One comparison: `look` says what BigQuery has, `publish` returns once Pub/Sub has what it was given."""
+
+    def __init__(
+        self,
+        request: ReconcileRequest,
+        look: Look,
+        publish: Publish,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._request, self._look, self._publish, self._clock, self._pause = request, look, publish, clock, pause
+        self._transform = decode_of(request)
+        self._settled_at = clock() + request.settle_seconds
+        self._counts = Counter[str]()
+        self._places: dict[tuple[int | None, str], Counter[str]] = {}
+        self._holes: list[Hole] = []
+
+    def run(self, chunks: Iterable[Chunk]) -> Reconciliation:
+        """Compare these messages, all of the request's, slice by slice. Raises as reading, asking and publishing do."""
+        request = self._request
+        for part in slices(chunks, _first_us(request), to_us(request.until)):
+            self._compare(part)
+            if sum(len(hole.ids) for hole in self._holes) > AWAITED_ROWS:
+                self._await_healing()
+        self._await_healing()
+        counts = self._counts
+        return Reconciliation(
+            stream=request.stream,
+            from_time=request.from_ if isinstance(request.from_, datetime) else None,
+            until_time=request.until,
+            checked_at=datetime.now(UTC),
+            found=counts["expected"] - counts["missing"],
+            healed=counts["missing"] - counts["still_missing"],
+            **{name: counts[name] for name in COUNTED},
+            worst=tuple(_place(minute, key, found) for (minute, key), found in self._places.items()),
+        )
+
+    def _compare(self, part: Slice) -> None:
+        request = self._request
+        expected = expect(part, self._transform, request.streaming_time, request.time_unit)
+        settles_in = self._settled_at - self._clock()
+        found = self._look(expected.window)
+        missing = _lacking(expected.ids, found.ids)
+        if missing.any() and settles_in > 0:
+            self._say(f"{missing.sum():,} rows may be under way: looking again in {settles_in:.0f} s")
+            self._pause(settles_in)
+            found = self._look(expected.window)
+            missing = _lacking(expected.ids, found.ids)
+        self._count(part, expected, found, missing)
+        if missing.any():
+            self._heal(part, expected, missing)
+        self._say(f"{self._counts['expected']:,} rows compared, {self._counts['missing']:,} of them missing")
+
+    def _count(self, part: Slice, expected: Expected, found: Found, missing: NDArray[np.bool_]) -> None:
+        unexpected = _lacking(found.ids, expected.ids) & (found.written > 0)
+        beyond = np.maximum(found.written - 1, 0)
+        dead = found.ids.filter(pa.array((found.written == 0) & ~_lacking(found.ids, expected.ids)))
+        self._counts.update(
+            minutes=part.minutes,
+            expected=len(expected.ids),
+            missing=int(missing.sum()),
+            doubles=int(beyond.sum()),
+            unexpected=int(unexpected.sum()),
+            dead_letters=len(dead),
+        )
+        if not (missing.any() or beyond.any() or unexpected.any()):
+            return
+        tally = defaultdict(Counter, self._places)
+        for kind, ids, amounts in (
+            ("expected", expected.ids, np.ones(len(expected.ids), np.int64)),
+            ("missing", expected.ids, missing.astype(np.int64)),
+            ("doubles", found.ids, beyond),
+            ("unexpected", found.ids, unexpected.astype(np.int64)),
+        ):
+            counted = amounts > 0
+            for row_id, amount in zip(ids.filter(pa.array(counted)).to_pylist(), amounts[counted], strict=True):
+                tally[_minute_and_key(row_id)][kind] += int(amount)
+        wrong = [place for place in tally if _faults(tally[place])]
+        self._places = {
+            place: tally[place] for place in heapq.nlargest(WORST, wrong, lambda each: _faults(tally[each]))
+        }
+
+    def _heal(self, part: Slice, expected: Expected, missing: NDArray[np.bool_]) -> None:
+        """Publish the messages of what is missing, and remember what must come of them."""
+        rows = np.unique(expected.messages[missing])
+        self._say(f"publishing {len(rows):,} messages again")
+        ids, bodies = part.row_ids.take(pa.array(rows)), part.bodies.take(pa.array(rows))
+        times = part.event_us[rows].tolist()
+        self._publish(map(Message, ids.to_pylist(), times, bodies.to_pylist()))
+        window = Window(times[0], times[-1] + 1, expected.window.written_us)
+        self._holes.append(Hole(window, expected.ids.filter(pa.array(missing))))
+
+    def _await_healing(self) -> None:
+        """Look until all have come, or for too long none has."""
+        deadline = self._clock() + self._request.patience_seconds
+        while (rows := self._awaited()) and self._clock() < deadline:
+            self._pause(LOOK_SECONDS)
+            self._holes = [each for hole in self._holes if len((each := self._look_into(hole)).ids)]
+            if self._awaited() < rows:
+                deadline = self._clock() + self._request.patience_seconds
+                self._say(f"{self._awaited():,} rows are still to come")
+        self._counts["still_missing"] += self._awaited()
+        self._holes = []
+
+    def _awaited(self) -> int:
+        return sum(len(hole.ids) for hole in self._holes)
+
+    def _look_into(self, hole: Hole) -> Hole:
+        lacking = _lacking(hole.ids, self._look(hole.window).ids)
+        return Hole(hole.window, hole.ids.filter(pa.array(lacking)))
+
+    def _say(self, what: str) -> None:
+        print(f"rejeu: {self._request.stream}: {what}", flush=True)
+
+
+def decode_of(request: ReconcileRequest) -> Decode:
+    """What makes rows of one message alone. Raises RequestError where the pipeline makes them of several."""
+    transform = transform_of(request.pipeline, request.stream)
+    if not isinstance(transform, Decode):
+        rule = "it makes rows of several messages, so none tells which message is missing"
+        raise RequestError(f"--pipeline is {request.pipeline!r}: {rule}; compare a stream that decodes its messages")
+    return transform
+
+
+class BigQueryLook:
+    """What the streaming table and the dead letters hold. Raises RequestError where they lack what is asked for."""
+
+    def __init__(self, request: ReconcileRequest) -> None:
+        self._request = request
+        columns = columns_of(request.streaming_table, "--streaming-table")
+        columns_of(request.dead_letters, "--dead-letters")
+        check_column("--streaming-time", request.streaming_time, columns)
+        (kind,) = (each.type for each in columns if each.name.lower() == request.streaming_time.lower())
+        self._time = TimeColumn(request.streaming_time, kind, request.time_unit)
+
+    def __call__(self, window: Window) -> Found:
+        """The ids of this window. Raises SourceError where BigQuery does not answer."""
+        request = self._request
+        query = sql.delivered(
+            request.streaming_table, request.dead_letters, request.stream, self._prune(window), self._time.micros
+        )
+        bounds = (("from_us", window.from_us), ("until_us", window.until_us))
+        parameters = [bigquery.ScalarQueryParameter(name, "INT64", value) for name, value in bounds]
+        config = bigquery.QueryJobConfig(query_parameters=parameters)
+        retry: Retry = finite_retry()
+        try:
+            job = client_for(request.streaming_table).query(query, job_config=config, retry=retry, job_retry=retry)
+            result = job.result(retry=retry, timeout=QUERY_SECONDS)
+            batches = list(result.to_arrow_iterable(bqstorage_client=query_read_client()))
+        except (GoogleAPIError, OSError) as error:
+            raise SourceError(f"{request.streaming_table} cannot be compared: {error}; mend that, and go on") from error
+        rows = pa.Table.from_batches(batches)
+        ids = pc.fill_null(rows[ROW_ID].cast(TEXT), "").combine_chunks()
+        return Found(ids, rows["written"].to_numpy())
+
+    def _prune(self, window: Window) -> str:
+        """The condition that these rows' own event times meet, which need not be those of their ids."""
+        if window.written_us is None:
+            return ""
+        first_us, last_us = window.written_us
+        return self._time.within(first_us, last_us + 1)
+
+
+def publish_again(request: ReconcileRequest, messages: Iterable[Message]) -> None:
+    """Publish as the replay did, under the same ids, and wait for Pub/Sub's answers. Raises PublishError."""
+    publisher = PublisherClient()
+    try:
+        answers = [
+            publisher.publish(
+                request.topic_path,
+                each.body,
+                **{ROW_ID: each.row_id, EVENT_TIME: format_instant(from_us(each.event_us)), STREAM: request.stream},
+            )
+            for each in messages
+        ]
+        for answer in answers:
+            answer.result(timeout=request.patience_seconds)
+    except (GoogleAPIError, TimeoutError) as error:
+        reason = str(error) or f"no answer in {request.patience_seconds:g} s"
+        raise PublishError(f"{request.topic_path} did not take all messages: {reason}; mend that, and again") from error
+    finally:
+        publisher.stop()
+
+
+def _first_us(request: ReconcileRequest) -> int:
+    return to_us(request.from_) if isinstance(request.from_, datetime) else FIRST_US
+
+
+def _lacking(ids: pa.LargeStringArray, among: pa.LargeStringArray) -> NDArray[np.bool_]:
+    """Which of the ids are not among the others."""
+    return ~pc.is_in(ids, value_set=among).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _minute_and_key(row_id: str) -> tuple[int | None, str]:
+    """The minute, in microseconds since the epoch, and the key that an id says; the whole id where it is not ours."""
+    said = ID.fullmatch(row_id)
+    return (None, row_id) if said is None else (int(said["us"]) // MINUTE_US * MINUTE_US, said["key"])
+
+
+def _faults(counts: Counter[str]) -> int:
+    return counts["missing"] + counts["doubles"] + counts["unexpected"]
+
+
+def _place(minute: int | None, key: str, counts: Counter[str]) -> Place:
+    return Place(minute=None if minute is None else from_us(minute), key=key, **counts)
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))

@@ -1,0 +1,313 @@
+"""What a thousand watched streams cost one process that watches as the triggerer does, and how late it sees silence.
+
+On a gs:// store each stream is looked at once a lease, five seconds: 12,000 reads a minute for a thousand, which are
+half a US cent (class B operations at $0.0004 per 1,000, https://cloud.google.com/storage/pricing), 7 dollars a day;
+with standbys twice that, for presence is a document of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psutil
+from rich.table import Table
+
+from benchmarks.measure import spread
+from benchmarks.memory import resident
+from benchmarks.section import Options, Result, errors, figures_table
+from rejeu.launchers.process import Record
+from rejeu.live import replay_request, stream_job_request
+from rejeu.ports import Verdict
+from rejeu.probes.heartbeat import HeartbeatProbe
+from rejeu.spec import StreamSpec
+from rejeu.state import open_store, rhythm
+from rejeu.state.model import Status, StreamState
+from rejeu.target import Target
+from rejeu.timeline import Position, Timeline, to_us
+
+OURS: Final = "trigger"
+POLL: Final = "poll"
+POLL_SECONDS: Final = 0.5
+CHECKPOINT_SECONDS: Final = 1.0
+LEASE: Final = timedelta(seconds=rhythm(None, CHECKPOINT_SECONDS).lease_seconds)
+BATCHES: Final = 20
+"""Transactions that renew all of them: writers of one SQLite file wait for each other, so a thousand are too many."""
+UPSERT: Final = (
+    "INSERT INTO document VALUES (?, 1, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body, version = version + 1"
+)
+PROCESSES: Final = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many streams are watched, from when on and for how long while all is well, and how long a silence lasts."""
+
+    streams: int = 1_000
+    settled_seconds: float = 3.0
+    steady_seconds: float = 30.0
+    patience_seconds: float = 20.0
+
+
+SCALE: Final = Scale()
+LEGEND: Final = (
+    f"All of them publish, with a checkpoint every {CHECKPOINT_SECONDS:g} s in one SQLite file; then some fall silent "
+    "at once. CPU of one core, while all is well; milliseconds from the instant at which the silence was too long to "
+    f"the event; others: events about streams that were not silent: there must be none. {POLL}: a look at every stream "
+    f"every {POLL_SECONDS:g} s, as it was before."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process that watches: CPU in % of one core and memory while all is well, then what it saw of the silence."""
+
+    watcher: str
+    cpu_percent: float
+    resident_bytes: int
+    bytes_a_stream: int
+    threads: int
+    silent: int
+    seen: int
+    others: int
+    delay_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a state store and the records of streaming jobs, and the streams whose they are."""
+
+    folder: Path
+    scale: Scale
+
+    @property
+    def target(self) -> Target:
+        return Target(project="rejeu-bench", state=f"sqlite:{self.folder / 'state.db'}", home=self.folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which the triggers find the target."""
+        target = self.target
+        return {
+            "REJEU_PROJECT": target.project,
+            "REJEU_STATE": target.state,
+            "REJEU_HOME": str(target.home),
+            "AIRFLOW_HOME": str(self.folder / "airflow"),
+        }
+
+    @property
+    def streams(self) -> list[str]:
+        return [f"stream_{number:04}" for number in range(self.scale.streams)]
+
+    @property
+    def silent(self) -> list[str]:
+        """Those that fall silent: what one transaction renews."""
+        return self.streams[::BATCHES]
+
+    def write_jobs(self, pid: int) -> None:
+        """Have this process be the streaming job of every stream, so that none lacks it."""
+        folder, log = self.folder / "jobs", self.folder / "job.log"
+        folder.mkdir()
+        born = psutil.Process(pid).create_time()
+        for stream in self.streams:
+            request = stream_job_request(spec_of(stream), self.target)
+            log.write_text(f"{request.ready_text}\n", encoding="utf-8")
+            record = Record(request.job_name, str(pid), pid, born, str(log), str(folder / "exit"), request.ready_text)
+            (folder / f"{request.job_name}.json").write_text(json.dumps(asdict(record)), encoding="utf-8")
+
+
+def watching(options: Options) -> Result:
+    """Both ways to watch, one after the other, on the same streams."""
+    with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name, errors.status("Watching"):
+        place = Place(Path(name), SCALE)
+        with _apart(_renew, place) as (pid, wish):
+            place.write_jobs(pid)
+            poll, ours = (_run(place, watcher, wish) for watcher in (POLL, OURS))
+    ratio = round(ours.cpu_percent / poll.cpu_percent, 2)
+    legend = f"Watching {SCALE.streams:,} streams for {SCALE.steady_seconds:g} s. {LEGEND}"
+    return Result(table(ours, poll), legend, {"runs": [asdict(ours), asdict(poll)], "cpu_ratio": ratio})
+
+
+def table(*runs: Run) -> Table:
+    """The runs, for a person to read; CPU also as a ratio to the last one's."""
+    made = figures_table(1, "", "CPU %", "ratio", "MB", "KB each", "threads", "seen", "p50", "p95", "max", "others")
+    for run in runs:
+        made.add_row(
+            run.watcher,
+            f"{run.cpu_percent:.0f}",
+            f"{run.cpu_percent / runs[-1].cpu_percent:.2f}",
+            f"{run.resident_bytes / 1e6:,.0f}",
+            f"{run.bytes_a_stream / 1e3:,.0f}",
+            str(run.threads),
+            f"{run.seen}/{run.silent}",
+            *(f"{each:,.0f}" for each in run.delay_ms.values()),
+            str(run.others),
+        )
+    return made
+
+
+def spec_of(stream: str) -> StreamSpec:
+    """A stream that is watched by its heartbeat."""
+    live = {"topic": stream, "table": f"bench.{stream}"}
+    replay = {"source": {"table": f"bench.{stream}_raw"}}
+    return StreamSpec.model_validate({"stream": stream, "event_time": "at", "live": live, "replay": replay})
+
+
+def started(stream: str) -> StreamState:
+    """What is remembered of a replay that has taken the lease."""
+    request = replay_request(spec_of(stream), Target(project="rejeu-bench"), None, None)
+    return StreamState(
+        stream=stream, epoch=1, holder="bench:1:0", status=Status.RUNNING, request=tuple(request.to_argv())
+    )
+
+
+def renewed(state: StreamState, now: datetime) -> StreamState:
+    """A checkpoint of a replay that is well, with a row due until the next one."""
+    return state.model_copy(
+        update={
+            "lease_until": now + LEASE,
+            "heartbeat": now,
+            "cursor": Position(to_us(now)),
+            "timeline": Timeline(to_us(now), to_us(now), 1.0),
+            "last_published": now,
+            "next_due": now + timedelta(seconds=CHECKPOINT_SECONDS),
+            "published": state.published + 1,
+        }
+    )
+
+
+def too_long_at(state: StreamState, silence: timedelta) -> datetime:
+    """When nobody holds the lease any more and rows have been due for as long as they may."""
+    assert state.lease_until is not None
+    assert state.next_due is not None
+    return max(state.lease_until, state.next_due + silence)
+
+
+def _run(place: Place, watcher: str, wish: Connection) -> Run:
+    """Watch while all is well, then while some are silent; they are well again afterwards."""
+    with _apart(_watch, place, watcher) as (pid, events):
+        before: int = events.recv()
+        time.sleep(place.scale.settled_seconds)
+        process, begun = psutil.Process(pid), time.monotonic()
+        spent = sum(process.cpu_times()[:2])
+        wrong = _hear(events, place.scale.steady_seconds, place.streams).keys()
+        percent = (sum(process.cpu_times()[:2]) - spent) / (time.monotonic() - begun) * 100
+        size, threads = resident(pid)["VmRSS"], process.num_threads()
+        wish.send(True)
+        too_long: float = wish.recv()
+        told = _hear(events, place.scale.patience_seconds, place.silent)
+    wish.send(False)
+    wish.recv()
+    silent = set(place.silent)
+    delays = np.array([at - too_long for stream, at in told.items() if stream in silent])
+    return Run(
+        watcher=watcher,
+        cpu_percent=round(percent, 1),
+        resident_bytes=size,
+        bytes_a_stream=(size - before) // place.scale.streams,
+        threads=threads,
+        silent=len(silent),
+        seen=len(delays),
+        others=len(wrong | (told.keys() - silent)),
+        delay_ms=spread(delays * 1_000, tail=0.95) if len(delays) else {},
+    )
+
+
+def _hear(events: Connection, seconds: float, awaited: Sequence[str]) -> dict[str, float]:
+    """When each stream had its first event, until that time is over or all that are awaited have one."""
+    told: dict[str, float] = {}
+    deadline = time.monotonic() + seconds
+    while not told.keys() >= set(awaited) and events.poll(max(0.0, deadline - time.monotonic())):
+        stream, at = events.recv()
+        told.setdefault(stream, at)
+    return told
+
+
+@contextmanager
+def _apart(work: Callable[..., None], *arguments: Any) -> Iterator[tuple[int, Connection]]:
+    """The process that does this work while the block runs, and the way to talk to it. Raises EOFError if it ends."""
+    ours, theirs = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=work, args=(theirs, *arguments))
+    process.start()
+    theirs.close()
+    try:
+        assert process.pid is not None
+        yield process.pid, ours
+    finally:
+        ours.close()
+        process.kill()
+        process.join()
+
+
+def _renew(wish: Connection, place: Place) -> None:
+    """Save checkpoints as the streams' replays would; while somebody wishes it, none of those that fall silent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us
+    open_store(place.target.state)  # makes the file
+    states = {stream: started(stream) for stream in place.streams}
+    batches = [place.streams[at::BATCHES] for at in range(BATCHES)]
+    silence = spec_of(place.streams[0]).watchdog.silence
+    silent, next_at = False, time.monotonic()
+    with closing(sqlite3.connect(place.folder / "state.db", timeout=10.0)) as connection:
+        connection.execute("PRAGMA synchronous=NORMAL")
+        for batch in cycle(batches):
+            if batch is batches[0] and wish.poll():
+                silent = wish.recv()
+                wish.send(too_long_at(states[batch[0]], silence).timestamp())
+            if batch is not batches[0] or not silent:
+                now = datetime.now(UTC)
+                states |= {stream: renewed(states[stream], now) for stream in batch}
+                with connection:
+                    connection.executemany(UPSERT, [(stream, states[stream].model_dump_json()) for stream in batch])
+            next_at += CHECKPOINT_SECONDS / BATCHES
+            time.sleep(max(0.0, next_at - time.monotonic()))
+
+
+def _watch(events: Connection, place: Place, watcher: str) -> None:
+    """Watch all streams in this process, as a triggerer that has a trigger for each, and pass their events on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(place.environment)  # before Airflow is imported, which then makes its home
+    from rejeu.airflow.triggers import SilenceTrigger
+
+    events.send(resident(os.getpid())["VmRSS"])
+    target = place.target
+    specs = [spec_of(stream) for stream in place.streams]
+    if watcher == OURS:
+        asyncio.run(_pass_on({spec.stream: SilenceTrigger.watching(spec, target).run() for spec in specs}, events))
+    else:
+        asyncio.run(_pass_on({spec.stream: _poll(spec, target) for spec in specs}, events))
+
+
+async def _pass_on(loops: Mapping[str, AsyncIterator[object]], events: Connection) -> None:
+    async def listen(stream: str, loop: AsyncIterator[object]) -> None:
+        async for _ in loop:
+            events.send((stream, time.time()))
+
+    await asyncio.gather(*(listen(stream, loop) for stream, loop in loops.items()))
+
+
+async def _poll(spec: StreamSpec, target: Target) -> AsyncIterator[Verdict]:
+    def look() -> Verdict:
+        watchdog = spec.watchdog
+        probe = HeartbeatProbe(open_store(target.state), spec.stream, watchdog.silence, watchdog.grace)
+        return probe.check(datetime.now(UTC))
+
+    while True:
+        verdict = await asyncio.to_thread(look)
+        if verdict.signal.needs_relaunch:
+            yield verdict
+        await asyncio.sleep(POLL_SECONDS)

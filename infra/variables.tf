@@ -1,0 +1,60 @@
+variable "project" {
+  description = "Project of topics, subscriptions and tables (REJEU_PROJECT)."
+  type        = string
+}
+
+variable "streams" {
+  description = "Which topic each stream has: the specs' `stream` and `live.topic`."
+  type        = map(string)
+}
+
+variable "tapped" {
+  description = "Streams whose spec names the probe `tap`."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for stream in var.tapped : contains(keys(var.streams), stream)])
+    error_message = "Every stream of `tapped` must be one of `streams`: add it there with its topic."
+  }
+}
+
+variable "watchdog_service_account" {
+  description = "E-mail of the account that Airflow's workers and triggerer run as."
+  type        = string
+}
+
+variable "dataset" {
+  description = "Dataset of the table of incidents (REJEU_DATASET)."
+  type        = string
+  default     = "rejeu"
+}
+
+variable "location" {
+  description = "BigQuery location of that dataset (REJEU_LOCATION)."
+  type        = string
+  default     = "US"
+}
+
+variable "metric" {
+  description = "What counts as publishing: the specs' `watchdog.metric`. The default is the metric that is seen first."
+  type        = string
+  default     = "pubsub.googleapis.com/topic/send_request_latencies"
+}
+
+variable "absence_seconds" {
+  description = "How long a topic may show no publishing: one sample of 60 s, and 120 s until it can be seen."
+  type        = number
+  default     = 180
+
+  validation {
+    condition     = var.absence_seconds >= 120 && var.absence_seconds % 60 == 0
+    error_message = "absence_seconds must be a multiple of 60 and at least 120: Cloud Monitoring takes no other."
+  }
+}
+
+variable "people" {
+  description = "Notification channels (their full names) that tell a person as well, for the case that Airflow is gone."
+  type        = list(string)
+  default     = []
+}

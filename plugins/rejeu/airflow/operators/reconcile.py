@@ -1,0 +1,90 @@
+"""The operator of `<stream>.reconcile`: has a job compare and heal, and remembers what it found."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from rejeu.airflow.operators.base import JobOperator
+from rejeu.errors import LaunchError
+from rejeu.ports import JobState
+from rejeu.reconciling import (
+    Reconciliation,
+    Span,
+    read_done,
+    reconcile_request,
+    remember_done,
+    span_to_compare,
+)
+from rejeu.state.lease import read_state
+from rejeu.timeline import parse_instant
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class Reconcile(JobOperator):
+    """Compares the source with what was written, publishes again what is missing, and waits for it to come.
+
+    What was found is the task's result, and a row of the table of reconciliations. Fails, and tries no more, where rows
+    are missing at the end; skips where nothing was streamed since the last comparison.
+    """
+
+    limit = timedelta(hours=6)
+    awaited = JobState.SUCCEEDED
+
+    def execute(self, context: Context) -> Any:
+        request = reconcile_request(self.spec, self.target, self._span(context), self._report(context))
+        return self.start(context, request)
+
+    def resume(self, context: Context, event: dict[str, str]) -> dict[str, Any]:
+        report = self._found(context)
+        if report is not None and report.still_missing:
+            self._record(report, context)
+            raise AirflowFailException(f"{report}. {event['detail']}")
+        result: dict[str, Any] = super().resume(context, event)
+        return result
+
+    def finish(self, context: Context) -> dict[str, Any]:
+        report = self._found(context)
+        if report is None:
+            job, place = self.job_name, self._report(context)
+            raise LaunchError(f"{job} ended well and left no {place}: it was started for another run; clear this task")
+        self._record(report, context)
+        state = read_state(self.store, self.spec.stream)
+        if state is not None:
+            remember_done(self.store, state, report.span)
+        return report.model_dump(mode="json")
+
+    def _span(self, context: Context) -> Span:
+        """What is compared. Raises RequestError for a wish beyond what was streamed."""
+        state = None if self.spec.replay is None else read_state(self.store, self.spec.stream)
+        wishes = (context["params"].get(name) for name in ("from", "until"))
+        from_time, until_time = (parse_instant(wish) if wish else None for wish in wishes)
+        done = read_done(self.store, self.spec.stream)
+        span = None if state is None else span_to_compare(state, done, from_time, until_time)
+        if span is None:
+            raise AirflowSkipException(f"{self.spec.stream}: no replay of ours streamed anything that is not compared")
+        return span
+
+    def _report(self, context: Context) -> str:
+        """Where this run's job writes what it found: where every worker can read it."""
+        run = hashlib.blake2b(str(context["run_id"]).encode(), digest_size=6).hexdigest()
+        place = f"reconciliations/{self.spec.stream}/{run}.json"
+        return f"gs://{self.target.bucket}/rejeu/{place}" if self.target.bucket else str(self.target.home / place)
+
+    def _found(self, context: Context) -> Reconciliation | None:
+        from rejeu.gcp.texts import read_text
+
+        text = read_text(self._report(context))
+        return Reconciliation.model_validate_json(text) if text else None
+
+    def _record(self, report: Reconciliation, context: Context) -> None:
+        from rejeu.gcp.resources import RECONCILIATION_COLUMNS, RECONCILIATION_KEY
+
+        self.log.info("%s", report)
+        row = report.model_dump() | {"dag_run_id": str(context["run_id"])}
+        self.insert_once(self.target.reconciliations, RECONCILIATION_COLUMNS, RECONCILIATION_KEY, row)

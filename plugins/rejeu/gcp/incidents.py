@@ -1,0 +1,50 @@
+"""Reads the table of incidents; the watchdog writes it."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.cloud import bigquery
+
+from rejeu.errors import SourceError
+from rejeu.gcp.resources import INCIDENT_COLUMNS
+
+TIMEOUT_SECONDS = 60.0
+
+
+def recent_incidents(
+    client: bigquery.Client, table: str, stream: str | None, limit: int
+) -> list[dict[str, Any]] | None:
+    """The last incidents of a stream, or of all, newest first, each by `INCIDENT_COLUMNS`; None without a table.
+
+    Instants are aware UTC. Raises SourceError where BigQuery cannot be asked.
+    """
+    try:
+        client.get_table(table, timeout=TIMEOUT_SECONDS)
+        job = client.query(_newest(table), job_config=_parameters(stream, limit), timeout=TIMEOUT_SECONDS)
+        return [dict(row) for row in job.result(timeout=TIMEOUT_SECONDS)]
+    except NotFound:
+        return None
+    except GoogleAPICallError as error:
+        remedy = "the caller needs roles/bigquery.dataViewer on its dataset and roles/bigquery.jobUser"
+        raise SourceError(f"table {table} cannot be read: {error.message}; {remedy}") from error
+
+
+def _newest(table: str) -> str:
+    columns = ", ".join(column.name for column in INCIDENT_COLUMNS)
+    return dedent(f"""\
+        SELECT {columns} FROM `{table}`
+        WHERE @stream IS NULL OR stream = @stream
+        ORDER BY lost_at DESC, stream
+        LIMIT @most""")
+
+
+def _parameters(stream: str | None, limit: int) -> bigquery.QueryJobConfig:
+    return bigquery.QueryJobConfig(
+        query_parameters=[
+            bigquery.ScalarQueryParameter("stream", "STRING", stream),
+            bigquery.ScalarQueryParameter("most", "INT64", limit),
+        ]
+    )

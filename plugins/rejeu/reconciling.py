@@ -1,0 +1,198 @@
+"""Reconciling, without reading anything: which event times are compared, what was found, what is known to be whole.
+
+The comparison itself is the job's, `beam_jobs.reconcile`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from rejeu.errors import RequestError, StateConflictError
+from rejeu.live import replay_request
+from rejeu.ports import StateStore
+from rejeu.request import ReconcileRequest
+from rejeu.spec import StreamSpec
+from rejeu.state.model import Status, StreamState
+from rejeu.target import Target
+from rejeu.timeline import MICROSECOND, format_instant, from_us
+
+SOURCE = (
+    "topic",
+    "stream",
+    "project",
+    "table",
+    "query",
+    "file",
+    "generator",
+    "event_time",
+    "time_unit",
+    "key",
+    "from_",
+)
+"""What a reconciliation takes over from the stream's replay."""
+WORST_SHOWN = 3
+
+
+class Span(BaseModel):
+    """Event times from `from_time`, inclusive (None: the source's first row), to `until_time`, exclusive."""
+
+    model_config = ConfigDict(frozen=True)
+
+    from_time: datetime | None
+    until_time: datetime
+
+    def holds(self, instant: datetime | None) -> bool:
+        """Whether it begins at this instant or before (None: the source's first row), and does not end before it."""
+        begins = self.from_time is None or (instant is not None and self.from_time <= instant)
+        return begins and (instant is None or instant <= self.until_time)
+
+    def joined(self, other: Span) -> Span | None:
+        """Both as one; None where a gap lies between them."""
+        if not (self.holds(other.from_time) or other.holds(self.from_time)):
+            return None
+        begins = (self.from_time, other.from_time)
+        return Span(
+            from_time=None if None in begins else min(filter(None, begins)),
+            until_time=max(self.until_time, other.until_time),
+        )
+
+
+class Place(BaseModel):
+    """A minute and a key of the source where something is wrong; without a minute, the id of a row that is not ours."""
+
+    model_config = ConfigDict(frozen=True)
+
+    minute: datetime | None
+    key: str
+    expected: int = 0
+    missing: int = 0
+    doubles: int = 0
+    unexpected: int = 0
+
+    @property
+    def faults(self) -> int:
+        return self.missing + self.doubles + self.unexpected
+
+    def __str__(self) -> str:
+        found = f"{self.missing} of {self.expected} missing, {self.doubles} double, {self.unexpected} unexpected"
+        return f"{format_instant(self.minute) if self.minute else 'no minute'} {self.key}: {found}"
+
+
+class Reconciliation(BaseModel):
+    """What a comparison found. `found`, `missing` and `doubles` are as they were before anything was published again.
+
+    `found` counts the rows of the source that are in the streaming table or among the dead letters (`dead_letters`:
+    only there), `doubles` rows beyond the first of an id, `unexpected` ids of the table that the source does not have.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stream: str
+    from_time: datetime | None
+    until_time: datetime
+    checked_at: datetime
+    minutes: int
+    expected: int
+    found: int
+    missing: int
+    healed: int
+    still_missing: int
+    doubles: int
+    unexpected: int
+    dead_letters: int
+    worst: tuple[Place, ...] = ()
+
+    @property
+    def span(self) -> Span:
+        return Span(from_time=self.from_time, until_time=self.until_time)
+
+    def __str__(self) -> str:
+        begin = "the first row" if self.from_time is None else format_instant(self.from_time)
+        worst = "".join(f"; {place}" for place in self.worst[:WORST_SHOWN])
+        return (
+            f"{self.stream}: from {begin} to {format_instant(self.until_time)}, {self.minutes:,} minutes: "
+            f"{self.expected:,} rows expected, {self.found:,} found ({self.dead_letters:,} as dead letters), "
+            f"{self.missing:,} missing, {self.healed:,} healed, {self.still_missing:,} still missing, "
+            f"{self.doubles:,} double, {self.unexpected:,} unexpected{worst}"
+        )
+
+
+def span_to_compare(
+    state: StreamState, done: Span | None, from_time: datetime | None = None, until_time: datetime | None = None
+) -> Span | None:
+    """What is compared: up to the cursor, from where the last comparison that found everything ended.
+
+    Either end may be given by hand, within what was streamed; None where nothing was streamed since. Raises
+    RequestError for an end beyond it.
+    """
+    if state.cursor is None:
+        return None
+    first, last = _began(state), _reached(state)
+    if from_time is not None and first is not None and from_time < first:
+        rule = f"the stream began at {format_instant(first)}, and what lies before was never streamed"
+        raise RequestError(f"from is {format_instant(from_time)}: {rule}; give that instant or a later one")
+    if until_time is not None and until_time > last:
+        rule = f"rows are published up to {format_instant(last)} only"
+        raise RequestError(f"until is {format_instant(until_time)}: {rule}; give that instant or an earlier one")
+    begin = from_time or (done.until_time if done is not None and done.holds(first) else first)
+    end = until_time or last
+    if begin is None or begin < end:
+        return Span(from_time=begin, until_time=end)
+    if from_time is None and until_time is None:
+        return None
+    raise RequestError(f"from {format_instant(begin)} is not before until {format_instant(end)}: give a window")
+
+
+def reconcile_request(spec: StreamSpec, target: Target, span: Span, report: str) -> ReconcileRequest:
+    """The job that compares this stream with its source. Raises RequestError where the stream has no replay."""
+    replay = replay_request(spec, target, span.from_time, None)
+    return ReconcileRequest.of(
+        **replay.model_dump(include=set(SOURCE)),
+        until=span.until_time,
+        pipeline=spec.live.pipeline,
+        streaming_table=target.table(spec.live.table),
+        streaming_time=spec.event_time,
+        dead_letters=target.table(spec.dead_letters),
+        report=report,
+        settle_seconds=spec.reconcile.settle.total_seconds(),
+    )
+
+
+def read_done(store: StateStore, stream: str) -> Span | None:
+    """The event times whose rows are known to be in the table, all of them. Raises StateError."""
+    found = store.load(_name(stream))
+    return None if found is None else Span.model_validate(found.document)
+
+
+def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
+    """Add what was found whole to what is known; whole spans with a gap between them are not both remembered.
+
+    Where another run writes at the same time one of them is forgotten, and compared once more. Raises StateError.
+    """
+    found = store.load(_name(state.stream))
+    done = None if found is None else Span.model_validate(found.document)
+    if done is not None:
+        joined = done.joined(new)
+        # With a gap, the one that the next comparison can go on from is worth more.
+        new = joined or (done if done.holds(_began(state)) else new)
+    with suppress(StateConflictError):
+        store.save(_name(state.stream), new.model_dump(mode="json"), found.version if found else None)
+
+
+def _began(state: StreamState) -> datetime | None:
+    return None if state.since is None else from_us(state.since.event_us)
+
+
+def _reached(state: StreamState) -> datetime:
+    """The first event time of which a row may not be published yet: of the cursor's own, unless it was the last."""
+    assert state.cursor is not None, "a stream without a cursor has reached nothing"
+    at = from_us(state.cursor.event_us)
+    return at + MICROSECOND if state.status is Status.FINISHED else at
+
+
+def _name(stream: str) -> str:
+    """No stream's name has a dot."""
+    return f"{stream}.reconciled"

@@ -1,0 +1,179 @@
+"""What the watchdog decides about a silence, without Airflow: who repairs it, how often, and when it is over.
+
+Each decision is one compare-and-set on the stream's document, so however many look, one repairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from rejeu.errors import GivenUpError, NothingToRepairError
+from rejeu.live import relaunch_request
+from rejeu.ports import Signal, StateStore, Verdict
+from rejeu.probes.heartbeat import HeartbeatProbe
+from rejeu.request import ReplayRequest
+from rejeu.state.lease import update_state
+from rejeu.state.model import Incident, Status, StreamState
+from rejeu.timeline import format_instant, from_us
+
+FIRST_DELAY: Final = timedelta(seconds=5)
+LONGEST_DELAY: Final = timedelta(minutes=5)
+OVER: Final = frozenset({Signal.FLOWING, Signal.QUIET, Signal.FINISHED, Signal.STOPPED})
+"""The signal is back, or nobody waits for it any more."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A silence as the caller knows it: what was seen, when first, and in which DAG run it is seen to."""
+
+    verdict: Verdict
+    detected_at: datetime
+    dag_run_id: str
+
+
+def claim(
+    store: StateStore, stream: str, probe: HeartbeatProbe, seen: Seen, attempts: int
+) -> tuple[ReplayRequest, Incident]:
+    """Take the repair of a silence on: the dead replay is fenced off and the incident written down, or nothing is.
+
+    Raises NothingToRepairError where the signal is back or somebody else was first, GivenUpError where `attempts`
+    relaunches have left the stream where it was.
+    """
+    now = datetime.now(UTC)
+    written: StreamState | None = None
+
+    def fence(state: StreamState) -> StreamState:
+        nonlocal written
+        if state == written:  # by this very claim, whose answer was lost
+            return state
+        verdict = probe.judge(state, now)
+        if not verdict.signal.needs_relaunch:
+            raise NothingToRepairError(f"{stream}: {verdict.signal}: nothing to repair")
+        if not (state.request or state.announced):
+            raise NothingToRepairError(f"{stream}: no replay was ever started: run {stream}.live")
+        incident = _incident(state, verdict, seen, now)
+        if incident.attempts > attempts:
+            written = state.model_copy(update={"incidents": _with_last(state, _hopeless(state))})
+            return written
+        written = state.model_copy(
+            update={
+                # Nobody need wait for the lease to run out, and whoever held it can save nothing any more.
+                "epoch": state.epoch + 1,
+                "holder": None,
+                "lease_until": None,
+                "resumed_at": None,
+                "status": Status.STARTING,
+                "status_at": now,
+                "error": None,
+                "announced": tuple(relaunch_request(state).to_argv()),
+                "incidents": _with_last(state, incident),
+            }
+        )
+        return written
+
+    state = update_state(store, stream, fence)
+    incident = state.incidents[-1]
+    if incident.given_up:
+        raise GivenUpError(f"{stream}: {incident.cause}; mend the cause, then run {stream}.live")
+    return ReplayRequest.from_argv(state.announced), incident
+
+
+def note(store: StateStore, stream: str, seen: Seen) -> Incident:
+    """Write a silence down that no relaunch can end: somebody else publishes, or what is published does not arrive.
+
+    Raises NothingToRepairError where it is known already.
+    """
+    now = datetime.now(UTC)
+
+    def write(state: StreamState) -> StreamState:
+        last = state.incidents[-1] if state.incidents else None
+        if last is not None and not last.recorded and last.dag_run_id != seen.dag_run_id:
+            raise NothingToRepairError(f"{stream}: silent, as is known since {format_instant(last.detected_at)}")
+        unrepaired = {"relaunched_at": None, "attempts": 0, "retry_at": None}
+        incident = _new_incident(state, seen.verdict, seen, now).model_copy(update=unrepaired)
+        return state.model_copy(update={"incidents": _with_last(state, incident)})
+
+    return update_state(store, stream, write).incidents[-1]
+
+
+def ended(state: StreamState, verdict: Verdict) -> list[Incident]:
+    """The incidents that are over and not recorded yet, complete."""
+    open_ = [each for each in state.incidents if not each.recorded]
+    return [
+        _completed(each, state, verdict) for each in open_ if verdict.signal in OVER or each is not state.incidents[-1]
+    ]
+
+
+def mark_recorded(store: StateStore, stream: str, recorded: list[Incident]) -> None:
+    """Forget what is in the table, the last incident excepted."""
+    known = {each.lost_at for each in recorded}
+
+    def mark(state: StreamState) -> StreamState:
+        marked = [
+            each.model_copy(update={"recorded": True}) if each.lost_at in known else each for each in state.incidents
+        ]
+        kept = [each for at, each in enumerate(marked, start=1) if not each.recorded or at == len(marked)]
+        return state.model_copy(update={"incidents": tuple(kept)})
+
+    update_state(store, stream, mark)
+
+
+def _incident(state: StreamState, verdict: Verdict, seen: Seen, now: datetime) -> Incident:
+    """The same one as the last where that left the stream where it was, else a new one.
+
+    One that is recorded already has its row; what comes after it gets one of its own, and goes on counting.
+    """
+    last = state.incidents[-1] if state.incidents else None
+    new = _new_incident(state, verdict, seen, now)
+    if last is None or (last.cursor, last.since) != (state.cursor, state.since):
+        return new
+    attempts = last.attempts + 1
+    delay = min(FIRST_DELAY * 2 ** min(attempts - 1, 10), LONGEST_DELAY)
+    base = new if last.recorded else last
+    return base.model_copy(update={"attempts": attempts, "relaunched_at": now, "retry_at": now + delay})
+
+
+def _new_incident(state: StreamState, verdict: Verdict, seen: Seen, now: datetime) -> Incident:
+    lost_at = verdict.lost_at or now
+    return Incident(
+        lost_at=lost_at,
+        detected_at=seen.detected_at if seen.detected_at >= lost_at else now,
+        relaunched_at=now,
+        cause=f"{verdict.reason}: {verdict.detail}" if verdict.reason else verdict.detail,
+        probe=seen.verdict.probe,
+        dag_run_id=seen.dag_run_id,
+        cursor=state.cursor,
+        since=state.since,
+        retry_at=now + FIRST_DELAY,
+    )
+
+
+def _hopeless(state: StreamState) -> Incident:
+    last = state.incidents[-1]
+    place = format_instant(from_us(state.cursor.event_us)) if state.cursor else "the source's first row"
+    why = state.error or "it dies without a word: see its log"
+    tried = "a relaunch" if last.attempts == 1 else f"{last.attempts} relaunches"
+    cause = f"crash loop at {place}: {tried} did not get past it: {why}"
+    return last.model_copy(update={"given_up": True, "cause": cause, "recorded": False})
+
+
+def _with_last(state: StreamState, incident: Incident) -> tuple[Incident, ...]:
+    """The incidents with this one at the end, in the place of itself where it is there; older recorded ones go."""
+    others = [each for each in state.incidents if each.lost_at != incident.lost_at]
+    before = [_ended_by(each, state) for each in others if not each.recorded]
+    return (*before, incident)
+
+
+def _ended_by(incident: Incident, state: StreamState) -> Incident:
+    """An earlier incident, which this state's epoch brought to an end, before the next one makes it forget that."""
+    if incident.resumed_at is not None or incident.relaunched_at is None:
+        return incident
+    return incident.model_copy(update={"resumed_at": state.resumed_at, "rows_owed": state.owed})
+
+
+def _completed(incident: Incident, state: StreamState, verdict: Verdict) -> Incident:
+    if incident.relaunched_at is not None:
+        return _ended_by(incident, state)
+    return incident.model_copy(update={"resumed_at": incident.resumed_at or verdict.last_seen})

@@ -1,0 +1,126 @@
+"""From YAML files to specs, each good or bad on its own; what a spec is, is in `rejeu.spec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rejeu.errors import SpecError
+from rejeu.request import explain
+from rejeu.spec import Batch, Live, Part, Reconcile, Replay, Source, StreamSpec, Watchdog
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One file of the streams folder: its spec, or why it has none."""
+
+    file: Path
+    name: str
+    spec: StreamSpec | None
+    error: SpecError | None = None
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win, in silence; a spec must not."""
+
+
+def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key, _ in node.value:
+        if str(key.value) in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+        seen.add(str(key.value))
+    return loader.construct_mapping(node, deep=True)
+
+
+_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
+
+
+def read_spec(file: Path) -> StreamSpec:
+    """The spec in this file. Raises SpecError with file, field, reason and remedy."""
+    try:
+        document = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
+    except OSError as error:
+        raise SpecError(str(file), "", f"it cannot be read ({error.strerror})", "Check the path.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2021-13-45 is a ValueError
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise SpecError(str(file), where, f"it is not YAML: {reason}", "Mend the line.") from None
+    if not isinstance(document, dict):
+        raise SpecError(
+            str(file), "", f"it holds {type(document).__name__}, not a mapping", "Start with `stream: my_stream`."
+        )
+    try:
+        return StreamSpec.model_validate(document)
+    except ValidationError as error:
+        raise _spec_error(file, error) from None
+
+
+def load_specs(folders: Iterable[Path]) -> list[Loaded]:
+    """Every spec of these folders, each good or bad on its own; two of one name are both refused."""
+    return load_files(sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES))
+
+
+def load_files(files: Iterable[Path]) -> list[Loaded]:
+    """The specs of these files, by the rules of `load_specs`."""
+    loaded = [_load(file) for file in files]
+    owners: dict[str, list[Path]] = {}
+    for each in loaded:
+        if each.spec is not None:
+            owners.setdefault(each.name, []).append(each.file)
+    return [_refuse_twin(each, owners.get(each.name, [])) for each in loaded]
+
+
+def _load(file: Path) -> Loaded:
+    try:
+        spec = read_spec(file)
+    except SpecError as error:
+        return Loaded(file, re.sub(r"\W", "_", file.stem), None, error)
+    return Loaded(file, spec.stream, spec)
+
+
+def _refuse_twin(loaded: Loaded, owners: list[Path]) -> Loaded:
+    others = [file for file in owners if file != loaded.file]
+    if not others or loaded.spec is None:
+        return loaded
+    reason = f"{loaded.name!r} is also the stream of {others[0]}"
+    error = SpecError(str(loaded.file), "stream", reason, "Give each stream a name of its own.")
+    return Loaded(loaded.file, re.sub(r"\W", "_", loaded.file.stem), None, error)
+
+
+def _spec_error(file: Path, error: ValidationError) -> SpecError:
+    details = error.errors()
+    first: Any = details[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        reason, remedy = "there is no such field", f"Fields here: {', '.join(_siblings(first['loc']))}."
+    elif first["type"] == "missing":
+        reason, remedy = "it is missing", "Add it; `rejeu schema` describes every field."
+    else:
+        reason, remedy = explain(first), "`rejeu schema` describes every field."
+    more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
+    return SpecError(str(file), field, reason + more, remedy)
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    model: type[Part] = StreamSpec
+    parts: dict[str, type[Part]] = {
+        "batch": Batch,
+        "live": Live,
+        "replay": Replay,
+        "watchdog": Watchdog,
+        "reconcile": Reconcile,
+        "source": Source,
+    }
+    for part in location[:-1]:
+        model = parts.get(str(part), model)
+    return list(model.model_fields)

@@ -1,0 +1,141 @@
+"""What the watchdog looks at, as one: the probes that a stream's spec names, and the parts that it may lack.
+
+The trigger in the triggerer, the tasks of the watchdog DAG and the patrol all look through this.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from rejeu.live import stream_job_request
+from rejeu.ports import ENDED, Lack, Launcher, Signal, StateStore, Verdict
+from rejeu.probes.combined import Witness, look
+from rejeu.probes.heartbeat import HeartbeatProbe
+from rejeu.spec import StreamSpec
+from rejeu.state import open_store, rhythm
+from rejeu.state.lease import read_state
+from rejeu.target import Target
+
+JOB_LOOK_SECONDS: Final = 2.0
+"""How often the launcher is asked for the streaming job."""
+PROBE_LOOK_SECONDS: Final = 1.0
+"""How often probes other than the heartbeat are asked."""
+TAKEOVERS: Final = 2
+"""For how many leases after its holder's the one that stands by is waited for."""
+
+
+class WatchPlan(BaseModel):
+    """What to look at, in values that travel to the triggerer; equal plans are one trigger."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stream: str
+    state: str
+    silence_seconds: float
+    grace_seconds: float
+    probes: tuple[str, ...]
+    replays: bool
+    standby: bool
+    job_name: str
+    project: str
+    topic: str
+    tap: str
+    metric: str
+
+    @classmethod
+    def of(cls, spec: StreamSpec, target: Target) -> Self:
+        """What this spec wants watched."""
+        watchdog = spec.watchdog
+        return cls(
+            stream=spec.stream,
+            state=target.state,
+            silence_seconds=watchdog.silence.total_seconds(),
+            grace_seconds=watchdog.grace.total_seconds(),
+            probes=watchdog.probe,
+            replays=spec.replay is not None,
+            standby=spec.replay is not None and spec.replay.standby,
+            job_name=stream_job_request(spec, target).job_name,
+            project=target.project,
+            topic=spec.live.topic,
+            tap=target.subscription(spec.tap),
+            metric=watchdog.metric,
+        )
+
+    @property
+    def silence(self) -> timedelta:
+        return timedelta(seconds=self.silence_seconds)
+
+    @property
+    def longest_look_seconds(self) -> float:
+        """How long nobody need look, whatever the last verdict was: somebody may have started it anew meanwhile."""
+        return PROBE_LOOK_SECONDS if set(self.probes) - {"heartbeat"} else rhythm(self.state).lease_seconds
+
+
+class Watch:
+    """Looks through the plan's probes; keeps what they have seen between two looks."""
+
+    def __init__(self, plan: WatchPlan, jobs: Launcher, last_seen: datetime | None = None) -> None:
+        self._plan, self._jobs, self._last_seen = plan, jobs, last_seen
+        self._job_lacks = False
+        self._job_looked: float | None = None
+
+    @cached_property
+    def heartbeat(self) -> HeartbeatProbe:
+        """What the replay's own state says; the one probe that knows which rows are due."""
+        plan = self._plan
+        return HeartbeatProbe(
+            self._store,
+            plan.stream,
+            plan.silence,
+            timedelta(seconds=plan.grace_seconds),
+            standby=plan.standby,
+            takeover=TAKEOVERS * timedelta(seconds=rhythm(plan.state).lease_seconds),
+        )
+
+    def look(self, now: datetime) -> Verdict:
+        """All probes' verdict, with what the stream lacks. Raises RejeuError where nothing can be known."""
+        heartbeat = self.heartbeat.check(now) if self._plan.replays else None
+        if heartbeat is None and not self._is_wanted():
+            return Verdict(Signal.STOPPED, probe="+".join(self._plan.probes))
+        verdict = look(heartbeat, self._witnesses, now)
+        if verdict.signal in (Signal.STOPPED, Signal.UNKNOWN) and heartbeat is not None:
+            return verdict
+        lacks = verdict.lacks | ({Lack.STREAM_JOB} if self._lacks_job() else set())
+        return replace(verdict, lacks=lacks)
+
+    @cached_property
+    def _store(self) -> StateStore:
+        return open_store(self._plan.state)
+
+    @cached_property
+    def _witnesses(self) -> list[Witness]:
+        plan, witnesses = self._plan, list[Witness]()
+        if "tap" in plan.probes:
+            from rejeu.probes.tap import TapProbe
+
+            witnesses.append(TapProbe(plan.tap, plan.silence, self._last_seen))
+        if "metric" in plan.probes:
+            from rejeu.probes.metric import MetricProbe
+
+            witnesses.append(MetricProbe(plan.project, plan.topic, plan.silence, plan.metric))
+        return witnesses
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody wants a stream whose publisher is not ours."""
+        state = read_state(self._store, self._plan.stream)
+        return state is not None and state.wanted
+
+    def _lacks_job(self) -> bool:
+        """Whether the streaming job is gone."""
+        now = time.monotonic()
+        if self._job_looked is None or now - self._job_looked >= JOB_LOOK_SECONDS:
+            self._job_looked = now
+            job = self._jobs.find(self._plan.job_name)
+            self._job_lacks = job is None or job.state in ENDED
+        return self._job_lacks

@@ -1,0 +1,189 @@
+"""`rejeu incidents` and the query behind it, against a real BigQuery emulator and the table as the stack makes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.cloud import bigquery
+
+from rejeu import cli, sql
+from rejeu.gcp.clients import bigquery_client
+from rejeu.gcp.incidents import recent_incidents
+from rejeu.gcp.resources import INCIDENT_COLUMNS, INCIDENT_KEY, ensure_table
+from rejeu.target import Target
+
+pytestmark = pytest.mark.emulated
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 60
+TYPES = {column.name: column.type for column in INCIDENT_COLUMNS}
+EMPTY = Target(project="rejeu-test", dataset="empty")
+NOON = datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC)
+FIRST: dict[str, Any] = {
+    "stream": "crypto_rates",
+    "lost_at": NOON,
+    "detected_at": NOON.replace(second=5),
+    "relaunched_at": NOON.replace(second=7),
+    "resumed_at": NOON.replace(second=9),
+    "gap_seconds": 9.0,
+    "cause": "the replay died: its lease ran out: epoch 3 was last heard of at 11:59 [and no more]",
+    "rows_owed": 1118,
+    "rows_lost": 0,
+    "probe": "heartbeat",
+    "launcher": "process",
+    "dag_run_id": "asset-1",
+}
+SECOND = FIRST | {"lost_at": NOON.replace(hour=13), "gap_seconds": 1.5, "rows_owed": None, "rows_lost": None}
+OTHER = FIRST | {"stream": "iot_sensors", "lost_at": NOON.replace(hour=14)}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
+    """A client of an emulator that this module has for itself, and that the environment names."""
+    rest, storage = _free_port(), _free_port()
+    options = ["--rest-port", str(rest), "--grpc-port", str(storage), "--ephemeral", "--log-level", "ERROR"]
+    with (tmp_path_factory.mktemp("bigquery") / "log").open("wb") as log, pytest.MonkeyPatch.context() as environment:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rejeu.local.bigquery", "start", *options],
+            env=os.environ | {"PYTHONPATH": str(ROOT / "plugins")},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
+            environment.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
+            with closing(bigquery_client("rejeu-test")) as made:
+                yield made
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def target(client: bigquery.Client) -> Target:
+    """A target whose table has three incidents, and an empty one beside it."""
+    full = Target(project="rejeu-test", dataset="full")
+    for each in (full, EMPTY):
+        ensure_table(client, each, each.incidents, INCIDENT_COLUMNS, "lost_at")
+    for row in (SECOND, OTHER, FIRST):
+        parameters = [bigquery.ScalarQueryParameter(name, TYPES[name], value) for name, value in row.items()]
+        statement = sql.insert_once(full.incidents, list(TYPES), INCIDENT_KEY)
+        client.query(statement, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
+    return full
+
+
+@pytest.fixture
+def environment(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that works with this target, in a narrow terminal."""
+    monkeypatch.setenv("REJEU_PROJECT", target.project)
+    monkeypatch.setenv("REJEU_DATASET", target.dataset)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+# The query
+
+
+def test_the_newest_incident_comes_first(client: bigquery.Client, target: Target) -> None:
+    assert recent_incidents(client, target.incidents, None, 20) == [OTHER, SECOND, FIRST]
+
+
+def test_one_streams_incidents_are_its_own(client: bigquery.Client, target: Target) -> None:
+    assert recent_incidents(client, target.incidents, "crypto_rates", 20) == [SECOND, FIRST]
+
+
+def test_no_more_come_than_asked_for(client: bigquery.Client, target: Target) -> None:
+    assert recent_incidents(client, target.incidents, None, 2) == [OTHER, SECOND]
+
+
+@pytest.mark.parametrize("table", ["rejeu-test.full.never_made", "rejeu-test.never_made.incidents"])
+@pytest.mark.usefixtures("target")
+def test_no_table_is_not_the_same_as_no_incident(client: bigquery.Client, table: str) -> None:
+    assert recent_incidents(client, table, None, 20) is None
+    assert recent_incidents(client, EMPTY.incidents, None, 20) == []
+
+
+# The command
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_person_reads_a_table_that_fits_into_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["incidents"]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    heads = [line.split() for line in out.splitlines() if "2026-" in line]
+    assert [line[:3] for line in heads] == [
+        ["iot_sensors", "2026-11-20", "14:00:00"],
+        ["crypto_rates", "2026-11-20", "13:00:00"],
+        ["crypto_rates", "2026-11-20", "12:00:00"],
+    ]
+    assert heads[0][3:7] == ["9.0", "s", "1,118", "0"]
+    assert heads[1][3:6] == ["1.5", "s", "the"], "what nobody knows is left empty"
+    assert out.count("[and no more]") == 3
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_program_reads_every_column_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["incidents", "iot_sensors", "--json"]) == 0
+    [row] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert list(row) == list(TYPES)
+    assert row["lost_at"] == "2026-11-20T14:00:00.250000Z"
+    assert (row["stream"], row["gap_seconds"], row["rows_owed"]) == ("iot_sensors", 9.0, 1118)
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_limit_holds_for_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["incidents", "--limit", "1", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("empty", "no incident in rejeu-test.empty.incidents\n"),
+        ("never_made", "no incident yet: rejeu-test.never_made.incidents comes with a stream's first live run\n"),
+    ],
+)
+def test_nothing_to_show_is_no_failure(
+    dataset: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REJEU_DATASET", dataset)
+    assert cli.main(["incidents"]) == 0
+    assert capsys.readouterr().out == said
+    assert cli.main(["incidents", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+def test_a_limit_is_a_count(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["incidents", f"--limit={limit}"])
+    assert caught.value.code == 2
+    assert "it must be a whole number above 0" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_without_a_project_the_local_stack_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("REJEU_PROJECT", "GOOGLE_CLOUD_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["incidents"]) == 9
+    assert "start it with `rejeu up`" in capsys.readouterr().err
