@@ -96,7 +96,9 @@ def test_an_incident_that_begins_while_others_are_recorded_is_still_to_be(stream
     assert [(each.dag_run_id, each.recorded) for each in stream.state.incidents] == [("run-2", False)]
 
 
-def test_what_comes_after_a_recorded_incident_is_recorded_too_and_goes_on_counting(stream: Watched, repaired: Incident) -> None:
+def test_what_comes_after_a_recorded_incident_is_recorded_too_and_goes_on_counting(
+    stream: Watched, repaired: Incident
+) -> None:
     mark_recorded(stream.store, STREAM, [repaired])
     stream.fails(place(7))
     stream.pass_()

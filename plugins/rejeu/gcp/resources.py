@@ -24,7 +24,8 @@ from rejeu.target import Target
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 60.0
-ACK_DEADLINE_SECONDS = 60
+ACK_DEADLINE_SECONDS = 20
+"""What a streaming job had in hand when it died, or lost with an answer, comes again after this; writing takes two."""
 STAGING_EXPIRATION = timedelta(days=1)
 RETENTION_SECONDS = 7 * 24 * 3600
 """The longest that Pub/Sub keeps what a stopped streaming job has not read."""
