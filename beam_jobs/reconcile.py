@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> None:
     if request.report:
         # Refused now rather than at the end; and what an earlier try left is not taken for this one's.
         write_text(request.report, "")
-    report = reconciler.run(read_chunks(request, start))
+    report = reconciler.run(read_chunks(request.reading, start))
     if request.report:
         write_text(request.report, report.model_dump_json(indent=2) + "\n")
     print(f"rejeu: {report}", flush=True)

@@ -13,26 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from rejeu.errors import RequestError, StateConflictError
 from rejeu.live import replay_request
 from rejeu.ports import StateStore
-from rejeu.request import ReconcileRequest
+from rejeu.request import ReconcileRequest, SourceRequest
 from rejeu.spec import StreamSpec
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.timeline import MICROSECOND, format_instant, from_us
 
-SOURCE = (
-    "topic",
-    "stream",
-    "project",
-    "table",
-    "query",
-    "file",
-    "generator",
-    "event_time",
-    "time_unit",
-    "key",
-    "from_",
-)
-"""What a reconciliation takes over from the stream's replay."""
 WORST_SHOWN = 3
 
 
@@ -150,7 +136,7 @@ def reconcile_request(spec: StreamSpec, target: Target, span: Span, report: str)
     """The job that compares this stream with its source. Raises RequestError where the stream has no replay."""
     replay = replay_request(spec, target, span.from_time, None)
     return ReconcileRequest.of(
-        **replay.model_dump(include=set(SOURCE)),
+        **replay.model_dump(include=set(SourceRequest.model_fields) - {"until"}),
         until=span.until_time,
         pipeline=spec.live.pipeline,
         streaming_table=target.table(spec.live.table),

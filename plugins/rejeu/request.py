@@ -169,7 +169,50 @@ def _reason(detail: Any) -> str:
     return f"{field}: {explain(detail)}".removeprefix(": ")
 
 
-class ReplayRequest(Request):
+class SourceRequest(Request):
+    """What names a source's rows, the part of them that is meant, and the topic that they belong to."""
+
+    topic: str = Field(description="projects/P/topics/T, or T in the project of the environment")
+    stream: str = Field("adhoc", pattern=STREAM_NAME, description="the stream's name: state, logs, row ids")
+    project: str | None = Field(None, description="Google Cloud project that pays for reading")
+    table: str | None = Field(None, description="source: a BigQuery table, [project.]dataset.table")
+    query: str | None = Field(None, description="source: a BigQuery query")
+    file: str | None = Field(None, description="source: Parquet or NDJSON, a path or gs:// URI, * allowed")
+    generator: str | None = Field(None, description="source: a simulator's name, name:option=value,...")
+    event_time: str = Field(description="the column that says when a row happened")
+    time_unit: TimeUnit | None = Field(None, description="of an integer event time: s, ms or us since the epoch")
+    key: tuple[str, ...] = Field((), description="columns that name a row, a.b for nested; default: the whole row")
+    from_: Instant | None = Field(None, description="first event time, inclusive; default: the source's first row")
+    until: Instant | None = Field(None, description="last event time, exclusive; default: the source's last row")
+
+    @property
+    def topic_path(self) -> str:
+        """The topic as Pub/Sub names it."""
+        return self.topic if self.topic.startswith("projects/") else f"projects/{self.project}/topics/{self.topic}"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("table", "query", "file", "generator") if getattr(self, name)]
+        if len(given) != 1:
+            found = " and ".join(_flag(name) for name in given) or "none"
+            raise ValueError(f"{found} given: name exactly one source of --table, --query, --file and --generator")
+        return self
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if isinstance(self.from_, datetime) and self.until is not None and self.from_ >= self.until:
+            window = f"--from {format_instant(self.from_)} is not before --until {format_instant(self.until)}"
+            raise ValueError(f"{window}: give a window that holds at least one instant")
+        return self
+
+    @model_validator(mode="after")
+    def _full_topic(self) -> Self:
+        if not self.topic.startswith("projects/") and self.project is None:
+            raise ValueError(f"--topic {self.topic} has no project: write projects/P/topics/T, or give --project")
+        return self
+
+
+class ReplayRequest(SourceRequest):
     """Publish a source's rows to a topic at their own pace.
 
     Exactly one of --table, --query, --file and --generator names the source.
@@ -182,20 +225,9 @@ class ReplayRequest(Request):
     program = "rejeu replay"
     module = "rejeu.replay"
 
-    topic: str = Field(description="projects/P/topics/T, or T in the project of the environment")
-    stream: str = Field("adhoc", pattern=STREAM_NAME, description="the stream's name: state, logs, row ids")
-    project: str | None = Field(None, description="Google Cloud project that pays for reading")
-    table: str | None = Field(None, description="source: a BigQuery table, [project.]dataset.table")
-    query: str | None = Field(None, description="source: a BigQuery query")
-    file: str | None = Field(None, description="source: Parquet or NDJSON, a path or gs:// URI, * allowed")
-    generator: str | None = Field(None, description="source: a simulator's name, name:option=value,...")
-    event_time: str = Field(description="the column that says when a row happened")
-    time_unit: TimeUnit | None = Field(None, description="of an integer event time: s, ms or us since the epoch")
-    key: tuple[str, ...] = Field((), description="columns that name a row, a.b for nested; default: the whole row")
-    from_: Instant | Literal["cursor"] | None = Field(
+    from_: Instant | Literal["cursor"] | None = Field(  # type: ignore[assignment]
         None, description="first event time, inclusive, or `cursor` to go on; default: the source's first row"
     )
-    until: Instant | None = Field(None, description="last event time, exclusive; default: the source's last row")
     speed: Speed = Field(1.0, description="event seconds per second, or `max` for no waiting")
     ordering_key: tuple[str, ...] = Field(
         (), description="columns of --key whose rows Pub/Sub delivers in order; at most 1 MB/s for each value"
@@ -232,24 +264,8 @@ class ReplayRequest(Request):
         """The name of the state store's document: each shard has a lease and a cursor of its own."""
         return self.stream + (self.shard.suffix if self.shard else "")
 
-    @property
-    def topic_path(self) -> str:
-        """The topic as Pub/Sub names it."""
-        return self.topic if self.topic.startswith("projects/") else f"projects/{self.project}/topics/{self.topic}"
-
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        given = [name for name in ("table", "query", "file", "generator") if getattr(self, name)]
-        if len(given) != 1:
-            found = " and ".join(_flag(name) for name in given) or "none"
-            raise ValueError(f"{found} given: name exactly one source of --table, --query, --file and --generator")
-        return self
-
-    @model_validator(mode="after")
-    def _window(self) -> Self:
-        if isinstance(self.from_, datetime) and self.until is not None and self.from_ >= self.until:
-            window = f"--from {format_instant(self.from_)} is not before --until {format_instant(self.until)}"
-            raise ValueError(f"{window}: give a window that holds at least one instant")
+    def _cursor_needs_a_state(self) -> Self:
         if self.from_ == CURSOR and self.state is None:
             raise ValueError("--from cursor needs --state: without a state store there is no cursor to go on from")
         return self
@@ -266,12 +282,6 @@ class ReplayRequest(Request):
     def _standby_needs_a_state(self) -> Self:
         if self.standby and (self.state is None or isinstance(self.from_, datetime)):
             raise ValueError("--standby needs --state and no --from: it goes on where the stream's holder ended")
-        return self
-
-    @model_validator(mode="after")
-    def _full_topic(self) -> Self:
-        if not self.topic.startswith("projects/") and self.project is None:
-            raise ValueError(f"--topic {self.topic} has no project: write projects/P/topics/T, or give --project")
         return self
 
 
@@ -313,10 +323,8 @@ class BatchJobRequest(Request):
         return f"rejeu-batch-{self.stream.replace('_', '-')}-{self.partition}-{self.output.rpartition('/')[2]}"
 
 
-class ReconcileRequest(ReplayRequest):
+class ReconcileRequest(SourceRequest):
     """Compare a source with what its stream wrote, and publish again what is missing.
-
-    The source's flags are the replay's; those that say how a replay goes on mean nothing here.
 
     Exit codes: 0 nothing is missing at the end; 1 something is; 2 wrong arguments; 3 the source, or BigQuery; 4 the
     topic.
@@ -337,3 +345,8 @@ class ReconcileRequest(ReplayRequest):
     @property
     def job_name(self) -> str:
         return f"rejeu-reconcile-{self.stream.replace('_', '-')}"
+
+    @property
+    def reading(self) -> ReplayRequest:
+        """The replay that reads the same rows."""
+        return ReplayRequest(**{name: getattr(self, name) for name in SourceRequest.model_fields})

@@ -84,7 +84,7 @@ class World:
         self.asked = 0
         self.now = 0.0
         self._coming: list[tuple[float, list[str]]] = []
-        whole = Slice.of(list(read_chunks(request, None)), to_us(BEGIN), to_us(END))
+        whole = Slice.of(list(read_chunks(request.reading, None)), to_us(BEGIN), to_us(END))
         self.add(*expect(whole, decode_of(request), request.streaming_time, None).ids.to_pylist())
 
     def add(self, *ids: str, seconds: float = 0.0) -> None:
@@ -101,7 +101,7 @@ class World:
     def reconcile(self) -> Reconciliation:
         self.published.clear()
         reconciler = Reconciler(self.request, self.look, self.publish, clock=lambda: self.now, pause=self._wait)
-        return reconciler.run(read_chunks(self.request, None))
+        return reconciler.run(read_chunks(self.request.reading, None))
 
     def look(self, window: Window) -> Found:
         self.asked += 1
@@ -283,7 +283,7 @@ def test_a_report_says_in_one_line_what_was_found(source: Callable[..., Reconcil
 
 def cut(request: ReconcileRequest, rows: int, monkeypatch: pytest.MonkeyPatch) -> Sequence[Slice]:
     monkeypatch.setattr(slicing, "SLICE_ROWS", rows)
-    return list(slices(read_chunks(request, None), to_us(BEGIN), to_us(END)))
+    return list(slices(read_chunks(request.reading, None), to_us(BEGIN), to_us(END)))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 10, 23, 1_000])
@@ -325,7 +325,7 @@ def test_rows_that_are_written_with_another_time_are_looked_for_there(
     later = END + timedelta(hours=1)
     seen = {number: {"seen_at": format_instant(later)} for number in range(MESSAGES)}
     request = source(seen, pipeline="passthrough")
-    part = Slice.of(list(read_chunks(request, None)), to_us(BEGIN), to_us(END))
+    part = Slice.of(list(read_chunks(request.reading, None)), to_us(BEGIN), to_us(END))
     assert expect(part, decode_of(request), "seen_at", None).window.written_us == (to_us(BEGIN), to_us(later))
     assert expect(part, decode_of(request), "never", None).window.written_us is None
 

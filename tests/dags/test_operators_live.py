@@ -19,6 +19,7 @@ from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
+from rejeu.state.presence import is_present
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import MICROSECOND, Position, parse_instant, to_us
@@ -29,6 +30,7 @@ from tests.dags.builders import (
     STREAM_JOB,
     FakeBigQuery,
     a_run,
+    ago,
     alive,
     carry_out,
     dead,
@@ -175,7 +177,7 @@ def test_the_replay_starts_at_the_hand_over(
 
 
 def test_a_stream_with_a_standby_has_two_replays_and_a_start_ends_both_old_ones_first(
-    spec_with: Callable[..., StreamSpec], launcher: FakeLauncher, old_replay: ReplayRequest
+    spec_with: Callable[..., StreamSpec], store: MemoryStore, launcher: FakeLauncher, old_replay: ReplayRequest
 ) -> None:
     spec = with_standby(spec_with)
     launcher.start(standby_request(old_replay))
@@ -188,6 +190,7 @@ def test_a_stream_with_a_standby_has_two_replays_and_a_start_ends_both_old_ones_
     assert isinstance(second, ReplayRequest)
     assert (first.job_name, first.standby) == (REPLAY_JOB, False)
     assert (second.job_name, second.standby, second.from_) == (f"{REPLAY_JOB}-twin", True, None)
+    assert is_present(store, STREAM, ago(-25)), "it has the grace to come and say so itself"
 
 
 def test_whoever_ends_the_task_ends_what_it_started(start: Callable[..., StartReplay], launcher: FakeLauncher) -> None:

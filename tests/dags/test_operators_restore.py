@@ -84,6 +84,15 @@ def test_a_standby_that_is_gone_is_started_again(
     assert (launcher.started[0].job_name, launcher.stopped) == (TWIN_JOB, [])
 
 
+def test_a_standby_that_was_just_started_does_not_lack_though_it_has_not_said_a_word(
+    restore: Restore, launcher: FakeLauncher, pair: None
+) -> None:
+    launcher.end(TWIN_JOB, JobState.FAILED)
+    restore.execute(a_run())
+    with pytest.raises(AirflowSkipException, match="nothing lacks"):
+        restore.execute(a_run())
+
+
 def test_a_standby_that_was_never_started_is_started(
     restore: Restore, store: MemoryStore, launcher: FakeLauncher, request_: ReplayRequest
 ) -> None:

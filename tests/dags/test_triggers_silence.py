@@ -38,7 +38,7 @@ WELL, SILENT, UNDELIVERED = (Verdict(signal) for signal in (Signal.FLOWING, Sign
 ALONE = Verdict(Signal.FLOWING, lacks=frozenset({Lack.STANDBY}))
 SILENT_TOO = Verdict(Signal.SILENT, lacks=frozenset({Lack.STREAM_JOB}))
 
-Script = Mapping[float, Verdict | StateError]
+Script = Mapping[float, Verdict | Exception]
 """What is seen from so many seconds after the start on."""
 
 
@@ -92,7 +92,7 @@ class Triggerer:
     def _look(self, now: datetime) -> Verdict:
         self.looked.append(Wall.passed())
         seen = self._script[max(at for at in self._script if at <= Wall.passed())]
-        if isinstance(seen, StateError):
+        if isinstance(seen, Exception):
             raise seen
         return seen
 
@@ -268,11 +268,12 @@ def test_a_silence_that_was_told_is_looked_at_in_peace(silence: SilenceTrigger, 
     assert triggerer.looked == [0, LOOK, 2 * LOOK]
 
 
+@pytest.mark.parametrize("error", [StateError("disk full"), RuntimeError("whatever else")])
 def test_what_cannot_be_looked_at_now_is_looked_at_later(
-    silence: SilenceTrigger, triggerer: Triggerer, caplog: pytest.LogCaptureFixture
+    silence: SilenceTrigger, triggerer: Triggerer, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    assert triggerer.watch(silence, {0: StateError("disk full"), 3: SILENT}, 5) == [3.6]
-    assert caplog.messages == [f"{STREAM}: cannot be looked at: disk full"] * 3
+    assert triggerer.watch(silence, {0: error, 3: SILENT}, 5) == [3.6]
+    assert caplog.messages == [f"{STREAM}: cannot be looked at: {type(error).__name__}: {error}"] * 3
 
 
 # What it looks through

@@ -30,7 +30,6 @@ from rejeu.spec_files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
-from rejeu.state.presence import is_present
 from rejeu.target import Target
 
 pytestmark = [pytest.mark.emulated, pytest.mark.timeout(600)]
@@ -233,7 +232,7 @@ def _task_state(airflow: AirflowApi, run_id: str, task_id: str) -> str | None:
 
 
 def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_on_the_way(
-    airflow: AirflowApi, client: bigquery.Client, target: Target
+    stack: Stack, airflow: AirflowApi, client: bigquery.Client, target: Target
 ) -> None:
     eventually(lambda: "machines.live" in airflow.dag_ids(), "the second feed's DAGs")
     airflow.follow("machines.live", airflow.trigger("machines.live"), PATIENCE_SECONDS, print)
@@ -242,7 +241,7 @@ def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_o
     assert first.holder_process is not None
     os.kill(first.holder_process[1], signal.SIGKILL)
     eventually(lambda: state_of(target, "machines").epoch > first.epoch, "the standby")
-    eventually(lambda: _stands_by(target, "machines"), "another one that stands by")
+    eventually(lambda: len(_replays(stack, "machines")) == 2, "another one that stands by")
     airflow.follow("machines.stop", airflow.trigger("machines.stop"), PATIENCE_SECONDS, print)
     stopped = state_of(target, "machines")
     assert stopped.status is Status.STOPPED
@@ -288,8 +287,13 @@ def test_live_runs_that_meet_never_start_a_second_streaming_job(stack: Stack, ai
     assert len(_stream_jobs(stack, "machines")) == 1
 
 
-def _stands_by(target: Target, stream: str) -> bool:
-    return is_present(open_store(target.state), stream, datetime.now(UTC))
+def _replays(stack: Stack, stream: str) -> list[psutil.Process]:
+    """Those that run, without the shells that keep them."""
+    return [process for process in marked(stack.env()["REJEU_STACK"]) if _is_replay(process.cmdline(), stream)]
+
+
+def _is_replay(command: list[str], stream: str) -> bool:
+    return command[1:3] == ["-m", "rejeu.replay"] and f"--stream={stream}" in command
 
 
 def _stream_jobs(stack: Stack, stream: str) -> list[psutil.Process]:

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from rejeu.errors import RejeuError
 from rejeu.ports import ENDED, JobState, Signal, Verdict
 from rejeu.spec import StreamSpec
 from rejeu.target import Target
@@ -97,8 +96,8 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
         while True:
             try:
                 return await self.look()
-            except RejeuError as error:
-                log.warning("%s: cannot be looked at: %s", self.plan.stream, error)
+            except Exception as error:  # a trigger that raises is gone for good, and with it the watch
+                log.warning("%s: cannot be looked at: %s: %s", self.plan.stream, type(error).__name__, error)
                 await asyncio.sleep(self.plan.longest_look_seconds)
 
     def _is_due(self, told: dict[str, Any], verdict: Verdict, now: datetime) -> bool:

@@ -1,1 +1,1 @@
-"""One module a DAG: the operators of `batch`, `live`, `watchdog` and `stop`; `base` has what they share."""
+"""One module a DAG: `batch`, `live` with stop, `watchdog`, `reconcile`, `patrol`; `base` has what they share."""

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
 from rejeu.request import ReplayRequest
 from rejeu.spec import StreamSpec
 from rejeu.state import open_store
+from rejeu.state.presence import show
 from rejeu.state.turns import taking_turns
 from rejeu.target import Target
 from rejeu.watch import Watch, WatchPlan
@@ -64,8 +65,13 @@ class StreamOperator(BaseOperator):
         """The replay, and the one that stands by for it where the spec wants one."""
         job = self.replays.start(request)
         if self.spec.replay is not None and self.spec.replay.standby:
-            self.replays.start(standby_request(request))
+            self.start_standby(standby_request(request))
         return job
+
+    def start_standby(self, request: ReplayRequest) -> Job:
+        """The one that stands by; until it can say so itself, nobody is to find it lacking."""
+        show(self.store, request.state_name, request.job_name, datetime.now(UTC) + self.spec.watchdog.grace)
+        return self.replays.start(request)
 
     def stop_replays(self, request: ReplayRequest, *, drain: bool = True) -> None:
         """Both of a pair; the other one first, which as a rule stands by and would take over."""

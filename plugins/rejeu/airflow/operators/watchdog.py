@@ -105,7 +105,7 @@ class Restore(JobOperator):
             standby = standby_request(request, twin=twin)
             job = self.replays.find(standby.job_name)
             if job is None or job.state in ENDED:
-                job = self.replays.start(standby)
+                job = self.start_standby(standby)
                 self.log.warning("%s: %s: started %s", self.spec.stream, Lack.STANDBY, job.detail)
                 return
         self.log.info("%s: both of the pair run; the one that stands by is on its way", self.spec.stream)
