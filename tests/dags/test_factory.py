@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -261,3 +261,10 @@ def test_a_right_value_is_taken_by_the_form(dags: dict[str, DAG], part: str, nam
 def test_the_form_hands_over_as_the_spec_says(spec: StreamSpec, spec_with: Callable[..., StreamSpec]) -> None:
     live = spec.live.model_dump() | {"hand_over": "next_minute"}
     assert build_dag(spec_with(live=live), "live", TARGET).params["hand_over"] == "next_minute"
+
+
+def test_a_new_stream_is_first_compared_when_its_hour_comes_and_not_for_the_one_that_was(dags: dict[str, DAG]) -> None:
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(dags["crypto_rates.reconcile"]))
+    first = dag.next_dagrun_info(last_automated_run_info=None)
+    assert first is not None
+    assert first.run_after > datetime.now(UTC)

@@ -101,8 +101,7 @@ def _dag(spec: StreamSpec, part: str, **arguments: Any) -> DAG:
         tags=["rejeu", spec.stream, part, *spec.tags],
         default_args={"owner": spec.owner, **RETRIES},
         catchup=False,
-        start_date=BEGINNING,
-        **arguments,
+        **{"start_date": BEGINNING} | arguments,
     )
 
 
@@ -260,9 +259,10 @@ def _watchdog(spec: StreamSpec, target: Target) -> DAG:
 
 def _reconcile(spec: StreamSpec) -> DAG:
     cron = spec.reconcile.schedule
-    # It does not begin with a run for the time before it was made.
     schedule = CronTriggerTimetable(cron, timezone="UTC") if cron else None
-    with _dag(spec, "reconcile", schedule=schedule, params=_reconcile_params(), max_active_runs=1) as dag:
+    # Without a start date it does not begin with a run for the time before it was made.
+    arguments: dict[str, Any] = {"schedule": schedule, "start_date": None, "params": _reconcile_params()}
+    with _dag(spec, "reconcile", max_active_runs=1, **arguments) as dag:
         Reconcile(task_id="reconcile", spec=spec)
     return dag
 
