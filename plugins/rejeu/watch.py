@@ -74,7 +74,9 @@ class WatchPlan(BaseModel):
     @property
     def longest_look_seconds(self) -> float:
         """How long nobody need look, whatever the last verdict was: somebody may have started it anew meanwhile."""
-        return PROBE_LOOK_SECONDS if set(self.probes) - {"heartbeat"} else rhythm(self.state).lease_seconds
+        if set(self.probes) - {"heartbeat"}:
+            return PROBE_LOOK_SECONDS
+        return max(rhythm(self.state).lease_seconds, self.silence_seconds / 2)
 
 
 class Watch:

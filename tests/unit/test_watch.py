@@ -140,13 +140,14 @@ def test_a_plan_travels(spec: StreamSpec) -> None:
     assert WatchPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
-def test_nobody_looks_away_for_longer_than_a_lease_nor_from_a_witness_for_longer_than_a_second(
+def test_nobody_looks_away_for_longer_than_half_a_silence_or_a_lease_nor_from_a_witness_for_longer_than_a_second(
     spec: StreamSpec,
 ) -> None:
     cloud = TARGET.model_copy(update={"state": "gs://rejeu-test/state"})
-    tapped = with_(spec, watchdog={"probe": ["heartbeat", "tap"]})
-    plans = [WatchPlan.of(spec, TARGET), WatchPlan.of(spec, cloud), WatchPlan.of(tapped, cloud)]
-    assert [plan.longest_look_seconds for plan in plans] == [LOCAL.lease_seconds, CLOUD.lease_seconds, 1.0]
+    short, tapped = with_(spec, watchdog={"silence": "2s"}), with_(spec, watchdog={"probe": ["heartbeat", "tap"]})
+    plans = [WatchPlan.of(each, TARGET) for each in (spec, short)]
+    plans += [WatchPlan.of(each, cloud) for each in (short, tapped)]
+    assert [plan.longest_look_seconds for plan in plans] == [2.5, LOCAL.lease_seconds, CLOUD.lease_seconds, 1.0]
 
 
 # The heartbeat
