@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from rejeu.ports import Versioned
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one; writes take well under a millisecond."""
+AGAIN_SECONDS = 0.01
 
 
 class SqliteStore:
@@ -25,12 +27,25 @@ class SqliteStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StateError(f"state store {self._path}: its folder cannot be made ({error.strerror})") from None
-        with self._connect() as connection:
-            # WAL lets probes read while a replay writes, and a commit costs one append.
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS document (name TEXT PRIMARY KEY, version INTEGER, body TEXT)"
-            )
+        deadline = time.monotonic() + BUSY_SECONDS
+        while not self._is_made(last_try=time.monotonic() > deadline):
+            time.sleep(AGAIN_SECONDS)
+
+    def _is_made(self, *, last_try: bool) -> bool:
+        """Whether the file could be made: of two that switch a new one to WAL at once, SQLite refuses one outright."""
+        try:
+            with self._connect() as connection:
+                # WAL lets probes read while a replay writes, and a commit costs one append.
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS document (name TEXT PRIMARY KEY, version INTEGER, body TEXT)"
+                )
+        except StateError as error:
+            cause = error.__cause__
+            if last_try or not isinstance(cause, sqlite3.Error) or cause.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
     def load(self, name: str) -> Versioned | None:
         with self._connect() as connection:
