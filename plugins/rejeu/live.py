@@ -12,6 +12,7 @@ from rejeu.errors import RequestError
 from rejeu.ports import StateStore
 from rejeu.request import CURSOR, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Speed, StreamJobRequest
 from rejeu.spec import Replay, StreamSpec
+from rejeu.state.documents import stream_names
 from rejeu.state.lease import update_state
 from rejeu.state.model import Status, StreamState, forgive
 from rejeu.target import Target
@@ -166,7 +167,7 @@ def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
 
     Raises RequestError where the store knows no such stream.
     """
-    names = [name for name in store.names() if "." not in name]
+    names = stream_names(store)
     own = [name for name in names if re.fullmatch(re.escape(stream) + SHARD_SUFFIX, name)]
     if not own:
         known = f"it knows {', '.join(names)}" if names else "it is empty"

@@ -15,6 +15,7 @@ from rejeu.live import replay_request
 from rejeu.ports import StateStore
 from rejeu.request import ReconcileRequest, SourceRequest
 from rejeu.spec import StreamSpec
+from rejeu.state.documents import Beside
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.timeline import MICROSECOND, format_instant, from_us
@@ -149,7 +150,7 @@ def reconcile_request(spec: StreamSpec, target: Target, span: Span, report: str)
 
 def read_done(store: StateStore, stream: str) -> Span | None:
     """The event times whose rows are known to be in the table, all of them. Raises StateError."""
-    found = store.load(_name(stream))
+    found = store.load(Beside.RECONCILED.of(stream))
     return None if found is None else Span.model_validate(found.document)
 
 
@@ -158,14 +159,14 @@ def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
 
     Where another run writes at the same time one of them is forgotten, and compared once more. Raises StateError.
     """
-    found = store.load(_name(state.stream))
+    found = store.load(Beside.RECONCILED.of(state.stream))
     done = None if found is None else Span.model_validate(found.document)
     if done is not None:
         joined = done.joined(new)
         # With a gap, the one that the next comparison can go on from is worth more.
         new = joined or (done if done.holds(_began(state)) else new)
     with suppress(StateConflictError):
-        store.save(_name(state.stream), new.model_dump(mode="json"), found.version if found else None)
+        store.save(Beside.RECONCILED.of(state.stream), new.model_dump(mode="json"), found.version if found else None)
 
 
 def _began(state: StreamState) -> datetime | None:
@@ -177,8 +178,3 @@ def _reached(state: StreamState) -> datetime:
     assert state.cursor is not None, "a stream without a cursor has reached nothing"
     at = from_us(state.cursor.event_us)
     return at + MICROSECOND if state.status is Status.FINISHED else at
-
-
-def _name(stream: str) -> str:
-    """No stream's name has a dot."""
-    return f"{stream}.reconciled"

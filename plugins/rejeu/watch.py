@@ -72,6 +72,11 @@ class WatchPlan(BaseModel):
         return timedelta(seconds=self.silence_seconds)
 
     @property
+    def checkpoint_seconds(self) -> float:
+        """How often a replay that lives says something new."""
+        return rhythm(self.state).checkpoint_seconds
+
+    @property
     def longest_look_seconds(self) -> float:
         """How long nobody need look, whatever the last verdict was: somebody may have started it anew meanwhile."""
         if set(self.probes) - {"heartbeat"}:

@@ -25,6 +25,7 @@ from rejeu.spec import StreamSpec  # noqa: E402
 from rejeu.spec_files import read_spec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
+from rejeu.watch import WatchPlan  # noqa: E402
 from tests.dags.builders import FakeBigQuery  # noqa: E402
 
 
@@ -86,8 +87,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
 
 @pytest.fixture(autouse=True)
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "RETURN_POLL_SECONDS"):
-        monkeypatch.setattr(triggers, name, 0.0)
+    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(WatchPlan, "checkpoint_seconds", 0.0)
 
 
 @pytest.fixture

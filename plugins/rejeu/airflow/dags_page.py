@@ -11,9 +11,8 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, CronTriggerTimeta
 from cron_descriptor import ExpressionDescriptor  # type: ignore[import-untyped]  # a part of Airflow
 
 import rejeu
+from rejeu.airflow import loader
 from rejeu.airflow.docs import table
-from rejeu.airflow.loader import build_dags
-from rejeu.airflow.patrol import build_patrol
 from rejeu.spec_files import load_specs
 from rejeu.target import Target
 
@@ -30,9 +29,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_all() -> list[DAG]:
     """Every DAG of the project's own streams."""
-    found = load_specs([STREAMS])
-    streams = [dag for loaded in found for dag in build_dags(loaded, TARGET)]
-    return [*streams, build_patrol([loaded.spec for loaded in found if loaded.spec is not None], TARGET)]
+    return list(loader.build_all(load_specs([STREAMS]), TARGET))
 
 
 def render(dags: Iterable[DAG]) -> str:

@@ -32,13 +32,22 @@ def load_dags(dag_file: str) -> Iterator[DAG]:
     wanted = get_parsing_context().dag_id
     target = Target.from_env()
     found = load_specs(spec_folders(dag_file))
-    if wanted in (None, PATROL):
-        yield build_patrol([loaded.spec for loaded in found if loaded.spec is not None], target)
+    if wanted is None:
+        yield from build_all(found, target)
+    elif wanted == PATROL:
+        yield _patrol(found, target)
+    else:
+        name, _, part = wanted.rpartition(".")
+        for loaded in found:
+            if loaded.name == name:
+                yield from build_dags(loaded, target, [part])
+
+
+def build_all(found: Sequence[Loaded], target: Target) -> Iterator[DAG]:
+    """The DAGs of all these specs, and the patrol that looks at their streams."""
     for loaded in found:
-        if wanted is None:
-            yield from build_dags(loaded, target)
-        elif wanted != PATROL and wanted.rpartition(".")[0] == loaded.name:
-            yield from build_dags(loaded, target, [wanted.rpartition(".")[2]])
+        yield from build_dags(loaded, target)
+    yield _patrol(found, target)
 
 
 def build_dags(loaded: Loaded, target: Target, parts: Sequence[str] | None = None) -> list[DAG]:
@@ -52,3 +61,7 @@ def build_dags(loaded: Loaded, target: Target, parts: Sequence[str] | None = Non
         log.exception("%s: its DAGs cannot be built", loaded.name)
         reason = f"Airflow refuses it: {type(error).__name__}: {error}"
         return [build_invalid(loaded.name, SpecError(str(loaded.file), "", reason, "Mend the spec."))]
+
+
+def _patrol(found: Sequence[Loaded], target: Target) -> DAG:
+    return build_patrol([loaded.spec for loaded in found if loaded.spec is not None], target)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from textwrap import dedent
 from typing import Final
 
 from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg, chain
 
+from rejeu.airflow.factory import BEGINNING
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
 from rejeu.spec import StreamSpec
 from rejeu.target import Target
@@ -44,7 +45,7 @@ def build_patrol(specs: Iterable[StreamSpec], target: Target) -> DAG:
         # No retries: the next run comes within a minute, and looks again.
         default_args={"owner": "rejeu", "retries": 0},
         schedule=CronTriggerTimetable(EVERY_MINUTE, timezone="UTC"),
-        start_date=datetime(2015, 1, 1, tzinfo=UTC),
+        start_date=BEGINNING,
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=RUN_LIMIT,

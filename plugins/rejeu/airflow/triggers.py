@@ -26,7 +26,6 @@ TOLD = "told"
 """The key under which Airflow remembers, with the asset, what the last event said."""
 
 POLL_SECONDS = 0.5
-RETURN_POLL_SECONDS = 0.2
 SHORTEST_LOOK_SECONDS = 0.05
 REMINDER_SECONDS = 30.0
 LONG_REMINDER_SECONDS = 600.0
@@ -135,9 +134,8 @@ class ReturnTrigger(_WatchTrigger):
     """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        pause = RETURN_POLL_SECONDS if self.plan.longest_look_seconds < RETURN_POLL_SECONDS * 10 else POLL_SECONDS
         while self._is_open(verdict := await self.look()):
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self.plan.checkpoint_seconds)
         yield TriggerEvent(event_of(self.plan.stream, verdict))
 
     def _is_open(self, verdict: Verdict) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 
 from rejeu.errors import StateConflictError
 from rejeu.ports import StateStore
+from rejeu.state.documents import Beside
 from rejeu.timeline import format_instant, parse_instant
 
 RENEWALS_MISSED: Final = 3
@@ -16,17 +17,14 @@ RENEWALS_MISSED: Final = 3
 
 def show(store: StateStore, stream: str, who: str, until: datetime) -> None:
     """Say that `who` stands by until this instant; whoever says it last is believed. Raises StateError."""
-    found = store.load(_name(stream))
+    found = store.load(Beside.STANDBY.of(stream))
     with suppress(StateConflictError):
-        store.save(_name(stream), {"who": who, "until": format_instant(until)}, found.version if found else None)
+        store.save(
+            Beside.STANDBY.of(stream), {"who": who, "until": format_instant(until)}, found.version if found else None
+        )
 
 
 def is_present(store: StateStore, stream: str, now: datetime) -> bool:
     """Whether somebody stands by. Raises StateError."""
-    found = store.load(_name(stream))
+    found = store.load(Beside.STANDBY.of(stream))
     return found is not None and parse_instant(found.document["until"]) > now
-
-
-def _name(stream: str) -> str:
-    """No stream's name has a dot."""
-    return f"{stream}.standby"

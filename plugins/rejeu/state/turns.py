@@ -13,6 +13,7 @@ from typing import Final
 
 from rejeu.errors import LaunchError, StateConflictError
 from rejeu.ports import StateStore
+from rejeu.state.documents import Beside
 from rejeu.timeline import format_instant, parse_instant
 
 TURN: Final = timedelta(seconds=30)
@@ -41,25 +42,20 @@ def taking_turns(
 
 def _take(store: StateStore, stream: str, who: str) -> str | None:
     """None where the turn is ours now, else who has it."""
-    found = store.load(_name(stream))
+    found = store.load(Beside.TURN.of(stream))
     now = datetime.now(UTC)
     if found is not None and found.document["who"] not in (who, None) and parse_instant(found.document["until"]) > now:
         return str(found.document["who"])
     try:
         document = {"who": who, "until": format_instant(now + TURN)}
-        store.save(_name(stream), document, found.version if found else None)
+        store.save(Beside.TURN.of(stream), document, found.version if found else None)
     except StateConflictError:
         return "somebody else"
     return None
 
 
 def _give_back(store: StateStore, stream: str, who: str) -> None:
-    found = store.load(_name(stream))
+    found = store.load(Beside.TURN.of(stream))
     if found is not None and found.document["who"] == who:
         with suppress(StateConflictError):
-            store.save(_name(stream), {"who": None, "until": found.document["until"]}, found.version)
-
-
-def _name(stream: str) -> str:
-    """No stream's name has a dot."""
-    return f"{stream}.turn"
+            store.save(Beside.TURN.of(stream), {"who": None, "until": found.document["until"]}, found.version)
