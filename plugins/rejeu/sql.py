@@ -102,6 +102,15 @@ def delivered(table: str, dead_letters: str, stream: str, condition: str, micros
         GROUP BY row_id""")
 
 
+def newest_incidents(table: str, columns: Sequence[str]) -> str:
+    """The last @most incidents of @stream, or of all where that is NULL."""
+    return dedent(f"""\
+        SELECT {_names(columns)} FROM `{table}`
+        WHERE @stream IS NULL OR stream = @stream
+        ORDER BY lost_at DESC, stream
+        LIMIT @most""")
+
+
 def _names(columns: Sequence[str]) -> str:
     return ", ".join(_name(column) for column in columns)
 

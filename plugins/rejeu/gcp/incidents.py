@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from textwrap import dedent
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
+from rejeu import sql
 from rejeu.errors import SourceError
 from rejeu.gcp.resources import INCIDENT_COLUMNS
 
@@ -23,22 +23,14 @@ def recent_incidents(
     """
     try:
         client.get_table(table, timeout=TIMEOUT_SECONDS)
-        job = client.query(_newest(table), job_config=_parameters(stream, limit), timeout=TIMEOUT_SECONDS)
+        query = sql.newest_incidents(table, [column.name for column in INCIDENT_COLUMNS])
+        job = client.query(query, job_config=_parameters(stream, limit), timeout=TIMEOUT_SECONDS)
         return [dict(row) for row in job.result(timeout=TIMEOUT_SECONDS)]
     except NotFound:
         return None
     except GoogleAPICallError as error:
         remedy = "the caller needs roles/bigquery.dataViewer on its dataset and roles/bigquery.jobUser"
         raise SourceError(f"table {table} cannot be read: {error.message}; {remedy}") from error
-
-
-def _newest(table: str) -> str:
-    columns = ", ".join(column.name for column in INCIDENT_COLUMNS)
-    return dedent(f"""\
-        SELECT {columns} FROM `{table}`
-        WHERE @stream IS NULL OR stream = @stream
-        ORDER BY lost_at DESC, stream
-        LIMIT @most""")
 
 
 def _parameters(stream: str | None, limit: int) -> bigquery.QueryJobConfig:
