@@ -63,10 +63,18 @@ def test_its_files_hold_the_rows_that_it_replays(tmp_path: Path, read: Read) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nope", "--generator nope: there is no such simulator; name one of oracle_requests"),
+        (
+            "nope",
+            "--generator nope: there is no such simulator; "
+            "name one of clickstream, iot_sensors, oracle_requests, site_access",
+        ),
         ("oracle_requests:speed=2", "speed: Extra inputs are not permitted; options: start, minutes, seed, every"),
         ("oracle_requests:minutes=-1", "minutes: Input should be greater than 0"),
         ("oracle_requests:start=2021-05-01", "has no time zone"),
+        ("iot_sensors:limit=0", "limit: Input should be greater than 0; options: start, minutes, seed, limit, sensors"),
+        ("iot_sensors:sensors=0", "sensors: Input should be greater than 0"),
+        ("site_access:every=0", "every: Input should be greater than or equal to 0.001"),
+        ("clickstream:every=1e9", "every: Input should be less than or equal to 3600"),
     ],
 )
 def test_a_wrong_option_is_told_with_those_there_are(text: str, message: str) -> None:

@@ -10,18 +10,26 @@ from pydantic import ValidationError
 
 from rejeu.errors import RequestError
 from rejeu.replay.source.generators.base import Generator
+from rejeu.replay.source.generators.clickstream import Clickstream
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
+from rejeu.replay.source.generators.sensors import IotSensors
+from rejeu.replay.source.generators.site_access import SiteAccess
 from rejeu.replay.source.rows import EVENT_US, arrange, clip
 from rejeu.request import ReplayRequest
 
 __all__ = ["GENERATORS", "Generator", "open_generator", "read_generator"]
 
-GENERATORS: Final[dict[str, type[Generator]]] = {"oracle_requests": OracleRequests}
+GENERATORS: Final[dict[str, type[Generator]]] = {
+    "clickstream": Clickstream,
+    "iot_sensors": IotSensors,
+    "oracle_requests": OracleRequests,
+    "site_access": SiteAccess,
+}
 
 
 def read_generator(request: ReplayRequest, from_us: int | None, until_us: int | None) -> Iterator[pa.Table]:
-    """The rows of `request.generator`; made from its own start each time, so that `from_us` changes none of them."""
-    for table in open_generator(str(request.generator)).tables():
+    """The rows of `request.generator`, which `from_us` changes in nothing: they are the same wherever one begins."""
+    for table in open_generator(str(request.generator)).tables(from_us):
         rows = arrange(table, request)
         if until_us is not None and rows[EVENT_US][0].as_py() >= until_us:
             return

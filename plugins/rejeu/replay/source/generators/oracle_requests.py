@@ -9,18 +9,13 @@ import random
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Final
 
 import pyarrow as pa
-from pydantic import Field
 
 from rejeu.pipelines import Column
-from rejeu.replay.format.encode import encode
-from rejeu.replay.source.generators.base import Generator, arrow_schema
+from rejeu.replay.source.generators.base import TABLE_ROWS, Generator, Positive, Row, arrow_schema
 from rejeu.request import Instant
-
-Row = dict[str, Any]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _PACKET = (Column("oracle_script_id", "INT64"), Column("calldata", "STRING"))
 
@@ -100,7 +95,6 @@ COLUMNS: Final = (
 """The schema of `crypto_band.oracle_requests`."""
 
 SCHEMA: Final = arrow_schema(COLUMNS)
-TABLE_ROWS: Final = 500
 
 PRICES: Final = {
     "BTC": 57_234.12, "ETH": 2_790.4, "BAND": 17.31, "BNB": 605.8, "LINK": 36.2, "ADA": 1.35, "DOT": 35.9,
@@ -130,7 +124,7 @@ class OracleRequests(Generator):
     every: Positive = 1.0
     first_id: int = 1_400_000
 
-    def tables(self) -> Iterator[pa.Table]:
+    def tables(self, from_us: int | None = None) -> Iterator[pa.Table]:
         rows: list[Row] = []
         until = self.start + timedelta(minutes=self.minutes)
         for row in _rows(self.start, until, self.first_id, random.Random(self.seed), self.every):
@@ -140,23 +134,6 @@ class OracleRequests(Generator):
                 rows = []
         if rows:
             yield pa.Table.from_pylist(rows, SCHEMA)
-
-    def lines(self) -> Iterator[bytes]:
-        """The same rows as BigQuery exports them to files: newline-delimited JSON, every INT64 as text."""
-        for table in self.tables():
-            yield from (line + b"\n" for line in encode(table.cast(_integers_as_text(SCHEMA))).to_pylist())
-
-
-def _integers_as_text(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(_text_type(field.type)) for field in schema])
-
-
-def _text_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_struct(kind):
-        return pa.struct(_integers_as_text(pa.schema(list(kind))))
-    if pa.types.is_list(kind):
-        return pa.list_(_text_type(kind.value_type))
-    return pa.string() if pa.types.is_integer(kind) else kind
 
 
 def _rows(start: datetime, until: datetime, first_id: int, chance: random.Random, every: float) -> Iterator[Row]:
