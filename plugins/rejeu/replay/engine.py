@@ -141,8 +141,11 @@ class Replay:
         )
 
     def _speed(self, state: StreamState) -> float | None:
-        """The speed by which rows are due: what somebody wished since the stream was started, else the request's."""
-        speed = state.speed or self._request.speed
+        """The speed by which rows are due: what somebody wished since the stream was started, else the request's.
+
+        The rows of an API are due when they come: its speed says how often it is asked.
+        """
+        speed = MAX if self._request.api else state.speed or self._request.speed
         return None if speed == MAX else float(speed)
 
     def _work(

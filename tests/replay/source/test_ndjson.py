@@ -9,13 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import rejeu.replay.source.ndjson
 from rejeu.errors import SourceError
-from rejeu.replay.source.ndjson import ndjson_runs, ndjson_schema
+from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
 from rejeu.request import ReplayRequest
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False)
@@ -92,6 +93,27 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path: Path,
     path.write_text('{"at":1}\n')
     with pytest.raises(SourceError, match=r"a\.ndjson lost lines while it was read: it must not change"):
         list(run.tables())
+
+
+def test_text_is_an_instant_where_it_has_a_zone_with_fractions_or_without(tmp_path: Path) -> None:
+    path = tmp_path / "rows.ndjson"
+    path.write_text(
+        '{"whole": "2021-05-01T00:00:00Z", "fine": "2021-05-01T00:00:00.5Z", "local": "2021-05-01T00:00:00"}\n'
+        '{"whole": null, "fine": "2021-05-01 00:00:01 UTC", "no": "x", "more": [{"at": "soon"}]}\n'
+    )
+    instant = pa.timestamp("us", "UTC")
+    types = {field.name: field.type for field in ndjson_schema(str(path), path.name)}
+    assert (types["whole"], types["fine"]) == (instant, instant)
+    assert (types["local"], types["no"]) == (pa.timestamp("s"), pa.string())
+
+
+def test_the_first_rows_are_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.ndjson"
+    path.write_text('{"at": "2021-05-01T00:00:00Z", "id": 1}\n\n{"id": "two", "late": true}\n{"id": 3}\n')
+    assert ndjson_rows(str(path), path.name, 2).to_pylist() == [
+        {"at": "2021-05-01T00:00:00Z", "id": "1", "late": None},
+        {"at": None, "id": "two", "late": True},
+    ]
 
 
 def test_a_schema_cannot_be_inferred_from_a_damaged_file(tmp_path: Path) -> None:

@@ -22,4 +22,8 @@ def read_rows(request: ReplayRequest, from_us: int | None) -> Iterator[pa.Table]
         return read_query(request, request.query, from_us, until_us)
     if request.file is not None:
         return read_files(request, from_us, until_us)
+    if request.api is not None:
+        from rejeu.replay.source.api import read_api  # which brings an HTTP library that no other source needs
+
+        return read_api(request, from_us, until_us)
     return read_generator(request, from_us, until_us)

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from rejeu.errors import SourceError
 from rejeu.replay.source.merge import Run, apart, held_bytes, merge
-from rejeu.replay.source.ndjson import ndjson_runs, ndjson_schema
-from rejeu.replay.source.parquet import parquet_runs, parquet_schema
+from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
+from rejeu.replay.source.parquet import parquet_rows, parquet_runs, parquet_schema
 from rejeu.replay.source.rows import clip
 from rejeu.replay.source.spill import spill
 from rejeu.request import ReplayRequest
@@ -30,11 +30,14 @@ class Format(NamedTuple):
     suffixes: tuple[str, ...]
     runs: Callable[[Mapping[str, str], ReplayRequest], Iterator[Run]]
     schema: Callable[[str, str], pa.Schema]
+    rows: Callable[[str, str, int], pa.Table]
 
 
 FORMATS: Final = (
-    Format((".parquet",), parquet_runs, parquet_schema),
-    Format((".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz"), ndjson_runs, ndjson_schema),
+    Format((".parquet",), parquet_runs, parquet_schema, parquet_rows),
+    Format(
+        (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz"), ndjson_runs, ndjson_schema, ndjson_rows
+    ),
 )
 
 
@@ -65,16 +68,27 @@ def file_schema(pattern: str, project: str | None) -> pa.Schema:
     Raises SourceError where there is no file, or none that can be read.
     """
     with ExitStack() as closing:
-        files = _find(pattern, project, closing)
+        files = _find(pattern, project, closing, only_first=True)
         path, name = next(iter(files.items()))
         return _format(pattern, [name]).schema(path, name)
 
 
-def _find(pattern: str, project: str | None, closing: ExitStack) -> dict[str, str]:
+def first_rows(pattern: str, project: str | None, count: int) -> pa.Table:
+    """The first rows of the first file, as they stand in it: times in JSON are text.
+
+    Raises SourceError where there is no file, or none that can be read.
+    """
+    with ExitStack() as closing:
+        files = _find(pattern, project, closing, only_first=True)
+        path, name = next(iter(files.items()))
+        return _format(pattern, [name]).rows(path, name, count)
+
+
+def _find(pattern: str, project: str | None, closing: ExitStack, only_first: bool = False) -> dict[str, str]:
     """Local path and the name that a person knows it by, in order of names; Cloud Storage is downloaded."""
     if pattern.startswith("gs://"):
         folder = closing.enter_context(TemporaryDirectory(prefix="rejeu-"))
-        files = _download(pattern, Path(folder), project)
+        files = _download(pattern, Path(folder), project, only_first)
     else:
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
         files = {path: path for path in found if Path(path).is_file()}
@@ -83,7 +97,7 @@ def _find(pattern: str, project: str | None, closing: ExitStack) -> dict[str, st
     return files
 
 
-def _download(pattern: str, folder: Path, project: str | None) -> dict[str, str]:
+def _download(pattern: str, folder: Path, project: str | None, only_first: bool) -> dict[str, str]:
     from google.api_core.exceptions import GoogleAPIError
 
     from rejeu.gcp.clients import storage_client
@@ -92,7 +106,7 @@ def _download(pattern: str, folder: Path, project: str | None) -> dict[str, str]
     files: dict[str, str] = {}
     try:
         for blob in storage_client(project).list_blobs(bucket, prefix=re.split(r"[*?]", path)[0]):
-            if _matches(blob.name, path):
+            if _matches(blob.name, path) and not (only_first and files):
                 target = folder / f"{len(files):06d}-{Path(blob.name).name}"
                 blob.download_to_filename(target)
                 files[str(target)] = f"gs://{bucket}/{blob.name}"

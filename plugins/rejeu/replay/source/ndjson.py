@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -20,10 +21,11 @@ from pyarrow import json
 from rejeu.errors import RowError, SourceError
 from rejeu.replay.source.merge import BLOCK_BYTES, Block, Run
 from rejeu.replay.source.rows import name_columns
-from rejeu.replay.source.times import json_times
+from rejeu.replay.source.times import event_times, json_times
 from rejeu.request import ReplayRequest
 
 TEXT: Final = pa.string()
+INSTANT: Final = pa.timestamp("us", "UTC")
 BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a line that is no JSON object raises."""
 DAMAGED: Final = (EOFError, OSError, zlib.error)
@@ -39,7 +41,7 @@ def ndjson_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[Ru
     Raises SourceError for a truncated file or a key that it has not, RowError for a broken line or one without an
     event time.
     """
-    fields = _Fields(request)
+    fields = Fields(request)
     for path, name in files.items():
         lines = _Lines(path, name, fields)
         yield Run(lines.scan(), lines.read)
@@ -49,12 +51,49 @@ def ndjson_schema(path: str, name: str) -> pa.Schema:
     """The columns of the file's first rows. Raises SourceError where these are not JSON."""
     try:
         with _open(path, name) as file:
-            return json.read_json(pa.BufferReader(b"".join(islice(file, INFERRED_ROWS)))).schema
+            lines = pa.BufferReader(b"".join(islice(file, INFERRED_ROWS)))
+        inferred = json.read_json(lines).schema
+        texts = pa.schema([(field.name, TEXT) for field in inferred if _may_be_text(field.type)])
+        lines.seek(0)
+        return _with_instants(inferred, json.read_json(lines, parse_options=json.ParseOptions(explicit_schema=texts)))
     except (*DAMAGED, pa.ArrowInvalid) as error:
         raise SourceError(f"{name} cannot be read: {error}; replace the file") from error
 
 
-class _Fields:
+def _may_be_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_timestamp(kind))
+
+
+def _with_instants(inferred: pa.Schema, rows: pa.Table) -> pa.Schema:
+    """The schema with instants where Arrow drops the zone of whole seconds, and sees text where there are fractions."""
+    for index, field in enumerate(inferred):
+        if _may_be_text(field.type) and len(texts := rows[field.name].drop_null()):
+            with suppress(RowError):
+                event_times(texts, field.name, None)
+                inferred = inferred.set(index, pa.field(field.name, INSTANT))
+    return inferred
+
+
+def ndjson_rows(path: str, name: str, count: int) -> pa.Table:
+    """The file's first rows; a column that mixes types is text. Raises SourceError where these are not JSON."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    try:
+        with _open(path, name) as file:
+            records = [decoder.decode(line) for line in islice(filter(bytes.strip, file), count)]
+    except (*DAMAGED, *BROKEN) as error:
+        raise SourceError(f"{name} cannot be read: {error}; replace the file") from error
+    columns = dict.fromkeys(column for record in records for column in record)
+    return pa.table({column: _column([record.get(column) for record in records]) for column in columns})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([value if value is None else str(value) for value in values], TEXT)
+
+
+class Fields:
     """Event time and key of many lines at once."""
 
     def __init__(self, request: ReplayRequest) -> None:
@@ -98,7 +137,7 @@ class _Fields:
 class _Lines:
     """One file in blocks of whole lines: each is checked first, and read later."""
 
-    def __init__(self, path: str, name: str, fields: _Fields) -> None:
+    def __init__(self, path: str, name: str, fields: Fields) -> None:
         self._path, self._name, self._fields = path, name, fields
         self._places: list[tuple[int, int, int]] = []
         """Of each block its first byte, its bytes, and the number of its first line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import pyarrow as pa
@@ -41,6 +42,12 @@ def parquet_schema(path: str, name: str) -> pa.Schema:
     """The file's columns. Raises SourceError for a damaged file."""
     with _told(name):
         return pq.read_schema(path)
+
+
+def parquet_rows(path: str, name: str, count: int) -> pa.Table:
+    """The file's first rows. Raises SourceError for a damaged file."""
+    with _told(name), _open(path) as file:
+        return pa.Table.from_batches(islice(file.iter_batches(count), 1), file.schema_arrow)
 
 
 def _runs(path: str, name: str, request: ReplayRequest) -> Iterator[Run]:

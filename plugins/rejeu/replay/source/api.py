@@ -1,0 +1,112 @@
+"""Rows of an API that is asked again and again; each answer is kept as a raw file before its records become rows.
+
+Time is cut into steps. A step's answer is the one that is kept, whoever asked; only of the step that it is now is the
+API asked, so a step that ends without an answer stays a gap, and whoever reads gets the same rows, whenever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from rejeu.errors import SourceError
+from rejeu.replay.send.pacer import Clock
+from rejeu.replay.source.asking import SECOND_US, Answer, Api
+from rejeu.replay.source.ndjson import Fields
+from rejeu.replay.source.raw import RawFiles
+from rejeu.replay.source.rows import name_columns
+from rejeu.request import MAX, OBSERVED_AT, ReplayRequest
+from rejeu.timeline import format_instant, from_us
+
+log = logging.getLogger(__name__)
+
+HEAD_START_SECONDS: Final = 2.0
+"""For so long a standby leaves the question to the replay that holds the stream."""
+
+
+class RawAnswer(Answer):
+    """An answer as it is kept: one line, which says at its end when it was asked for."""
+
+    observed_at: str
+
+
+def read_api(
+    request: ReplayRequest, start_us: int | None, until_us: int | None, clock: Clock | None = None
+) -> Iterator[pa.Table]:
+    """The answers from `start_us` on (None: from the first that is kept), a table for each as soon as it is there.
+
+    Where `until_us` has passed, nothing is asked. Raises SourceError where the API does not take the question or has
+    not answered for long, or where the raw files cannot be used.
+    """
+    clock, step_us = clock or Clock(), _step_us(request)
+    raw, rows = RawFiles(str(request.raw), request.project), Rows(request)
+    api = Api(request.stream, str(request.api), step_us, request.patience_seconds, clock)
+    head_start_us = min(HEAD_START_SECONDS * SECOND_US, step_us / 4) if request.standby else 0
+    at_us = start_us
+    while until_us is None or at_us is None or at_us < until_us:
+        now_us = clock.now_us()
+        passed_us = now_us // step_us * step_us if until_us is None or until_us > now_us else until_us
+        if at_us is None or at_us < passed_us:
+            instants = raw.instants(at_us, passed_us)
+            _tell_gaps(request.stream, instants, at_us, passed_us, step_us)
+            for each_us in instants:
+                yield rows.of(raw.read(each_us) or b"", raw.place_of(each_us))
+            at_us = passed_us
+            continue
+        at_us = -(-at_us // step_us) * step_us
+        if at_us + head_start_us > now_us:
+            clock.wait((at_us + head_start_us - now_us) / SECOND_US)
+            continue
+        body = raw.read(at_us)
+        if body is None and (answer := api.ask(at_us)) is not None:
+            body = raw.keep(at_us, _line(answer, at_us))
+        if body is not None:
+            yield rows.of(body, raw.place_of(at_us))
+        at_us += step_us
+
+
+class Rows:
+    """Makes a table of what a raw file holds."""
+
+    def __init__(self, request: ReplayRequest) -> None:
+        self._fields = Fields(request)
+        self._answer = msgspec.json.Decoder(RawAnswer)
+
+    def of(self, line: bytes, place: str) -> pa.Table:
+        """One row for each record: the record as it came, and when it was asked for. Raises SourceError."""
+        try:
+            answer = self._answer.decode(line)
+        except ValueError as error:
+            raise SourceError(f"{place} is broken: {error}; mend or remove it") from error
+        rows = [msgspec.json.encode({OBSERVED_AT: answer.observed_at, **record}) for record in answer.records]
+        records = self._fields.records(rows)
+        if rows:
+            self._fields.check_keys(records, rows[0])
+        return name_columns([self._fields.times(records), pa.array(rows, pa.binary()), *self._fields.keys(records)])
+
+
+def _step_us(request: ReplayRequest) -> int:
+    """How long a step is: whole seconds, one at least, for public APIs are not asked more often, and files named so."""
+    speed = 1.0 if request.speed == MAX else float(request.speed)
+    return max(1, round(request.every_seconds / speed)) * SECOND_US
+
+
+def _line(answer: bytes, at_us: int) -> bytes:
+    """The answer on one line, as it came, and behind all else when it was asked for."""
+    body = answer.translate(bytes.maketrans(b"\r\n", b"  ")).strip()
+    return body[:-1] + f',"{OBSERVED_AT}":"{format_instant(from_us(at_us))}"}}\n'.encode()
+
+
+def _tell_gaps(stream: str, instants: list[int], start_us: int | None, until_us: int, step_us: int) -> None:
+    """Say how many steps have no answer, and never will have one."""
+    if start_us is None and not instants:
+        return
+    first = -(-(instants[0] if start_us is None else start_us) // step_us)
+    missing = {*range(first, until_us // step_us)} - {each // step_us for each in instants}
+    if missing:
+        since = format_instant(from_us(min(missing) * step_us))
+        log.warning("%s: nobody asked the API %d times from %s on: gaps", stream, len(missing), since)

@@ -1,0 +1,154 @@
+"""Asking an API over HTTP, as a public one deserves: with timeouts, pauses that grow, and the patience it asks for.
+
+Which instants it is asked for, and where its answers are kept, is `api.py`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+import requests
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+
+from rejeu.errors import SourceError
+from rejeu.replay.send.pacer import Clock
+from rejeu.timeline import format_instant, from_us
+
+log = logging.getLogger(__name__)
+
+SECOND_US: Final = 1_000_000
+CONNECT_SECONDS: Final = 5.0
+READ_SECONDS: Final = 10.0
+"""For how long the API may say nothing."""
+PAUSES: Final = wait_random_exponential(multiplier=0.5, max=15)
+"""Before another try, in seconds: anything up to twice the one before, so that not all who ask come back at once."""
+PATIENT_STEPS: Final = 10
+"""So many steps may pass without an answer, however short they are, before a person must look."""
+LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Of HTTP's refusals those that another try may mend."""
+BLOCK_BYTES: Final = 1 << 16
+
+
+class Answer(msgspec.Struct):
+    """What is read of every answer; of a record no more than that it is an object."""
+
+    records: list[dict[str, msgspec.Raw]]
+
+
+class NoAnswerError(Exception):
+    """None that can be used came this time; another try may bring one."""
+
+
+class Api:
+    """One question. What it does not answer is tried again until `step_us` have passed, and then let go."""
+
+    def __init__(self, stream: str, url: str, step_us: int, patience_seconds: float, clock: Clock) -> None:
+        self._stream, self._url, self._step_us, self._clock = stream, url, step_us, clock
+        self._patience_us = max(int(patience_seconds * SECOND_US), PATIENT_STEPS * step_us)
+        self._session = requests.Session()
+        self._answer = msgspec.json.Decoder(Answer)
+        self._failing_since_us: int | None = None
+        self._not_before_us = 0
+
+    def ask(self, at_us: int) -> bytes | None:
+        """The answer of the step that begins at this instant; None where it ends without one.
+
+        Raises SourceError for a question that the API refuses, and where it has not answered for long.
+        """
+        until_us = at_us + self._step_us
+
+        def is_over(state: RetryCallState) -> bool:
+            return self._clock.now_us() + state.upcoming_sleep * SECOND_US >= until_us
+
+        tries = Retrying(
+            retry=retry_if_exception_type(NoAnswerError),
+            wait=PAUSES,
+            stop=is_over,
+            sleep=self._clock.wait,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        try:
+            body: bytes = tries(self._try, until_us)
+        except NoAnswerError as error:
+            self._give_up(at_us, error)
+            return None
+        if self._failing_since_us is not None:
+            log.info("%s: the API answers again after %.1f s", self._stream, self._failing_for())
+            self._failing_since_us = None
+        return body
+
+    def _try(self, until_us: int) -> bytes:
+        if self._not_before_us > self._clock.now_us():
+            raise NoAnswerError(f"it asked to be left alone until {format_instant(from_us(self._not_before_us))}")
+        left = max((until_us - self._clock.now_us()) / SECOND_US, 0.001)
+        timeouts = (min(CONNECT_SECONDS, left), min(READ_SECONDS, left))
+        try:
+            with self._session.get(self._url, timeout=timeouts, stream=True) as response:
+                self._judge(response)
+                body = b"".join(self._blocks(response, until_us))
+            body.decode()  # msgspec does not look into the text that it skips
+            self._answer.decode(body)
+        except (InvalidSchema, InvalidURL, MissingSchema) as error:
+            raise SourceError(f"--api {self._url} cannot be asked: {error}; mend it") from error
+        except (requests.RequestException, OSError) as error:
+            raise NoAnswerError(str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise NoAnswerError(f"its answer is broken: {error}") from error
+        return body
+
+    def _judge(self, response: requests.Response) -> None:
+        """Raises NoAnswerError for a refusal that passes, SourceError for one that does not."""
+        if response.ok:
+            return
+        said = f"{response.status_code} {response.reason}"
+        if response.status_code not in LATER:
+            raise SourceError(f"--api {self._url} answers {said}: it does not take this question; mend it")
+        self._not_before_us = self._clock.now_us() + self._asked_pause_us(response.headers.get("Retry-After", "0"))
+        raise NoAnswerError(f"it answers {said}")
+
+    def _asked_pause_us(self, retry_after: str) -> int:
+        """What the header says: seconds, or a date (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after)."""
+        if retry_after.isdecimal():
+            return int(retry_after) * SECOND_US
+        with suppress(ValueError):
+            at: datetime = parsedate_to_datetime(retry_after)
+            return int(at.timestamp() * SECOND_US) - self._clock.now_us()
+        return 0
+
+    def _blocks(self, response: requests.Response, until_us: int) -> Iterator[bytes]:
+        """The body; one that trickles in is not waited for longer than the step."""
+        for block in response.iter_content(BLOCK_BYTES):
+            yield block
+            if self._clock.now_us() > until_us:
+                raise NoAnswerError("its answer did not come to an end in time")
+
+    def _note(self, state: RetryCallState) -> None:
+        """Remember since when there is no answer, and say so once."""
+        if self._failing_since_us is None:
+            self._failing_since_us = self._clock.now_us()
+            error = state.outcome and state.outcome.exception()
+            log.warning("%s: no answer from %s: %s; trying again", self._stream, self._url, error)
+
+    def _give_up(self, at_us: int, error: NoAnswerError) -> None:
+        """Leave a gap, and say so. Raises SourceError where there have been gaps for too long."""
+        if self._failing_since_us is None:
+            self._failing_since_us = self._clock.now_us()
+        log.warning("%s: %s stays without an answer: %s", self._stream, format_instant(from_us(at_us)), error)
+        if self._failing_for() * SECOND_US > self._patience_us:
+            raise SourceError(
+                f"--api {self._url} has not answered for {self._failing_for():.0f} s ({error}): look whether it is "
+                "there still, and start again with --from cursor"
+            )
+
+    def _failing_for(self) -> float:
+        """For how many seconds there has been no answer."""
+        since_us = self._failing_since_us
+        return 0.0 if since_us is None else (self._clock.now_us() - since_us) / SECOND_US
