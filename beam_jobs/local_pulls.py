@@ -5,8 +5,8 @@ private method is replaced (`tests/beam/test_local_pulls.py` fails when Beam cha
 DirectRunner has one worker thread and reads again only when nothing else is to be done. So when a pull comes,
 whatever the pulls before it brought is in the tables: that is the moment to acknowledge it, and to stop.
 
-A SIGKILL loses nothing that way, for unacknowledged messages come again; but windows that a pipeline holds open
-live in this process alone, and neither a kill nor a drain can hand them over.
+A SIGKILL loses nothing that way, for unacknowledged messages come again. Windows outlive a pull: their messages are
+written down first (`local_windows.py`), and a job that starts has those before it pulls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 from apache_beam.runners.direct import transform_evaluator
@@ -24,6 +24,7 @@ from google.api_core.exceptions import Aborted, DeadlineExceeded, RetryError, Se
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1 import PullResponse, ReceivedMessage
 
+from beam_jobs.local_windows import LocalWindows
 from beam_jobs.transforms.counts import Count
 from rejeu.message import MAX_REQUEST_MESSAGES, ROW_ID
 
@@ -45,8 +46,10 @@ class LocalPulls:
         subscriber: SubscriberClient,
         on_running: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        windows: LocalWindows | None = None,
     ) -> None:
         self._stream, self._subscriber, self._on_running, self._clock = stream, subscriber, on_running, clock
+        self._windows = windows
         self._duplicates = Count(stream, "duplicate")
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._in_hand: list[str] = []
@@ -60,7 +63,8 @@ class LocalPulls:
         beams_own = read.__dict__["_get_subscriber_client"]
         read._get_subscriber_client = staticmethod(lambda transform: self)
         try:
-            yield
+            with self._windows.installed() if self._windows else nullcontext():
+                yield
         finally:
             read._get_subscriber_client = beams_own
 
@@ -79,6 +83,8 @@ class LocalPulls:
             if self._draining.is_set():
                 self._drained.set()
                 return PullResponse()
+            if self._windows and (again := self._windows.again()):
+                return PullResponse(received_messages=[ReceivedMessage(message=each) for each in again])
             received = self._receive(subscription)
         except DeadlineExceeded:
             # No message came: the emulator answers so after two seconds, other servers wait for as long as we do.
@@ -91,7 +97,7 @@ class LocalPulls:
 
     def acknowledge(self, subscription: str, ack_ids: list[str]) -> None:
         """Beam has taken the messages over; Pub/Sub is told at the next pull, when they are written."""
-        self._in_hand.extend(ack_ids)
+        self._in_hand.extend(filter(None, ack_ids))
 
     def _acknowledge_written(self, subscription: str) -> None:
         while self._in_hand:
@@ -117,10 +123,12 @@ class LocalPulls:
         now = self._clock()
         while self._seen and next(iter(self._seen.values())) < now - REMEMBER_SECONDS:
             self._seen.popitem(last=False)
+        row_ids = [each.message.attributes.get(ROW_ID) or each.message.message_id for each in received]
+        messages = (each.message for each in received)
+        known = self._windows.keep(dict(zip(row_ids, messages, strict=True))) if self._windows and received else set()
         new = []
-        for each in received:
-            row_id = each.message.attributes.get(ROW_ID) or each.message.message_id
-            if row_id in self._seen:
+        for row_id, each in zip(row_ids, received, strict=True):
+            if row_id in self._seen or row_id in known:
                 self._duplicates.add()
                 self._in_hand.append(each.ack_id)
             else:
@@ -129,6 +137,8 @@ class LocalPulls:
         return new
 
     def _log_away(self, error: Exception) -> None:
+        if self._windows:
+            self._windows.stay()
         if not self._away:
             logger.warning("%s: Pub/Sub does not answer, waiting for it: %s", self._stream, error)
         self._away = True

@@ -1,4 +1,4 @@
-"""What a job counts: messages in, rows out, dead letters, duplicates, and messages filtered out."""
+"""What a job counts: messages in, rows out, dead letters, duplicates, messages filtered out, late rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from apache_beam.metrics import Metrics
 
-NAMES: Final = ("in", "out", "dead", "duplicate", "filtered")
+NAMES: Final = ("in", "out", "dead", "duplicate", "filtered", "late")
 
 _here: Final = Counter[tuple[str, str]]()
 
@@ -29,5 +29,5 @@ class Count:
 
 
 def counted_here(stream: str) -> str:
-    """What this process has counted, retries included: `in 3, out 20, dead 1, duplicate 0, filtered 1`."""
+    """What this process has counted, retries included: `in 3, out 20, dead 1, …`."""
     return ", ".join(f"{name} {_here[stream, name]}" for name in NAMES)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import dedent
 
+from rejeu.pipelines import Windows
+
 
 def live_view(streaming: str, batch: str | None, event_time: str, columns: Sequence[str]) -> str:
     """Batch and streaming rows, each once.
@@ -29,6 +31,29 @@ def live_view(streaming: str, batch: str | None, event_time: str, columns: Seque
           SELECT DATE({at}) AS day, MAX({at}) AS last FROM `{batch}` GROUP BY day
         ) AS loaded ON DATE(streamed.{at}) = loaded.day
         WHERE loaded.last IS NULL OR streamed.{at} > loaded.last""")
+
+
+def final_rows(streaming: str, batch: str | None, windows: Windows, columns: Sequence[str]) -> str:
+    """Of a stream that aggregates: one row for each key and window, the one that holds the most.
+
+    A window's rows only ever grow, whoever writes them: the batch, or a streaming job that began anew. A session grows
+    in length, too, and swallows others: a row is the last word unless another one of its key covers its window.
+    """
+    names, key = _names(columns), _names(windows.key)
+    start, end, count = _name(windows.start), _name(windows.end), _name(windows.count)
+    history = "" if batch is None else f"SELECT {names} FROM `{batch}`\n          UNION ALL\n          "
+    return dedent(f"""\
+        SELECT {names}
+        FROM (
+          {history}SELECT {names} FROM `{streaming}`
+        )
+        QUALIFY {end} > COALESCE(
+          MAX({end}) OVER (
+            PARTITION BY {key} ORDER BY {start}, {end} DESC, {count} DESC, pane_index DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+          ),
+          TIMESTAMP '0001-01-01 00:00:00+00'
+        )""")
 
 
 def replace_slice(table: str, staging: str, columns: Sequence[str], condition: str) -> str:

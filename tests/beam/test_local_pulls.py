@@ -63,9 +63,9 @@ class FakeClock:
         return self.now
 
 
-def pulls_of(subscriber: FakeSubscriber, clock: FakeClock | None = None) -> LocalPulls:
+def pulls_of(subscriber: FakeSubscriber, clock: FakeClock | None = None, windows: Any = None) -> LocalPulls:
     events.clear()
-    return LocalPulls(STREAM, subscriber, lambda: events.append("running"), clock or FakeClock())
+    return LocalPulls(STREAM, subscriber, lambda: events.append("running"), clock or FakeClock(), windows)
 
 
 def pull_ids(pulls: LocalPulls) -> list[str]:
@@ -152,6 +152,38 @@ def test_a_drain_acknowledges_what_is_written_and_pulls_no_more() -> None:
     assert pulls.drain(timeout=0)
     assert subscriber.acknowledged == ["a@1"]
     assert list(subscriber.waiting) == ["b"]
+
+
+class FakeWindows:
+    """What windows know and want again, and what they were given to keep."""
+
+    def __init__(self, known: set[str], again: list[PubsubMessage]) -> None:
+        self.known, self.left, self.kept = known, again, [""]
+
+    def again(self) -> list[PubsubMessage]:
+        messages, self.left = self.left, []
+        return messages
+
+    def keep(self, messages: dict[str, PubsubMessage]) -> set[str]:
+        self.kept = list(messages)
+        return self.known
+
+
+def test_windows_have_their_messages_of_before_first_and_those_are_acknowledged_to_nobody() -> None:
+    subscriber = FakeSubscriber(["b"])
+    old = PubsubMessage(data=b"{}", attributes={"row_id": "a"}, message_id="0", publish_time={})
+    pulls = pulls_of(subscriber, windows=FakeWindows(set(), [old]))
+    assert [pull_ids(pulls) for _ in range(3)] == [["a"], ["b"], []]
+    assert subscriber.acknowledged == ["b@1"]
+
+
+def test_windows_keep_what_comes_and_what_they_know_is_a_duplicate() -> None:
+    subscriber, windows = FakeSubscriber(["a", "b"]), FakeWindows({"a"}, [])
+    pulls = pulls_of(subscriber, windows=windows)
+    assert pull_ids(pulls) == ["b"]
+    assert windows.kept == ["a", "b"]
+    pull_ids(pulls)
+    assert sorted(subscriber.acknowledged) == ["a@1", "b@2"]
 
 
 def test_canary_the_direct_runner_reads_here_and_only_when_all_before_is_done() -> None:

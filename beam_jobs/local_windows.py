@@ -1,0 +1,147 @@
+"""Windows on the DirectRunner as Dataflow has them: closed by event time, labelled by it, and safe from a kill.
+
+Beam's runner holds the watermark of Pub/Sub at the wall clock, and takes the wall clock for the watermark when the
+early pane of a window is due: of history it would see nothing but late records. Neither has a seam, so two private
+methods are wrapped (`tests/beam/test_local_windows.py` fails when Beam changes them).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Final
+
+from apache_beam.runners.direct import transform_evaluator
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.trigger import GeneralTriggerDriver, MergeableStateAdapter
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
+from google.pubsub_v1 import PubsubMessage
+
+from beam_jobs.journal import Entry, Journal
+from beam_jobs.transforms.windows import Windowed
+from rejeu.message import MAX_REQUEST_MESSAGES
+
+IDLE_SECONDS: Final = 5.0
+"""After so long without a message event time goes on at the wall clock's pace, so that the last windows end."""
+AHEAD_US: Final = 60_000_000
+"""How far a publisher's clock may be ahead of ours."""
+LEAP_US: Final = 86_400_000_000
+FORGET_SECONDS: Final = 60.0
+
+
+class EventClock:
+    """How far event time has come, in microseconds since the epoch: the newest that was seen. It never goes back.
+
+    A time that is ahead of the wall clock, and more than a day ahead of all others, is a mistake that moves nothing.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._clock = wall, clock
+        self._newest_us: int | None = None
+        self._reached_us: int | None = None
+        self._busy_at = clock()
+
+    def see(self, event_us: Iterable[int]) -> None:
+        """Messages came, of these times."""
+        self.stay()
+        for each in sorted(event_us):
+            if self._is_believed(each):
+                self._newest_us = max(each, self._newest_us or each)
+
+    def stay(self) -> None:
+        """It is not known that nothing came: go on from here no sooner than after a while."""
+        self._busy_at = self._clock()
+
+    def read(self) -> int | None:
+        """The event time; None before the first message."""
+        if self._newest_us is not None:
+            idle = max(0.0, self._clock() - self._busy_at - IDLE_SECONDS)
+            reached_us = self._newest_us + int(idle * 1e6)
+            self._reached_us = max(reached_us, self._reached_us or reached_us)
+        return self._reached_us
+
+    def _is_believed(self, event_us: int) -> bool:
+        if event_us <= self._wall() * 1e6 + AHEAD_US:
+            return True
+        return self._newest_us is not None and event_us <= self._newest_us + LEAP_US
+
+
+class LocalWindows:
+    """What a job of windows does with what it pulls; every call comes from the runner's one thread."""
+
+    def __init__(self, windowed: Windowed, journal: Journal, clock: EventClock) -> None:
+        self._windowed, self._journal, self._clock = windowed, journal, clock
+        self._decode = windowed.make_decoder()
+        self._before = journal.entries()
+        self._forget_at = 0.0
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The DirectRunner goes by event time while this lasts."""
+        read: Any = transform_evaluator._PubSubReadEvaluator
+        driver: Any = GeneralTriggerDriver
+        beams_bundle, beams_timer = read.finish_bundle, driver.process_timer
+
+        def finish_bundle(evaluator: Any) -> Any:
+            # Read before the pull: what that brings is not late for itself.
+            event_us = self._clock.read()
+            result = beams_bundle(evaluator)
+            result.keyed_watermark_holds = {None: MIN_TIMESTAMP if event_us is None else Timestamp(micros=event_us)}
+            return result
+
+        def process_timer(
+            driver: Any, window_id: Any, name: str, domain: str, at: Timestamp, state: Any, watermark: Timestamp
+        ) -> Any:
+            if domain == TimeDomain.REAL_TIME:
+                # The timer's own time is the wall clock's: to the trigger it would be the end of every window.
+                at = watermark
+                # Beam leaves the timer of an early pane where the window ends before it: it would write nothing new.
+                window = MergeableStateAdapter(state).get_window(window_id)
+                if name.endswith("early") and window.end <= watermark:
+                    return ()
+            return beams_timer(driver, window_id, name, domain, at, state, watermark)
+
+        read.finish_bundle, driver.process_timer = finish_bundle, process_timer
+        try:
+            yield
+        finally:
+            read.finish_bundle, driver.process_timer = beams_bundle, beams_timer
+
+    def again(self) -> list[PubsubMessage]:
+        """Up to 1,000 messages of the jobs before this one, for windows to count anew; none when all have come."""
+        entries = list(islice(self._before, MAX_REQUEST_MESSAGES))
+        if entries:
+            self._clock.see(event_us for event_us, _ in entries)
+        return [PubsubMessage.deserialize(message) for _, message in entries]
+
+    def keep(self, messages: Mapping[str, PubsubMessage]) -> set[str]:
+        """Write messages down, by row id, before windows have them; the row ids that were there already.
+
+        What cannot be decoded is no window's: it is not kept.
+        """
+        entries = [entry for row_id, message in messages.items() if (entry := self._entry(row_id, message))]
+        self._clock.see(entry.event_us for entry in entries)
+        known = {entry.row_id for entry in entries} - self._journal.add(entries)
+        self._forget()
+        return known
+
+    def stay(self) -> None:
+        """Pub/Sub is away: what happens meanwhile is still to come."""
+        self._clock.stay()
+
+    def _entry(self, row_id: str, message: PubsubMessage) -> Entry | None:
+        try:
+            record = self._decode(message.data)
+        except ValueError:
+            return None
+        return Entry(row_id, record.key, record.event_us, PubsubMessage.serialize(message))
+
+    def _forget(self) -> None:
+        windowed, event_us, now = self._windowed, self._clock.read(), time.monotonic()
+        if windowed.lateness_seconds is None or event_us is None or now < self._forget_at:
+            return
+        self._forget_at = now + FORGET_SECONDS
+        closed_us = event_us - round((windowed.lateness_seconds + windowed.seconds) * 1e6)
+        self._journal.forget(closed_us, pause_us=round(windowed.pause_seconds * 1e6))

@@ -1,0 +1,177 @@
+"""Messages to the rows of windows: one for each key and pane; what a pipeline makes of a window's records is its own.
+
+Panes accumulate, and a window tells its records apart by their messages' ids: whatever is delivered twice counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import apache_beam as beam
+import msgspec
+from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
+from apache_beam.transforms.window import FixedWindows, GlobalWindows, IntervalWindow, Sessions, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
+
+from beam_jobs.transforms.counts import Count
+from beam_jobs.transforms.dead_letters import dead_letter
+from beam_jobs.transforms.records import DEAD, Message, Row
+from rejeu.errors import RequestError
+from rejeu.message import MAX_KEY_CHARS, digest
+from rejeu.pipelines import PIPELINES, Windows
+from rejeu.request import PipelineRequest
+from rejeu.timeline import format_instant, from_us, parse_instant, to_us
+
+FOR_EVER: Final = 10_000 * 366 * 86_400
+"""Seconds: more than lie between any two instants of BigQuery, and few enough for Beam's own clock."""
+TIMINGS: Final = {PaneInfoTiming.EARLY: "EARLY", PaneInfoTiming.ON_TIME: "ON_TIME", PaneInfoTiming.LATE: "LATE"}
+
+
+class Record(NamedTuple):
+    """What a message says: whose it is, when it happened (microseconds since the epoch), and what of it counts."""
+
+    key: str
+    event_us: int
+    value: Any
+
+
+RECORDS: Final = "records"
+Keyed = tuple[str, tuple[str, Any]]
+"""A record by its key, with its message's row id."""
+Decoder = Callable[[bytes], Record]
+"""A body's record; ValueError where it is wrong."""
+Summary = Callable[[Collection[Any]], dict[str, Any]]
+"""The columns that a pipeline makes of a window's values, one for each message, in no order."""
+
+
+class Windowed(beam.PTransform):
+    """Messages to (rows, dead letters): a row for each key and pane of a window, `summary` of the records in it."""
+
+    def __init__(self, request: PipelineRequest, make_decoder: Callable[[], Decoder], summary: Summary) -> None:
+        super().__init__()
+        windows = PIPELINES[request.pipeline].windows
+        assert windows is not None
+        self._request, self._windows, self._summary = request, windows, summary
+        self._make_decoder = make_decoder
+        self.seconds = request.session_seconds or request.window_seconds or windows.seconds
+        """No record's window begins or ends further away from it."""
+        self.pause_seconds = request.session_seconds or 0.0
+        """Records of a key that lie less apart share a window, and so on from record to record; 0 for fixed windows."""
+        self.lateness_seconds = request.lateness_seconds
+
+    def make_decoder(self) -> Decoder:
+        """A decoder of this pipeline's messages; it also refuses times whose windows no calendar has."""
+        decode, margin_us = self._make_decoder(), round(self.seconds * 1e6)
+
+        def decode_in_range(body: bytes) -> Record:
+            record = decode(body)
+            try:
+                from_us(record.event_us - margin_us), from_us(record.event_us + margin_us)
+            except OverflowError:
+                rule = "with its window it must lie in the years 1 to 9999"
+                raise ValueError(f"it happened {record.event_us} µs from the epoch: {rule}") from None
+            return record
+
+        return decode_in_range
+
+    def expand(self, messages: beam.PCollection[Message]) -> tuple[beam.PCollection[Row], beam.PCollection[Row]]:
+        decode = beam.ParDo(_DecodeFn(self._request.stream, self.make_decoder))
+        records, letters = messages | "decode" >> decode.with_output_types(Keyed).with_outputs(DEAD, main=RECORDS)
+        rows = (
+            records
+            | "window" >> self._window_into(bounded=messages.is_bounded)
+            | "group" >> beam.GroupByKey()
+            | "write panes" >> beam.ParDo(_PaneFn(self._request.stream, self._windows, self._summary))
+            | "leave windows" >> beam.WindowInto(GlobalWindows())
+        )
+        return rows, letters
+
+    def _window_into(self, *, bounded: bool) -> beam.WindowInto:
+        cut = Sessions(self.seconds) if self.pause_seconds else FixedWindows(self.seconds)
+        if bounded:
+            # One pane a window: nothing is early or late of what is there from the start.
+            return beam.WindowInto(cut)
+        early = self._request.early_seconds
+        return beam.WindowInto(
+            cut,
+            trigger=AfterWatermark(early=_AfterSeconds(early), late=_AfterSeconds(early)),
+            accumulation_mode=AccumulationMode.ACCUMULATING,
+            allowed_lateness=self.lateness_seconds or FOR_EVER,
+        )
+
+
+class _AfterSeconds(AfterProcessingTime):
+    """Beam's own cannot tell a runner of parts of a second."""
+
+    def to_runner_api(self, context: Any) -> Any:
+        proto = AfterProcessingTime().to_runner_api(context)
+        proto.after_processing_time.timestamp_transforms[0].delay.delay_millis = round(self.delay * 1000)
+        return proto
+
+
+class _DecodeFn(beam.DoFn):
+    def __init__(self, stream: str, make_decoder: Callable[[], Decoder]) -> None:
+        self._stream, self._make_decoder = stream, make_decoder
+        self._in = Count(stream, "in")
+
+    def setup(self) -> None:
+        # msgspec's decoders do not pickle, so each worker makes its own.
+        self._decode = self._make_decoder()
+
+    def process(self, message: Message) -> Iterator[TimestampedValue | beam.pvalue.TaggedOutput]:
+        self._in.add()
+        try:
+            record = self._decode(message.body)
+        except ValueError as error:
+            yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))
+        else:
+            keyed = (record.key, (message.row_id, record.value))
+            yield TimestampedValue(keyed, Timestamp(micros=record.event_us))
+
+
+class _PaneFn(beam.DoFn):
+    """Counts on `late` each row of a window that had ended when records came, so that it is written anew."""
+
+    def __init__(self, stream: str, windows: Windows, summary: Summary) -> None:
+        self._stream, self._windows, self._summary = stream, windows, summary
+        self._late = Count(stream, "late")
+
+    def process(
+        self,
+        grouped: tuple[str, Iterable[tuple[str, Any]]],
+        window: IntervalWindow = beam.DoFn.WindowParam,
+        pane: PaneInfo = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[Row]:
+        key, identified = grouped[0], dict(grouped[1])
+        timing = TIMINGS[pane.timing]
+        if timing == "LATE":
+            self._late.add()
+        values = {
+            self._windows.start: format_instant(from_us(window.start.micros)),
+            self._windows.key[0]: key,
+            **self._summary(identified.values()),
+            self._windows.count: len(identified),
+            self._windows.end: format_instant(from_us(window.end.micros)),
+            "pane_index": pane.index,
+            "pane_timing": timing,
+        }
+        yield self._row(key, window, f"{timing}-{pane.index}", values, identified)
+
+    def _row(
+        self, key: str, window: IntervalWindow, pane: str, values: dict[str, Any], row_ids: Collection[str]
+    ) -> Row:
+        """The row, with a message of its own that names the first and the last of those it was made from."""
+        short = key if len(key) <= MAX_KEY_CHARS else digest(key.encode())
+        row_id = f"{self._stream}/{window.start.micros}/{short}/{window.end.micros}/{pane}#{len(row_ids)}"
+        made_from = {"first": min(row_ids), "last": max(row_ids)}
+        return Row(row_id, values, Message(row_id, msgspec.json.encode(values), made_from))
+
+
+def event_us_of(field: str, instant: str) -> int:
+    """Microseconds since the epoch of a field: RFC 3339, or BigQuery's own way to write it. Raises ValueError."""
+    try:
+        return to_us(parse_instant(instant.replace(" UTC", "Z")))
+    except RequestError as error:
+        raise ValueError(f"{field}: {error}") from None
