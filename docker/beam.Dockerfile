@@ -1,6 +1,13 @@
-# The workers of the streaming and batch jobs on Dataflow, as `--sdk_container_image`. On one machine it runs a job:
+# The streaming jobs on Dataflow: the flex template that submits them and, as `--sdk_container_image`, their workers, so
+# that both have the same packages. On one machine it runs a job:
 #   docker run --entrypoint python IMAGE -m beam_jobs.stream --stream ...
 FROM apache/beam_python3.11_sdk:2.77.0 AS sdk
+
+
+FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:20230622_RC00 AS launcher
+
+
+FROM eclipse-temurin:17.0.15_6-jre-jammy AS java
 
 
 FROM python:3.11.14-slim-bookworm AS build
@@ -18,20 +25,33 @@ COPY README.md docker/images.lock ./
 COPY plugins/rejeu plugins/rejeu
 RUN uv build --no-cache --wheel --require-hashes --build-constraint images.lock --out-dir /dist \
     && uv pip install --no-cache --no-deps --compile-bytecode /dist/*.whl
+# What describes Beam's steps in Java at submission, of the Beam that is installed; it would be downloaded then.
+RUN ["/opt/venv/bin/python", "-c", "from apache_beam.utils.subprocess_server import JavaJarServer as server; \
+    jar = server.path_to_beam_jar('sdks:java:io:google-cloud-platform:expansion-service:build'); \
+    __import__('os').rename(server.local_jar(jar, '/opt/jars'), '/opt/jars/expansion-service.jar')"]
 
 
 # Not the SDK's image itself, whose packages are other versions than ours: Beam's documented way to bring one's own
 # (https://beam.apache.org/documentation/runtime/environments/#modify-existing-base-image).
 FROM python:3.11.14-slim-bookworm
 
-RUN useradd --uid 10001 --create-home rejeu
+# The launcher of templates writes its log there and dies where it may not
+# (https://github.com/GoogleCloudPlatform/python-docs-samples/issues/13213).
+RUN useradd --uid 10001 --create-home rejeu \
+    && install --directory --owner=rejeu /var/log/dataflow/template_launcher
 COPY --from=sdk /opt/apache/beam /opt/apache/beam
+COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
+COPY --from=java /opt/java/openjdk /opt/java/openjdk
+COPY --from=build /opt/jars /opt/jars
 COPY --from=build /opt/venv /opt/venv
 COPY beam_jobs /opt/rejeu/beam_jobs
 
 # Without the third, boot makes an environment of its own at each start, for which this user has no right.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/rejeu \
-    RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+    RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
+    JAVA_HOME=/opt/java/openjdk \
+    BEAM_SERVICE_OVERRIDES='{"sdks:java:io:google-cloud-platform:expansion-service:build": "/opt/jars/expansion-service.jar"}' \
+    FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/rejeu/beam_jobs/template.py
 USER 10001
 ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -58,3 +58,26 @@ variable "people" {
   type        = list(string)
   default     = []
 }
+
+variable "jobs_service_account" {
+  description = "E-mail of the account that streaming jobs on Dataflow run as (REJEU_JOBS_SERVICE_ACCOUNT); empty: none."
+  type        = string
+  default     = ""
+}
+
+variable "jobs_datasets" {
+  description = "Datasets that streaming jobs write: those of the specs' `live.table` and `live.dead_letters`."
+  type        = set(string)
+  default     = []
+}
+
+variable "jobs_bucket" {
+  description = "Bucket where streaming jobs stage their files and find their template (REJEU_BUCKET)."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = (var.jobs_bucket == "") == (var.jobs_service_account == "")
+    error_message = "jobs_bucket and jobs_service_account go together: set both, or neither."
+  }
+}

@@ -13,6 +13,7 @@ from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, JobState
 from tests.contract.benches.bench import NAME, Bench, ProcessesBench, ServerBench, SmallJob, found
 from tests.contract.benches.cloud_run import CloudRunBench
+from tests.contract.benches.dataflow import DataflowBench
 from tests.contract.benches.docker import DockerBench
 from tests.contract.benches.fake import FakeBench
 from tests.contract.benches.kubernetes import KubernetesBench
@@ -21,7 +22,7 @@ from tests.contract.benches.vertex_ai import VertexBench
 from tests.contract.conftest import Build
 
 PROCESSES: list[Callable[[Path], ProcessesBench]] = [ProcessBench, DockerBench, KubernetesBench]
-SERVERS: list[Callable[[Path], ServerBench]] = [DockerBench, KubernetesBench, CloudRunBench, VertexBench]
+SERVERS: list[Callable[[Path], ServerBench]] = [DockerBench, KubernetesBench, CloudRunBench, VertexBench, DataflowBench]
 BENCHES: list[Callable[[Path], Bench]] = list(dict.fromkeys([FakeBench, *PROCESSES, *SERVERS]))
 LONG_NAMES = [f"{NAME}-{'x' * 60}-{end}" for end in ("0-of-4", "1-of-4", "standby")]
 

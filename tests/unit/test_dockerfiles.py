@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rejeu
+from tests.fakes.expansion_service import GRADLE_TARGET
 from tests.replay.fake_broker import FakeBroker
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +83,8 @@ def test_all_images_are_known() -> None:
 @pytest.mark.parametrize("image", FILES)
 def test_every_base_is_pinned(image: str) -> None:
     for base in rests(image, "FROM"):
-        assert re.search(r":\d+\.\d+\.\d+[\w.-]*( AS \w+)?$", base), base
+        # A version, or the day and number of a release.
+        assert re.search(r":(\d+\.\d+\.\d+[\w.-]*|\d{8}_RC\d\d)( AS \w+)?$", base), base
 
 
 @pytest.mark.parametrize("image", FILES)
@@ -94,6 +97,33 @@ def test_python_is_the_one_that_the_project_needs(image: str) -> None:
 def test_beams_boot_program_is_of_the_beam_that_we_install() -> None:
     (beam,) = (each for each in PROJECT["optional-dependencies"]["beam"] if each.startswith("apache-beam"))
     assert rests("beam", "FROM")[0] == f"apache/beam_python3.11_sdk:{beam.partition('==')[2]} AS sdk"
+
+
+def test_the_template_runs_a_program_that_is_there_and_python_finds_the_rest() -> None:
+    (environment,) = (each for each in rests("beam", "ENV") if "FLEX_TEMPLATE" in each)
+    variables = dict(word.split("=", 1) for word in shlex.split(environment))
+    program = Path(variables["FLEX_TEMPLATE_PYTHON_PY_FILE"])
+    assert (ROOT / program.relative_to(variables["PYTHONPATH"])).exists()
+    refused = subprocess.run(
+        [sys.executable, str(ROOT / "beam_jobs" / program.name), "--stream=web", "--runner=DataflowRunner"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "required: --pipeline, --subscription" in refused.stderr
+
+
+def test_what_describes_beams_steps_in_java_is_where_beam_looks_for_it() -> None:
+    (environment,) = (each for each in rests("beam", "ENV") if "FLEX_TEMPLATE" in each)
+    variables = dict(word.split("=", 1) for word in shlex.split(environment))
+    (target, jar), *others = json.loads(variables["BEAM_SERVICE_OVERRIDES"]).items()
+    assert (target, others) == (GRADLE_TARGET, [])
+    (download,) = (each for each in rests("beam", "RUN") if "JavaJarServer" in each)
+    assert GRADLE_TARGET in download
+    assert f"'{jar}'" in download
+    json.loads(download)
 
 
 @pytest.mark.parametrize("image", FILES)

@@ -12,6 +12,7 @@ from pydantic import AliasPath
 
 from rejeu.gcp.alerts import Notification
 from rejeu.gcp.resources import TAP_RETENTION_SECONDS
+from rejeu.launchers import dataflow
 from rejeu.spec import StreamSpec, Watchdog
 from rejeu.target import Target
 
@@ -21,6 +22,7 @@ TEXT = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
 PLAIN = hcl2.SerializationOptions(
     with_comments=False, explicit_blocks=False, strip_string_quotes=True, preserve_heredocs=False
 )
+LENDS = "service_account_iam_member.airflow_lends"
 NAMED = re.compile(r"\b(?:(var|local)\.(\w+)|(data\.)?(google_\w+)\.(\w+))")
 
 
@@ -77,7 +79,7 @@ def test_every_variable_is_described_and_used() -> None:
 def test_the_readme_sets_the_variables_that_have_no_default() -> None:
     readme = (INFRA / "README.md").read_text(encoding="utf-8")
     needed = {name for name, body in VARIABLES.items() if "default" not in body}
-    assert set(re.findall(r"^(\w+) += ", readme, re.MULTILINE)) == needed
+    assert needed <= set(re.findall(r"^(\w+) += ", readme, re.MULTILINE)) <= set(VARIABLES)
 
 
 # The alert
@@ -188,3 +190,29 @@ def test_a_tap_is_the_one_that_its_probe_reads() -> None:
     assert spec.tap == f"{spec.live.topic}-{spec.stream.replace('_', '-')}-tap"
     assert tap["topic"] == f"projects/${{var.project}}/topics/{topic}"
     assert tap["message_retention_duration"] == f"{TAP_RETENTION_SECONDS}s"
+
+
+# What streaming jobs on Dataflow may
+
+
+def test_nothing_of_dataflow_is_made_where_no_job_runs_there() -> None:
+    assert VARIABLES["jobs_service_account"]["default"] == ""
+    conditional = [address for address in RESOURCES if ".jobs_" in address or ".airflow_" in address]
+    assert len(conditional) == 5
+    for address in conditional:
+        assert re.search(r"local\.jobs|jobs_service_account", RESOURCES[address]["for_each"]), address
+
+
+def test_jobs_have_the_roles_that_dataflow_asks_for_and_airflow_those_that_the_launcher_names() -> None:
+    assert LOCALS["jobs_needs"] == ["roles/dataflow.worker", "roles/pubsub.editor", "roles/artifactregistry.reader"]
+    granted = [RESOURCES[f"google_{each}"] for each in ("project_iam_member.airflow_launches", LENDS)]
+    for binding in granted:
+        assert binding["role"] in dataflow.ROLES
+        assert binding["member"] == "${local.watchdog}"
+
+
+def test_jobs_write_tables_and_stage_files_and_no_more() -> None:
+    writes = RESOURCES["google_bigquery_dataset_iam_member.jobs_write"]
+    stages = RESOURCES["google_storage_bucket_iam_member.jobs_stage"]
+    assert (writes["role"], writes["dataset_id"]) == ("roles/bigquery.dataEditor", "${each.value}")
+    assert (stages["role"], stages["bucket"]) == ("roles/storage.objectAdmin", "${var.jobs_bucket}")

@@ -1,0 +1,56 @@
+# What streaming jobs on Dataflow may, and what Airflow needs to launch, watch and drain them; nothing without
+# `jobs_service_account`.
+
+locals {
+  jobs       = toset(var.jobs_service_account == "" ? [] : [var.jobs_service_account])
+  jobs_roles = setproduct(local.jobs, local.jobs_needs)
+
+  jobs_needs = [
+    "roles/dataflow.worker",
+    # To read is not enough: for the messages' own event times Dataflow makes a subscription that tracks them.
+    "roles/pubsub.editor",
+    "roles/artifactregistry.reader",
+  ]
+}
+
+resource "google_project_iam_member" "jobs_run" {
+  for_each = { for pair in local.jobs_roles : pair[1] => pair[0] }
+
+  project = var.project
+  role    = each.key
+  member  = "serviceAccount:${each.value}"
+}
+
+# Streaming tables and dead letters.
+resource "google_bigquery_dataset_iam_member" "jobs_write" {
+  for_each = var.jobs_service_account == "" ? toset([]) : var.jobs_datasets
+
+  dataset_id = each.value
+  role       = "roles/bigquery.dataEditor"
+  member     = "serviceAccount:${var.jobs_service_account}"
+}
+
+# What is staged, and the template.
+resource "google_storage_bucket_iam_member" "jobs_stage" {
+  for_each = local.jobs
+
+  bucket = var.jobs_bucket
+  role   = "roles/storage.objectAdmin"
+  member = "serviceAccount:${each.value}"
+}
+
+resource "google_project_iam_member" "airflow_launches" {
+  for_each = local.jobs
+
+  project = var.project
+  role    = "roles/dataflow.developer"
+  member  = local.watchdog
+}
+
+resource "google_service_account_iam_member" "airflow_lends" {
+  for_each = local.jobs
+
+  service_account_id = "projects/${var.project}/serviceAccounts/${each.value}"
+  role               = "roles/iam.serviceAccountUser"
+  member             = local.watchdog
+}

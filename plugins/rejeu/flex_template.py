@@ -1,0 +1,48 @@
+"""The streaming job as a flex template of Dataflow: its parameters, as the console asks for them and checks them.
+
+The image is docker/beam.Dockerfile's; `rejeu.launchers.dataflow` launches it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
+
+from rejeu.pipelines import PIPELINES
+from rejeu.request import STREAM_NAME, StreamJobRequest
+
+SUBSCRIPTION: Final = r"projects/[a-z][a-z0-9:.-]{4,}[a-z0-9]/subscriptions/[A-Za-z][A-Za-z0-9_.~+%-]{2,254}"
+TABLE: Final = r"[a-z][a-z0-9-]{4,28}[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"
+
+REGEXES: Final = {
+    "stream": STREAM_NAME,
+    "pipeline": f"^({'|'.join(sorted(PIPELINES))})$",
+    "subscription": f"^{SUBSCRIPTION}$",
+    "table": f"^{TABLE}$",
+    "dead_letters": f"^{TABLE}$",
+}
+NO_PARAMETERS: Final = frozenset({"workers"})
+"""Fields that Dataflow is told in its own words, by the launcher or in the console's own form."""
+
+
+def metadata() -> dict[str, Any]:
+    """The template's metadata file (https://cloud.google.com/dataflow/docs/guides/templates/configuring-flex-templates)."""
+    fields = StreamJobRequest.model_fields.items()
+    return {
+        "name": "Rejeu stream",
+        "description": inspect.getdoc(StreamJobRequest),
+        "streaming": True,
+        "supportsAtLeastOnce": True,
+        "supportsExactlyOnce": True,
+        "parameters": [_parameter(name, field) for name, field in fields if name not in NO_PARAMETERS],
+    }
+
+
+def _parameter(name: str, field: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": name.replace("_", " ").capitalize(),
+        "helpText": field.description,
+        "isOptional": not field.is_required(),
+        "regexes": [REGEXES[name]] if name in REGEXES else [],
+    }

@@ -1,0 +1,284 @@
+"""A launcher of Dataflow jobs from a flex template, over REST, as that of Vertex AI and for the same reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from rejeu.errors import LaunchError
+from rejeu.gcp.clients import dataflow_endpoint, dataflow_session
+from rejeu.launchers.asking import CALL_SECONDS, asking, look_until, patient
+from rejeu.launchers.names import short_name
+from rejeu.ports import ENDED, Job, JobRequest, JobState
+from rejeu.timeline import parse_instant
+from rejeu.workers import REQUEST_LABEL, Workers
+
+if TYPE_CHECKING:
+    from google.auth.transport.requests import AuthorizedSession
+
+logger = logging.getLogger(__name__)
+
+NAME_LIMIT: Final = 1024
+PAGE_SIZE: Final = 100
+ROLES: Final = "roles/dataflow.developer, and roles/iam.serviceAccountUser on the job's service account"
+REST_SECONDS: Final = 10.0
+"""Dataflow takes minutes for whatever it does, and a thousand streams share its quota of questions."""
+ADOPT_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 900.0
+UPDATE_SECONDS: Final = 900.0
+
+STATES: Final = {
+    "JOB_STATE_RUNNING": JobState.RUNNING,
+    "JOB_STATE_PAUSING": JobState.RUNNING,
+    "JOB_STATE_PAUSED": JobState.RUNNING,
+    "JOB_STATE_DRAINING": JobState.RUNNING,
+    "JOB_STATE_CANCELLING": JobState.RUNNING,
+    "JOB_STATE_RESOURCE_CLEANING_UP": JobState.RUNNING,
+    "JOB_STATE_DONE": JobState.SUCCEEDED,
+    "JOB_STATE_FAILED": JobState.FAILED,
+    "JOB_STATE_CANCELLED": JobState.STOPPED,
+    "JOB_STATE_DRAINED": JobState.STOPPED,
+    "JOB_STATE_UPDATED": JobState.STOPPED,
+}
+"""What is not here waits for its workers."""
+ENDING: Final = frozenset({"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"})
+
+
+@dataclass(frozen=True)
+class DataflowLauncher:
+    """Runs a flex template, whose parameters are the request's flags; the module is the template's own.
+
+    `template` is where `gcloud dataflow flex-template build` put it, gs://…; `image` is docker/beam.Dockerfile's, which
+    the template starts and the workers run; `folder` is where jobs keep their files, gs://…
+
+    Dataflow has one active job of a name in a region and refuses a second: two starters at once make one.
+
+    Every method raises LaunchError where Dataflow refuses, or stays away for longer than `patience`, in seconds.
+    """
+
+    project: str
+    region: str
+    template: str
+    image: str
+    folder: str
+    service_account: str | None = None
+    patience: float = 10.0
+
+    def start(self, request: JobRequest) -> Job:
+        """Start the job, or adopt the living one, whatever it was asked to do: only `update` changes that one."""
+        name = request.job_name
+        with self._asking(name):
+            living = self._living(name) or self._launch_or_find(request)
+            if living.get("currentState") in ENDING:
+                rule = f"{name} is ending ({living['currentState']}), and Dataflow has one active job of a name"
+                raise LaunchError(f"{rule}: start it again once it has ended; {self._console(living)} shows it")
+            if self._asked(living) not in (None, _fingerprint(self._launch_parameter(request))):
+                hint = "`rejeu update` has it run what the spec says, in place"
+                logger.warning("%s: runs, and with other arguments than the spec's now: %s", name, hint)
+            return self._describe(name, living)
+
+    def update(self, request: JobRequest, renamed: Mapping[str, str] | None = None) -> Job:
+        """Have the running job do what is asked now, in place: what it has in hand and in its windows is kept.
+
+        `renamed` are steps whose names have changed, old to new. One that does that already is left alone, and where
+        none lives it is started. Waits until the new job has taken over. Raises LaunchError where it cannot: the old
+        one runs on then.
+        """
+        name = request.job_name
+        with self._asking(name):
+            old = self._living(name)
+            parameter = self._launch_parameter(request)
+            if old is None or self._asked(old) == _fingerprint(parameter):
+                return self.start(request)
+            new = self._launch(parameter, update=True, transformNameMappings=dict(renamed or {}))
+            decided = look_until(lambda: self._decided(new["id"]), UPDATE_SECONDS)
+            job = self._describe(name, decided or self._get(new["id"]))
+        if decided is None or job.state in ENDED:
+            raise LaunchError(
+                f"{name} was not updated in place: {job.detail}. The old job {old['id']} runs on; mend what the new "
+                "one complains of, name renamed steps with --renamed, or drain it and start it afresh"
+            )
+        return job
+
+    def find(self, name: str) -> Job | None:
+        """The job of this name that lives, else the newest: one that could not update it may be newer."""
+        with self._asking(name):
+            jobs = self._list(name)
+            found = next((job for job in jobs if _lives(job)), jobs[0] if jobs else None)
+            return None if found is None else self._describe(name, found)
+
+    def stop(self, name: str, *, drain: bool = True) -> Job | None:
+        """Drain the job, which then reads no more and finishes what it has in hand, or cancel it."""
+        with self._asking(name):
+            job = self._living(name)
+            if job is None:
+                return self.find(name)
+            self._request_end(job, drain=drain)
+            ended = look_until(lambda: self._ended(job["id"]), STOP_SECONDS)
+            described = self._describe(name, ended or self._get(job["id"]))
+        if ended is None:
+            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was asked to end, and goes on ending"
+            raise LaunchError(f"{rule}: {described.detail}. Look there, and stop it again without draining if need be")
+        return described
+
+    def _launch_or_find(self, request: JobRequest) -> dict[str, Any]:
+        from google.api_core.exceptions import Conflict
+
+        try:
+            return self._launch(self._launch_parameter(request))
+        except Conflict:  # another starter was first
+            found = look_until(lambda: self._living(request.job_name), ADOPT_SECONDS)
+            if found is None:
+                raise
+            return found
+
+    def _launch(self, parameter: dict[str, Any], **how: Any) -> dict[str, Any]:
+        environment = parameter["environment"]
+        labels = environment["additionalUserLabels"] | {REQUEST_LABEL: _fingerprint(parameter)}
+        labelled = parameter | {"environment": environment | {"additionalUserLabels": labels}} | how
+        answer = self._ask("POST", f"{self._parent}/flexTemplates:launch", json={"launchParameter": labelled})
+        launched: dict[str, Any] = answer["job"]
+        return launched | {"labels": labels}
+
+    def _launch_parameter(self, request: JobRequest) -> dict[str, Any]:
+        """All that tells one job from another, but for the label that says so."""
+        parameters = _parameters(request.to_argv())
+        workers = Workers.model_validate(Workers.read(parameters.pop("workers", "{}")))
+        environment = {
+            "additionalUserLabels": workers.labels,
+            "enableStreamingEngine": True,
+            "machineType": workers.machine,
+            "maxWorkers": workers.max,
+            "sdkContainerImage": self.image,
+            "serviceAccountEmail": workers.service_account or self.service_account,
+            "stagingLocation": f"{self.folder}/staging",
+            "streamingMode": "STREAMING_MODE_AT_LEAST_ONCE" if workers.at_least_once else None,
+            "tempLocation": f"{self.folder}/temp",
+        }
+        return {
+            "jobName": short_name(request.job_name, NAME_LIMIT),
+            "containerSpecGcsPath": self.template,
+            "parameters": parameters,
+            "environment": {field: value for field, value in environment.items() if value is not None},
+        }
+
+    def _request_end(self, job: dict[str, Any], *, drain: bool) -> None:
+        """A job that has no workers yet cannot drain; one that is ending is left to it, unless it is to be quick."""
+        from google.api_core.exceptions import BadRequest, Conflict
+
+        if drain and job.get("currentState") in ENDING:
+            return
+        drains = drain and _state(job) is JobState.RUNNING
+        wanted = "JOB_STATE_DRAINED" if drains else "JOB_STATE_CANCELLED"
+        try:
+            self._ask("PUT", f"{self._parent}/jobs/{job['id']}", json={"requestedState": wanted})
+        except (BadRequest, Conflict):
+            now = self._get(job["id"])
+            if _lives(now) and now["currentState"] not in ENDING:
+                raise
+
+    def _living(self, name: str) -> dict[str, Any] | None:
+        return next((job for job in self._list(name) if _lives(job)), None)
+
+    def _list(self, name: str) -> list[dict[str, Any]]:
+        """All jobs of exactly this name, the newest first."""
+        wanted = short_name(name, NAME_LIMIT)
+        question = {"name": wanted, "filter": "ALL", "pageSize": PAGE_SIZE, "pageToken": ""}
+        look = patient(self.patience)(self._ask)
+        jobs: list[dict[str, Any]] = []
+        while True:
+            page = look("GET", f"{self._parent}/jobs", params=question)
+            jobs += (job for job in page.get("jobs", ()) if job["name"] == wanted)
+            question["pageToken"] = page.get("nextPageToken", "")
+            if not question["pageToken"]:
+                return sorted(jobs, key=_age, reverse=True)
+
+    def _get(self, job_id: str) -> dict[str, Any]:
+        """The job with its labels, which lists leave out."""
+        look = patient(self.patience)(self._ask)
+        job: dict[str, Any] = look("GET", f"{self._parent}/jobs/{job_id}", params={"view": "JOB_VIEW_DESCRIPTION"})
+        return job
+
+    def _asked(self, job: dict[str, Any]) -> str | None:
+        """What the job was asked to do, where it says so."""
+        labels: dict[str, str] = (job if "labels" in job else self._get(job["id"])).get("labels", {})
+        return labels.get(REQUEST_LABEL)
+
+    def _ended(self, job_id: str) -> dict[str, Any] | None:
+        job = self._get(job_id)
+        return None if _lives(job) else job
+
+    def _decided(self, job_id: str) -> dict[str, Any] | None:
+        """The job once it has taken over, or will not."""
+        job = self._get(job_id)
+        return None if _state(job) is JobState.STARTING else job
+
+    def _describe(self, name: str, job: dict[str, Any]) -> Job:
+        state = _state(job)
+        since = f"{job['currentState']} since {job['currentStateTime']}" if "currentStateTime" in job else "launched"
+        why = f"{self._last_error(job['id'])} " if state is JobState.FAILED else ""
+        return Job(name, job["id"], state, f"{why}({since}, {self._console(job)})", REST_SECONDS)
+
+    def _last_error(self, job_id: str) -> str:
+        look = patient(self.patience)(self._ask)
+        question = {"minimumImportance": "JOB_MESSAGE_ERROR", "pageSize": PAGE_SIZE}
+        answer = look("GET", f"{self._parent}/jobs/{job_id}/messages", params=question)
+        texts = [each["messageText"] for each in answer.get("jobMessages", ())]
+        text = texts[-1] if texts else "it says no reason"
+        if "launcher" in text:  # which does not say why itself
+            return f"{text} ({self.folder}/staging/template_launches/{job_id}/console_logs says why)"
+        return text
+
+    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        from google.api_core.exceptions import from_http_response
+
+        response = self._session.request(method, f"{dataflow_endpoint()}/v1b3/{path}", timeout=CALL_SECONDS, **content)
+        if not response.ok:
+            raise from_http_response(response)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    @cached_property
+    def _session(self) -> AuthorizedSession:
+        return dataflow_session()
+
+    @property
+    def _parent(self) -> str:
+        return f"projects/{self.project}/locations/{self.region}"
+
+    def _console(self, job: dict[str, Any]) -> str:
+        return f"https://console.cloud.google.com/dataflow/jobs/{self.region}/{job['id']}?project={self.project}"
+
+    def _asking(self, name: str) -> AbstractContextManager[None]:
+        return asking(name, f"Dataflow in {self.project}, {self.region}", ROLES)
+
+
+def _parameters(argv: Sequence[str]) -> dict[str, str]:
+    """`--a-b=c` as `a_b: c`, which is how a template names what it is told."""
+    words = (word.removeprefix("--").partition("=") for word in argv)
+    return {name.replace("-", "_"): value for name, _, value in words}
+
+
+def _fingerprint(parameter: dict[str, Any]) -> str:
+    """Of what a job is launched with; short enough for a label."""
+    return hashlib.sha256(json.dumps(parameter, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _state(job: dict[str, Any]) -> JobState:
+    return STATES.get(job.get("currentState", ""), JobState.STARTING)
+
+
+def _lives(job: dict[str, Any]) -> bool:
+    return _state(job) not in ENDED
+
+
+def _age(job: dict[str, Any]) -> tuple[datetime, str]:
+    """What orders jobs by their beginning."""
+    return parse_instant(job["createTime"]), job["id"]
