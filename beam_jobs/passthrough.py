@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -9,11 +10,12 @@ import apache_beam as beam
 import msgspec
 
 from beam_jobs.transforms.decode import Decode, Decoder
+from rejeu.request import PipelineRequest
 
 
-def transform(stream: str) -> beam.PTransform:
+def transform(request: PipelineRequest) -> beam.PTransform:
     """Messages to (rows, dead letters)."""
-    return Decode(stream, make_decoder)
+    return Decode(request.stream, make_decoder)
 
 
 def make_decoder() -> Decoder:
@@ -25,4 +27,4 @@ def make_decoder() -> Decoder:
 def _number(text: str) -> float | str:
     """A float, or the number's own text where a float would lose digits, as BigQuery reads NUMERIC."""
     number = float(text)
-    return number if Decimal(text) == Decimal(repr(number)) else text
+    return number if math.isfinite(number) and Decimal(text) == Decimal(repr(number)) else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import apache_beam as beam
 
@@ -12,7 +12,9 @@ from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Message, Row
 
 Decoder = Callable[[bytes], list[dict[str, Any]]]
-"""A body's rows, none where the message is not for this pipeline; ValueError where it is wrong."""
+"""A body's rows, none where the message is not for this pipeline. Raises one of WRONG where it is wrong."""
+WRONG: Final = (ValueError, ArithmeticError, RecursionError)
+"""The last two: a number that no calculation bears, and JSON that is nested too deeply."""
 
 
 class Decode(beam.PTransform):
@@ -41,7 +43,7 @@ class _DecodeFn(beam.DoFn):
         self._in.add()
         try:
             rows = self._decode(message.body)
-        except ValueError as error:
+        except WRONG as error:
             yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))
             return
         if not rows:

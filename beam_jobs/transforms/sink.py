@@ -19,6 +19,7 @@ from beam_jobs.transforms.counts import Count
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import Row
 from rejeu.gcp.clients import bigquery_client
+from rejeu.message import digest
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ RETRY: Final = bigquery.DEFAULT_RETRY.with_delay(initial=0.5, maximum=10.0).with
 RETRY_UNLESS_500: Final = RETRY.with_predicate(
     lambda error: not isinstance(error, InternalServerError) and RETRY._predicate(error)
 )
+MAX_INSERT_ID_CHARS: Final = 128
+"""BigQuery's limit (https://cloud.google.com/bigquery/quotas#streaming_inserts); a row id may have more."""
 REFUSED_WHOLE: Final = (400, 413)
 """HTTP's answers to a call that no retry mends."""
 
@@ -102,7 +105,7 @@ class InsertRows(beam.DoFn):
         errors: Sequence[dict[str, Any]] = client_for(self._table).insert_rows_json(
             self._table,
             [row.values for row in rows],
-            row_ids=[row.row_id for row in rows],
+            row_ids=[_insert_id(row.row_id) for row in rows],
             skip_invalid_rows=skip_invalid_rows,
             retry=retry,
             timeout=CALL_SECONDS,
@@ -120,3 +123,8 @@ class InsertRows(beam.DoFn):
 
     def _refuse(self, row: Row, reason: str) -> None:
         self._refused.append(dead_letter(self._stream, "insert", reason, row.message, row.row_id))
+
+
+def _insert_id(row_id: str) -> str:
+    """What BigQuery knows the row by for a minute."""
+    return row_id if len(row_id) <= MAX_INSERT_ID_CHARS else digest(row_id.encode())

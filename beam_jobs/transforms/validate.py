@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Context, Decimal
@@ -15,8 +16,13 @@ from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Row
 from rejeu.pipelines import Column
 
-MAX_SHOWN: Final = 100
-"""Characters of a wrong value that a reason repeats; the payload has it whole."""
+Check = Callable[[Any], str | None]
+"""What is wrong with a value, in the words that follow its name; None where nothing is."""
+
+SHOWN: Final = reprlib.Repr()
+"""How a reason repeats a wrong value: shortened, however large and deep it is; the payload has it whole."""
+SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 100
+SHOWN.fillvalue = "…"
 
 EXACT: Final = Context(prec=100)
 """More digits than any BIGNUMERIC has: the default context would round at 28."""
@@ -37,67 +43,83 @@ class _ValidateFn(beam.DoFn):
     def __init__(self, stream: str, columns: tuple[Column, ...]) -> None:
         self._stream, self._columns = stream, columns
 
+    def setup(self) -> None:
+        self._find_fault = fault_finder(self._columns)
+
     def process(self, row: Row) -> Iterator[Row | beam.pvalue.TaggedOutput]:
-        fault = find_fault(row.values, self._columns)
+        fault = self._find_fault(row.values)
         if fault is None:
             yield row
         else:
             yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "validate", fault, row.message, row.row_id))
 
 
-def find_fault(values: dict[str, Any], columns: Sequence[Column], path: str = "") -> str | None:
-    """The first thing that is wrong with these values, or None. Column names know no case, as in BigQuery."""
-    known = {column.name.lower() for column in columns}
-    for name in values:
-        if name.lower() not in known:
-            return f"{path}{name}: there is no such column; the table has {', '.join(each.name for each in columns)}"
-    given = {name.lower(): value for name, value in values.items()}
-    faults = (_fault(given.get(column.name.lower()), column, path + column.name) for column in columns)
-    return next(filter(None, faults), None)
+def fault_finder(columns: Sequence[Column]) -> Check:
+    """What finds the first thing that is wrong with a row's values. Column names know no case, as in BigQuery."""
+    checks = {column.name.lower(): (column.name, _check_of(column)) for column in columns}
+
+    def find_fault(values: dict[str, Any]) -> str | None:
+        given = {name.lower(): value for name, value in values.items()}
+        if not given.keys() <= checks.keys():
+            unknown = next(name for name in values if name.lower() not in checks)
+            return f"{unknown}: there is no such column; the table has {', '.join(each.name for each in columns)}"
+        for key, (name, check) in checks.items():
+            if (fault := check(given.get(key))) is not None:
+                return f"{name}{fault}"
+        return None
+
+    return find_fault
 
 
-def _fault(value: Any, column: Column, path: str) -> str | None:
+def _check_of(column: Column) -> Check:
+    check = _check_of_record(column) if column.type in ("RECORD", "STRUCT") else _check_of_type(column)
     if column.mode == "REPEATED":
-        return _repeated_fault(value, column, path)
-    if value is None:
-        return f"{path} is missing: the column is REQUIRED" if column.mode == "REQUIRED" else None
-    return _value_fault(value, column, path)
+        return _check_of_each(check)
+    missing = " is missing: the column is REQUIRED" if column.mode == "REQUIRED" else None
+    return lambda value: missing if value is None else check(value)
 
 
-def _repeated_fault(value: Any, column: Column, path: str) -> str | None:
-    if value is None:
+def _check_of_each(check: Check) -> Check:
+    def check_array(value: Any) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            return f" is {SHOWN.repr(value)}: it must be an array, for the column is REPEATED"
+        for index, each in enumerate(value):
+            fault = " is null: an array of BigQuery holds no nulls" if each is None else check(each)
+            if fault is not None:
+                return f"[{index}]{fault}"
         return None
-    if not isinstance(value, list):
-        return f"{path} is {_shown(value)}: it must be an array, for the column is REPEATED"
-    for index, each in enumerate(value):
-        if each is None:
-            return f"{path}[{index}] is null: an array of BigQuery holds no nulls"
-        if (fault := _value_fault(each, column, f"{path}[{index}]")) is not None:
-            return fault
-    return None
+
+    return check_array
 
 
-def _value_fault(value: Any, column: Column, path: str) -> str | None:
-    if column.type in ("RECORD", "STRUCT"):
-        if isinstance(value, dict):
-            return find_fault(value, column.fields, f"{path}.")
-        return f"{path} is {_shown(value)}: it must be an object, for the column is a {column.type}"
+def _check_of_record(column: Column) -> Check:
+    find_fault = fault_finder(column.fields)
+
+    def check_record(value: Any) -> str | None:
+        if not isinstance(value, dict):
+            return f" is {SHOWN.repr(value)}: it must be an object, for the column is a {column.type}"
+        fault = find_fault(value)
+        return None if fault is None else f".{fault}"
+
+    return check_record
+
+
+def _check_of_type(column: Column) -> Check:
     rule = RULES.get(column.type)
-    if rule is None or _holds(rule.check, value):
-        return None
-    return f"{path} is {_shown(value)}: a {column.type} must be {rule.text}"
+    if rule is None:
+        return lambda value: None
 
+    def check_type(value: Any) -> str | None:
+        try:
+            if rule.check(value):
+                return None
+        except (ValueError, TypeError, ArithmeticError):
+            pass
+        return f" is {SHOWN.repr(value)}: a {column.type} must be {rule.text}"
 
-def _holds(check: Callable[[Any], bool], value: Any) -> bool:
-    try:
-        return check(value)
-    except (ValueError, TypeError, ArithmeticError):
-        return False
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+    return check_type
 
 
 def _is_text(value: Any) -> bool:
@@ -123,11 +145,11 @@ def _is_float(value: Any) -> bool:
 
 def _is_decimal(whole_digits: int, scale: int) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
+        if not _is_number(value):
+            return False
         number = Decimal(str(value)).normalize(EXACT)
         exponent = number.as_tuple().exponent
-        return (
-            _is_number(value) and isinstance(exponent, int) and -exponent <= scale and number.adjusted() < whole_digits
-        )
+        return isinstance(exponent, int) and -exponent <= scale and number.adjusted() < whole_digits
 
     return check
 

@@ -24,6 +24,11 @@ def test_a_number_that_a_float_cannot_hold_keeps_its_digits() -> None:
     assert make_decoder()(b'{"amount": 12345678901234567.123456789}') == [{"amount": "12345678901234567.123456789"}]
 
 
+@pytest.mark.parametrize("digits", ["1.5e999", "-1e99999999999999999999"])
+def test_a_number_beyond_all_floats_keeps_its_digits(digits: str) -> None:
+    assert make_decoder()(b'{"amount": %s}' % digits.encode()) == [{"amount": digits}]
+
+
 @pytest.mark.parametrize("body", [b"", b"[1]", b'{"cut": ', b"not json", b'{"latin": "\xe9"}', b"null"])
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):

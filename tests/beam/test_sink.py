@@ -9,7 +9,7 @@ from google.api_core.exceptions import BadRequest, InternalServerError, NotFound
 
 from beam_jobs.transforms import sink
 from beam_jobs.transforms.records import Row
-from beam_jobs.transforms.sink import MAX_ROWS, InsertRows
+from beam_jobs.transforms.sink import MAX_INSERT_ID_CHARS, MAX_ROWS, InsertRows
 
 from .builders import STREAM, make_message
 
@@ -80,6 +80,19 @@ def test_a_call_stays_below_what_bigquery_takes(monkeypatch: pytest.MonkeyPatch)
     client = FakeClient()
     insert(monkeypatch, client, ["x" * 2_000_000] * 5)
     assert client.calls == [2, 2, 1]
+
+
+def test_a_row_id_longer_than_bigquery_takes_goes_by_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    monkeypatch.setattr(sink, "client_for", lambda table: client)
+    step = InsertRows(STREAM, TABLE, "out")
+    step.start_bundle()
+    for row_id in ("s/1", "x" * 300 + "1", "x" * 300 + "2"):
+        step.process(Row(row_id, {"value": "good"}, make_message(b"{}")))
+    list(step.finish_bundle())
+    assert client.rows[0] == "s/1"
+    assert len(set(client.rows)) == 3
+    assert max(map(len, client.rows)) <= MAX_INSERT_ID_CHARS
 
 
 @pytest.mark.parametrize("client", [FakeClient(), FakeEmulator(), Refusing()], ids=lambda client: type(client).__name__)

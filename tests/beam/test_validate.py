@@ -9,7 +9,7 @@ from apache_beam import Create
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.transforms.records import Row
-from beam_jobs.transforms.validate import Validate, find_fault
+from beam_jobs.transforms.validate import Validate, fault_finder
 from rejeu.pipelines import Column
 
 from .builders import STREAM, make_message, pipeline_here
@@ -52,12 +52,12 @@ BAD: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in GOOD.items() for value in values])
 def test_a_value_of_its_type_passes(kind: str, value: object) -> None:
-    assert find_fault({"it": value}, [Column("it", kind)]) is None
+    assert fault_finder([Column("it", kind)])({"it": value}) is None
 
 
 @pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in BAD.items() for value in values])
 def test_a_value_of_another_type_is_refused_by_name_value_and_rule(kind: str, value: object) -> None:
-    fault = find_fault({"it": value}, [Column("it", kind)])
+    fault = fault_finder([Column("it", kind)])({"it": value})
     assert fault is not None
     assert fault.startswith(f"it is {value!r}: ")
     assert kind in fault
@@ -82,15 +82,25 @@ def test_the_first_fault_is_told_with_its_path(values: dict[str, Any], fault: st
         Column("tags", "STRING", "REPEATED"),
         Column("place", "RECORD", fields=(Column("city", "STRING", "REQUIRED"),)),
     ]
-    assert find_fault(values, columns) == fault
+    assert fault_finder(columns)(values) == fault
 
 
 def test_column_names_know_no_case_as_in_bigquery() -> None:
-    assert find_fault({"ID": 1}, [Column("id", "INT64", "REQUIRED")]) is None
+    assert fault_finder([Column("id", "INT64", "REQUIRED")])({"ID": 1}) is None
 
 
 def test_a_long_value_is_cut_in_the_reason() -> None:
-    fault = find_fault({"it": "x" * 10_000}, [Column("it", "INT64")])
+    fault = fault_finder([Column("it", "INT64")])({"it": "x" * 10_000})
+    assert fault is not None
+    assert len(fault) < 250
+
+
+@pytest.mark.parametrize("kind", ["INT64", "NUMERIC", "STRING", "RECORD"])
+def test_a_value_nested_too_deeply_to_be_shown_is_cut_in_the_reason(kind: str) -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    fault = fault_finder([Column("it", kind)])({"it": value})
     assert fault is not None
     assert len(fault) < 250
 
