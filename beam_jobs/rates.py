@@ -12,6 +12,7 @@ import msgspec
 
 from beam_jobs.transforms.decode import Decode, Decoder
 from rejeu.errors import RequestError
+from rejeu.request import PipelineRequest
 from rejeu.timeline import format_instant, parse_instant
 
 RATES_SCRIPT: Final = 3
@@ -34,7 +35,7 @@ class _Decoded(msgspec.Struct):
     result: str
 
 
-class _OracleRequest(msgspec.Struct):
+class _OracleRequest(_Envelope):
     block_timestamp_truncated: str
     oracle_request_id: int
     decoded_result: _Decoded
@@ -49,9 +50,9 @@ class _Result(msgspec.Struct):
     rates: list[float]
 
 
-def transform(stream: str) -> beam.PTransform:
+def transform(request: PipelineRequest) -> beam.PTransform:
     """Messages to (rows, dead letters)."""
-    return Decode(stream, make_decoder, explodes=True)
+    return Decode(request.stream, make_decoder, explodes=True)
 
 
 def make_decoder() -> Decoder:
@@ -62,10 +63,15 @@ def make_decoder() -> Decoder:
     result = msgspec.json.Decoder(_Result, strict=False)
 
     def decode(body: bytes) -> list[dict[str, Any]]:
-        # Other scripts have other shapes: what they hold beyond their number is not ours to judge.
-        if envelope.decode(body).request.oracle_script_id != RATES_SCRIPT:
+        try:
+            asked = request.decode(body)
+        except msgspec.ValidationError:
+            # Other scripts have other shapes: what they hold beyond their number is not ours to judge.
+            if envelope.decode(body).request.oracle_script_id != RATES_SCRIPT:
+                return []
+            raise
+        if asked.request.oracle_script_id != RATES_SCRIPT:
             return []
-        asked = request.decode(body)
         call = _nested(calldata, "calldata", asked.decoded_result.calldata)
         rates = _nested(result, "result", asked.decoded_result.result).rates
         if len(call.symbols) != len(rates):
@@ -87,13 +93,15 @@ def _rows(asked: _OracleRequest, call: _Calldata, rates: list[float]) -> list[di
         instant = parse_instant(asked.block_timestamp_truncated.replace(" UTC", "Z"))
     except RequestError as error:
         raise ValueError(f"block_timestamp_truncated: {error}") from None
-    shared = {"timestamp": format_instant(instant), "request": str(asked.oracle_request_id)}
+    timestamp, date_str = format_instant(instant), instant.strftime("%Y%m%d%H%M%S")
+    number, multiplier = str(asked.oracle_request_id), call.multiplier
     return [
         {
-            **shared,
+            "timestamp": timestamp,
+            "request": number,
             "symbol": symbol,
-            "rate": rate / call.multiplier,
-            "date_str": instant.strftime("%Y%m%d%H%M%S"),
+            "rate": rate / multiplier,
+            "date_str": date_str,
         }
         for symbol, rate in zip(call.symbols, rates, strict=True)
     ]

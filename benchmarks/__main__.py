@@ -15,12 +15,15 @@ from typing import Any, Final
 from rich.console import Console
 from rich_argparse import RichHelpFormatter
 
+from benchmarks.decoding import decoding
+from benchmarks.freshness import freshness
 from benchmarks.lateness import lateness
 from benchmarks.memory import memory
 from benchmarks.publishing import publishing
 from benchmarks.reading import reading
 from benchmarks.section import Options, Section, errors
 from benchmarks.servers import commands
+from benchmarks.streaming import streaming
 from benchmarks.subjects import SUBJECTS
 from benchmarks.takeover import takeover
 from benchmarks.watching import watching
@@ -36,6 +39,9 @@ SECTIONS: Final[dict[str, Section]] = {
     "memory": memory,
     "takeover": takeover,
     "watching": watching,
+    "decoding": decoding,
+    "streaming": streaming,
+    "freshness": freshness,
 }
 
 console = Console(highlight=False)

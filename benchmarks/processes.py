@@ -120,10 +120,12 @@ def await_port(port: int, what: str) -> None:
     wait_until(answers, f"{what} did not listen on port {port}")
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+def wait_until(
+    true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS, look_seconds: float = LOOK_SECONDS
+) -> None:
     """Raises RejeuError where it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             raise RejeuError(f"{what} within {seconds:g} s: it must before anything is measured")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(look_seconds)

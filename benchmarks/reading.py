@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,6 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,9 +18,8 @@ from google.cloud import bigquery
 from rich.table import Table
 
 from benchmarks.feed import FIRST_EPOCH, STREAM_NAME, replay_of, write_rows
-from benchmarks.processes import HOST, free_port, serving
 from benchmarks.section import Options, Result, figures_table, steps
-from rejeu.gcp.clients import bigquery_client
+from benchmarks.servers import PROJECT, START_SECONDS, bigquery_emulator
 from rejeu.replay.format.encode import encode
 from rejeu.replay.format.wire import messages
 from rejeu.replay.order import CHUNK_ROWS
@@ -32,7 +28,6 @@ from rejeu.replay.source import read_rows
 from rejeu.request import ReplayRequest
 
 BUCKET: Final = "bench"
-PROJECT: Final = "rejeu-bench"
 TABLE: Final = "bench.rows"
 COLUMNS: Final = [
     bigquery.SchemaField(name, kind)
@@ -44,7 +39,6 @@ COLUMNS: Final = [
         ("proof", "STRING"),
     )
 ]
-START_SECONDS: Final = 60.0
 NESTED_ROWS: Final = 20_000
 LEGEND: Final = (
     "Medians. A source is read to its end; chunks are Parquet read, put in order, encoded and given ids, as the replay "
@@ -143,14 +137,7 @@ def _write_lines(file: Path, rows: pa.Table) -> Path:
 @contextmanager
 def _emulator(folder: Path) -> Iterator[None]:
     """BigQuery's, with the table, while the block runs."""
-    rest, storage = free_port(), free_port()
-    command = [sys.executable, "-m", "rejeu.local.bigquery", "start", "--ephemeral"]
-    with serving([*command, f"--rest-port={rest}", f"--grpc-port={storage}"], BQEMU_GCS_LOCAL_ROOT=str(folder)):
-        os.environ["BIGQUERY_EMULATOR_HOST"] = f"http://{HOST}:{rest}"
-        os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"] = f"{HOST}:{storage}"
-        with grpc.insecure_channel(f"{HOST}:{storage}") as channel:
-            grpc.channel_ready_future(channel).result(timeout=START_SECONDS)
-        client = bigquery_client(PROJECT)
+    with bigquery_emulator(BQEMU_GCS_LOCAL_ROOT=str(folder)) as client:
         client.create_dataset(TABLE.partition(".")[0])
         client.create_table(bigquery.Table(f"{PROJECT}.{TABLE}", schema=COLUMNS))
         config = bigquery.LoadJobConfig(source_format=bigquery.SourceFormat.PARQUET)

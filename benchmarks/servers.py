@@ -1,4 +1,4 @@
-"""The Pub/Sub servers that subjects publish to: each a process of ours, started once and ended by its pid."""
+"""The servers that subjects talk to, Pub/Sub and BigQuery: each a process of ours, ended by its pid."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from typing import Final
 
 import grpc
 import psutil
+from google.cloud import bigquery
 from google.cloud.pubsub_v1 import PublisherClient
 
 from benchmarks import cloud
 from benchmarks.feed import TOPIC
 from benchmarks.processes import HOST, free_port, serving
 from rejeu.errors import StackError
-from rejeu.gcp.clients import publisher_channel
+from rejeu.gcp.clients import bigquery_client, publisher_channel
 from rejeu.local.pubsub_emulator import find_google_emulator
 
 EMULATOR: Final = "PUBSUB_EMULATOR_HOST"
 VARIABLES: Final = (EMULATOR, *cloud.VARIABLES)
 """What would lead clients to another server."""
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
+PROJECT: Final = "rejeu-bench"
 NULL: Final = "null"
 NULL_TLS: Final = "null-tls"
+BUILT_IN: Final = "built-in"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def commands() -> dict[str, list[str]]:
     return {
         NULL: null,
         NULL_TLS: null,
-        "built-in": [sys.executable, "-m", "rejeu.local.pubsub"],
+        BUILT_IN: [sys.executable, "-m", "rejeu.local.pubsub"],
     } | ({"google": google} if google else {})
 
 
@@ -69,6 +72,19 @@ def running(name: str, *flags: str) -> Iterator[Server]:
         certificate = cloud.write_certificate(Path(folder))
         with serving([*command, f"--tls={certificate}"]) as process, cloud.leading_to(port, certificate) as environment:
             yield _ready(Server(name, environment, process))
+
+
+@contextmanager
+def bigquery_emulator(**environment: str) -> Iterator[bigquery.Client]:
+    """BigQuery's, empty, while the block runs; every client of this process and of those it starts talks to it."""
+    rest, storage = free_port(), free_port()
+    command = [sys.executable, "-m", "rejeu.local.bigquery", "start", "--ephemeral"]
+    with serving([*command, f"--rest-port={rest}", f"--grpc-port={storage}"], **environment):
+        os.environ["BIGQUERY_EMULATOR_HOST"] = f"http://{HOST}:{rest}"
+        os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"] = f"{HOST}:{storage}"
+        with grpc.insecure_channel(f"{HOST}:{storage}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=START_SECONDS)
+        yield bigquery_client(PROJECT)
 
 
 def _ready(server: Server) -> Server:

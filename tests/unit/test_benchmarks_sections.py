@@ -8,18 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import benchmarks.decoding
+import benchmarks.freshness
 import benchmarks.lateness
 import benchmarks.memory
 import benchmarks.reading
+import benchmarks.streaming
 import benchmarks.takeover
 import benchmarks.watching
+from benchmarks.decoding import decoding
 from benchmarks.feed import FIRST_EPOCH, Feed
+from benchmarks.freshness import freshness
 from benchmarks.lateness import behind_us, lateness
 from benchmarks.memory import memory, resident
 from benchmarks.reading import reading
 from benchmarks.record import Arrivals, Recorder
 from benchmarks.section import Options
 from benchmarks.servers import VARIABLES
+from benchmarks.streaming import streaming
 from benchmarks.takeover import takeover
 from benchmarks.watching import Scale, watching
 from rejeu.timeline import Timeline
@@ -112,3 +118,42 @@ def test_every_silence_is_seen_by_both_ways_to_watch_and_no_other_stream_is_told
 
     assert [(run["silent"], run["seen"], run["others"]) for run in runs] == [(5, 5, 0)] * 2
     assert all(0 <= run["delay_ms"]["p50"] <= run["delay_ms"]["max"] for run in runs)
+
+
+def test_every_pipeline_decodes_the_same_messages_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.decoding, "WARM_UP", 1)
+
+    runs = {run["subject"]: run for run in decoding(SMALL).figures}
+
+    assert {run["messages"] for run in runs.values()} == {600}
+    assert runs["no-op"]["rows"] == runs["passthrough"]["rows"] == 600
+    assert 600 * 5 < runs["rates"]["rows"] < 600 * 12, "an oracle request asks for 5 to 12 symbols"
+
+
+@pytest.mark.emulated
+def test_every_job_brings_all_rows_from_either_kind_of_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.streaming, "BEAMS_SHARE", 10)
+
+    runs = streaming(SMALL).figures
+
+    assert [(run["pipeline"], run["filled"]) for run in runs] == [
+        ("Beam's own", "beforehand"),
+        *(
+            (pipeline, filled)
+            for pipeline in ("passthrough", "rates", "clicks")
+            for filled in ("beforehand", "meanwhile")
+        ),
+    ]
+    assert all(run["rows"] > 0 and run["seconds"] > 0 for run in runs)
+
+
+@pytest.mark.emulated
+def test_a_row_is_seen_after_it_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.freshness, "RATES", (50,))
+    monkeypatch.setattr(benchmarks.freshness, "SECONDS", 1)
+
+    [run] = freshness(SMALL).figures
+
+    assert (run["rate"], run["rows"]) == (50, 50)
+    assert 0 < run["seen_ms"]["p50"] <= run["seen_ms"]["max"]
+    assert run["query_ms"]["p50"] > 0

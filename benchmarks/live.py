@@ -1,0 +1,104 @@
+"""Where streaming jobs are measured: Pub/Sub, BigQuery, and for each job a table and a subscription of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+import psutil
+from google.cloud import bigquery
+from google.cloud.pubsub_v1 import SubscriberClient
+
+from benchmarks import cloud
+from benchmarks.feed import STREAM_NAME, TOPIC
+from benchmarks.processes import HOST, serving
+from benchmarks.servers import BUILT_IN, PROJECT, bigquery_emulator, running
+from rejeu.local.metadata import MetadataServer
+from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
+from rejeu.request import StreamJobRequest
+
+DATASET: Final = "live"
+PLAIN: Final = (Column("happened", "TIMESTAMP"), Column("n", "INT64"))
+"""What `passthrough` is given."""
+BEAMS: Final = "Beam's own"
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A subscription that is filled, the table that it shall end in, and BigQuery to ask for it."""
+
+    client: bigquery.Client
+    pipeline: str
+    subscription: str
+    table: str
+
+    def ask(self, query: str) -> list[Any]:
+        """The rows; `{table}` stands for the table's name."""
+        return [tuple(row) for row in self.client.query_and_wait(query.format(table=f"`{self.table}`"))]
+
+    @contextmanager
+    def job(self) -> Iterator[psutil.Process]:
+        """The job that reads and writes it, while the block runs: ours, or Beam's own."""
+        with (
+            tempfile.TemporaryDirectory(prefix="rejeu-bench-") as home,
+            serving(self._command(), REJEU_HOME=home) as process,
+        ):
+            yield process
+
+    def _command(self) -> list[str]:
+        if self.pipeline == BEAMS:
+            module, flags = "benchmarks.beams_own", [f"--subscription={self.subscription}", f"--table={self.table}"]
+            return [sys.executable, "-m", module, *flags]
+        request = StreamJobRequest.of(
+            stream=STREAM_NAME,
+            pipeline=self.pipeline,
+            subscription=self.subscription,
+            table=self.table,
+            dead_letters=f"{PROJECT}.{DATASET}.dead_letters",
+            event_time=columns_of(self.pipeline)[0].name,
+        )
+        return [sys.executable, "-m", request.module, *request.to_argv(), "--", "--runner=DirectRunner"]
+
+
+@contextmanager
+def live_place() -> Iterator[bigquery.Client]:
+    """Pub/Sub, BigQuery and credentials while the block runs, for every client of this process and its children."""
+    with MetadataServer(0, PROJECT) as metadata, running(BUILT_IN), bigquery_emulator() as client:
+        threading.Thread(target=metadata.serve_forever, daemon=True).start()
+        os.environ.update(dict.fromkeys(cloud.METADATA, f"{HOST}:{metadata.server_port}"))
+        client.create_dataset(DATASET)
+        _create(client, f"{PROJECT}.{DATASET}.dead_letters", DEAD_LETTER_COLUMNS)
+        yield client
+        metadata.shutdown()
+
+
+@contextmanager
+def feed_of(client: bigquery.Client, pipeline: str) -> Iterator[Feed]:
+    """A new table and a new subscription, which are gone afterwards."""
+    number = next(_numbers)
+    feed = Feed(client, pipeline, f"projects/{PROJECT}/subscriptions/bench-{number}", f"{PROJECT}.{DATASET}.t{number}")
+    _create(client, feed.table, (*columns_of(pipeline), ROW_ID_COLUMN))
+    with SubscriberClient() as subscriber:
+        subscriber.create_subscription(name=feed.subscription, topic=TOPIC)
+        yield feed
+        subscriber.delete_subscription(subscription=feed.subscription)
+    client.delete_table(feed.table)
+
+
+def columns_of(pipeline: str) -> tuple[Column, ...]:
+    """The table's columns, but for the row id."""
+    return (PIPELINES[pipeline].columns if pipeline in PIPELINES else None) or PLAIN
+
+
+def _create(client: bigquery.Client, table: str, columns: Sequence[Column]) -> None:
+    schema = [bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns]
+    client.create_table(bigquery.Table(table, schema=schema))
