@@ -26,7 +26,7 @@ from rejeu.request import BatchJobRequest
 def run(argv: Sequence[str]) -> None:
     """Prepare the files and say what was done. Raises SourceError where there is none."""
     request, options = read_arguments(BatchJobRequest, argv)
-    transform_of(request.pipeline, request.stream)
+    transform_of(request)
     columns = PIPELINES[request.pipeline].columns
     if columns is not None:
         check_column("--event-time", request.event_time, columns)
@@ -45,10 +45,7 @@ def build(request: BatchJobRequest, paths: Sequence[str], options: PipelineOptio
     # Named outright: what Beam calls DirectRunner tries to download another runner first.
     pipeline = beam.Pipeline(runner=FnApiRunner() if is_direct(options) else None, options=options)
     rows, letters = (
-        pipeline
-        | "files" >> beam.Create(paths)
-        | "read" >> ReadLines()
-        | request.pipeline >> transform_of(request.pipeline, request.stream)
+        pipeline | "files" >> beam.Create(paths) | "read" >> ReadLines() | request.pipeline >> transform_of(request)
     )
     columns = PIPELINES[request.pipeline].columns
     if columns is not None:

@@ -12,8 +12,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from rejeu.errors import RejeuError, RequestError
+from rejeu.flags import Request
 from rejeu.pipelines import PIPELINES, Column
-from rejeu.request import Request
+from rejeu.request import PipelineRequest
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
@@ -49,11 +50,15 @@ def is_direct(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner in DIRECT_RUNNERS
 
 
-def transform_of(pipeline: str, stream: str) -> beam.PTransform:
-    """The pipeline of this name: messages to (rows, dead letters)."""
-    if pipeline not in PIPELINES:
-        raise RequestError(f"--pipeline is {pipeline!r}: it must be one of {', '.join(sorted(PIPELINES))}")
-    made: beam.PTransform = importlib.import_module(PIPELINES[pipeline].module).transform(stream)
+def transform_of(request: PipelineRequest) -> beam.PTransform:
+    """The pipeline that is asked for: messages to (rows, dead letters)."""
+    name = request.pipeline
+    if name not in PIPELINES:
+        raise RequestError(f"--pipeline is {name!r}: it must be one of {', '.join(sorted(PIPELINES))}")
+    if PIPELINES[name].windows is None and (request.window_seconds or request.session_seconds):
+        windowed = ", ".join(sorted(each.name for each in PIPELINES.values() if each.windows))
+        raise RequestError(f"--pipeline is {name}: it has no windows; leave them out, or take one of {windowed}")
+    made: beam.PTransform = importlib.import_module(PIPELINES[name].module).transform(request)
     return made
 
 

@@ -220,7 +220,7 @@ class Reconciler:
 
 def decode_of(request: ReconcileRequest) -> Decode:
     """What makes rows of one message alone. Raises RequestError where the pipeline makes them of several."""
-    transform = transform_of(request.pipeline, request.stream)
+    transform = transform_of(request.decoding)
     if not isinstance(transform, Decode):
         rule = "it makes rows of several messages, so none tells which message is missing"
         raise RequestError(f"--pipeline is {request.pipeline!r}: {rule}; compare a stream that decodes its messages")

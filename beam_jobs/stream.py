@@ -6,10 +6,13 @@ Locally it says when it runs, and SIGTERM drains it: what was pulled is written 
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final
 
 import apache_beam as beam
@@ -18,23 +21,26 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.runners.runner import PipelineResult
 from google.api_core.exceptions import NotFound
-from google.cloud.pubsub_v1 import SubscriberClient
 
+from beam_jobs.journal import Journal
 from beam_jobs.local_pulls import LocalPulls
+from beam_jobs.local_windows import EventClock, LocalWindows
 from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
 from beam_jobs.tables import columns_of
 from beam_jobs.transforms.counts import counted_here
-from beam_jobs.transforms.dead_letters import never_lost
+from beam_jobs.transforms.dead_letters import never_lost, split_large
 from beam_jobs.transforms.records import Row, from_pubsub, with_row_id
 from beam_jobs.transforms.sink import InsertRows
+from beam_jobs.transforms.storage_write import AppendRows
 from beam_jobs.transforms.validate import Validate
+from beam_jobs.transforms.windows import Windowed
 from rejeu.errors import RejeuError, RequestError
+from rejeu.flex_template import SUBSCRIPTION, TABLE
+from rejeu.gcp.clients import subscriber_client
 from rejeu.message import EVENT_TIME, ROW_ID
-from rejeu.pipelines import PIPELINES, ROW_ID_COLUMN, Column
+from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
 
-SUBSCRIPTION: Final = r"projects/[a-z][a-z0-9:.-]{4,}[a-z0-9]/subscriptions/[A-Za-z][A-Za-z0-9_.~+%-]{2,254}"
-TABLE: Final = r"[a-z][a-z0-9-]{4,28}[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"
 DRAIN_SECONDS: Final = 10.0
 
 
@@ -53,7 +59,7 @@ def run(argv: Sequence[str]) -> None:
 
 def check_names(request: StreamJobRequest, options: PipelineOptions) -> None:
     """Raises RequestError for what Beam or Google would refuse minutes later, in other words."""
-    transform_of(request.pipeline, request.stream)
+    transform_of(request)
     for flag, value, rule, example in (
         ("--subscription", request.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
         ("--table", request.table, TABLE, "project.dataset.table"),
@@ -85,11 +91,12 @@ def build(request: StreamJobRequest, columns: Sequence[Column], options: Pipelin
     pipeline = beam.Pipeline(runner=BundleBasedDirectRunner() if direct else None, options=options)
     messages = pipeline | "read" >> read(request.subscription, direct)
     rows, letters = prepare(messages, request, columns)
-    refused = rows | "insert" >> beam.ParDo(InsertRows(request.stream, request.table, "out"))
+    refused = rows | "insert" >> sink(request.stream, request.table, columns, "out", direct)
     (
         (letters, refused)
         | "all dead letters" >> beam.Flatten()
-        | "insert dead letters" >> beam.ParDo(InsertRows(request.stream, request.dead_letters, "dead"))
+        | "split large ones" >> beam.FlatMap(split_large)
+        | "insert dead letters" >> sink(request.stream, request.dead_letters, DEAD_LETTER_COLUMNS, "dead", direct)
         | "lose none" >> beam.Map(never_lost)
     )
     return pipeline
@@ -108,33 +115,51 @@ def read(subscription: str, direct: bool) -> beam.io.ReadFromPubSub:
     )
 
 
+def sink(stream: str, table: str, columns: Sequence[Column], counter: str, direct: bool) -> beam.PTransform:
+    """Rows to dead letters: by the API that suits many workers, or the one that suits the emulator."""
+    if direct:
+        return beam.ParDo(InsertRows(stream, table, counter))
+    return AppendRows(stream, table, columns, counter)
+
+
 def prepare(
     messages: beam.PCollection[PubsubMessage], request: StreamJobRequest, columns: Sequence[Column]
 ) -> tuple[beam.PCollection[Row], beam.PCollection[Row]]:
     """Messages to rows that the table takes, and dead letters."""
-    rows, undecoded = (
-        messages
-        | "receive" >> beam.Map(from_pubsub)
-        | request.pipeline >> transform_of(request.pipeline, request.stream)
-    )
+    rows, undecoded = messages | "receive" >> beam.Map(from_pubsub) | request.pipeline >> transform_of(request)
     valid, invalid = rows | "carry row ids" >> beam.Map(with_row_id) | "validate" >> Validate(request.stream, columns)
     return valid, (undecoded, invalid) | "refused" >> beam.Flatten()
 
 
 def run_locally(request: StreamJobRequest, columns: Sequence[Column], options: PipelineOptions) -> None:
     """Run in this process until SIGTERM, then drain."""
-    subscriber = SubscriberClient()
+    subscriber = subscriber_client()
     try:
         subscriber.get_subscription(subscription=request.subscription)
     except NotFound:
         raise RequestError(
             f"--subscription is {request.subscription}: there is no such subscription; the stream's live DAG makes it"
         ) from None
-    pulls = LocalPulls(request.stream, subscriber, on_running=lambda: _say(request, request.ready_text))
-    with pulls.installed():
-        result = build(request, columns, options).run()
-        wait_or_drain(result, pulls)
+    with open_windows(request) as windows:
+        pulls = LocalPulls(
+            request.stream, subscriber, on_running=lambda: _say(request, request.ready_text), windows=windows
+        )
+        with pulls.installed():
+            result = build(request, columns, options).run()
+            wait_or_drain(result, pulls)
     _say(request, f"streaming job is drained: {counted_here(request.stream)}")
+
+
+@contextmanager
+def open_windows(request: StreamJobRequest) -> Iterator[LocalWindows | None]:
+    """What windows need in this process, and the journal of this job; None for a pipeline that has none."""
+    transform = transform_of(request)
+    if not isinstance(transform, Windowed):
+        yield None
+        return
+    home = Path(os.environ.get("REJEU_HOME", ".rejeu"))
+    with closing(Journal(home / "journals" / f"{request.job_name}.db")) as journal:
+        yield LocalWindows(transform, journal, EventClock())
 
 
 def wait_or_drain(result: PipelineResult, pulls: LocalPulls) -> None:

@@ -20,7 +20,7 @@ import rejeu
 from rejeu.errors import RejeuError, SpecError
 from rejeu.request import parse_speed
 from rejeu.spec import StreamSpec
-from rejeu.spec_files import load_files, load_specs
+from rejeu.spec_files import load_files, load_specs, read_spec
 from rejeu.target import Target
 from rejeu.timeline import format_instant
 
@@ -67,8 +67,29 @@ def parser() -> argparse.ArgumentParser:
 
     validate_ = add("validate", validate, "Check specs: every file given, or all of dags/streams.")
     validate_.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    new_ = add("new", new, "Begin a stream: write its spec from a table or a file, and say what was guessed and why.")
+    new_.add_argument("name", metavar="NAME")
+    source = new_.add_mutually_exclusive_group(required=True)
+    source.add_argument("--table", metavar="TABLE", help="a BigQuery table, [project.]dataset.table")
+    source.add_argument("--file", metavar="FILE", help="Parquet or NDJSON, a path or gs:// URI, * allowed")
+    new_.add_argument("--pipeline", default="passthrough", metavar="PIPELINE", help="default: passthrough")
+    new_.add_argument("--topic", metavar="TOPIC", help="the topic's id; default: NAME with dashes")
+    new_.add_argument("--dags", type=Path, metavar="DIR", help="write to DIR/streams; default: the checkout's dags")
+    new_.add_argument("--dry-run", action="store_true", help="print the spec instead of writing it")
     schema_ = add("schema", schema, "Print the JSON Schema of a spec.")
     schema_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
+    template_ = add("template", template, "Print the metadata of the streaming job's flex template.")
+    template_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
+    update_ = add("update", update, "Have a stream's running Dataflow job do what its spec says now, in place.")
+    update_.add_argument("file", type=Path, metavar="FILE", help="the stream's spec")
+    update_.add_argument(
+        "--renamed",
+        type=_renaming,
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="a step's new name; repeatable",
+    )
     add("replay", schema, "Publish rows to a topic; see `rejeu replay --help`.")
     pace_ = add("pace", pace, "Change the speed of a running replay, or pause it; it keeps its place.")
     pace_.add_argument("stream", metavar="STREAM")
@@ -85,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     logs_.add_argument("--follow", "-f", action="store_true", help="go on until Ctrl-C")
     add("env", env, "Print the local stack's environment, for `eval`.")
     demo_ = add("demo", demo, "Run a stream's whole life on this machine, with a kill on the way, and compare.")
+    demo_.add_argument("stream", nargs="?", default="crypto_rates", metavar="STREAM", help="default: crypto_rates")
     demo_.add_argument("--keep", action="store_true", help="leave the stack up afterwards")
     demo_.add_argument("--report", type=Path, default=HOME / "demo.json", metavar="FILE", help="where the result goes")
     return top
@@ -101,13 +123,52 @@ def validate(arguments: argparse.Namespace) -> int:
     return SpecError.exit_code if any(loaded.error for loaded in results) else 0
 
 
+def new(arguments: argparse.Namespace) -> int:
+    """Look at the source, judge, and write; what was guessed goes to the terminal, with its reasons."""
+    from rejeu.new.explain import explain
+    from rejeu.new.guess import find_event_time, find_key
+    from rejeu.new.sample import look
+    from rejeu.new.text import Wish, spec_text, write_spec
+
+    wish = Wish(arguments.name, arguments.pipeline, arguments.topic, arguments.table, arguments.file)
+    wish.check()
+    sample = look(wish.table, wish.file, _target)
+    wish.check_columns(sample.columns)
+    time = find_event_time(sample)
+    key = find_key(sample, time)
+    text = spec_text(wish, time, key)
+    for line in explain(sample, time, key):
+        errors.print(line, markup=False)
+    if arguments.dry_run:
+        print(text, end="")
+        return 0
+    file = write_spec((arguments.dags or root() / "dags") / "streams", wish.name, text)
+    console.print(f"{file}: written", markup=False, soft_wrap=True)
+    console.print(f"Read it through; then `rejeu up`, and unpause {wish.name}.live in Airflow.", markup=False)
+    return 0
+
+
 def schema(arguments: argparse.Namespace) -> int:
     """The JSON Schema that editors complete a spec with."""
-    text = json.dumps(StreamSpec.model_json_schema(), indent=2) + "\n"
-    if arguments.write:
-        arguments.write.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")
+    return _write(StreamSpec.model_json_schema(), arguments.write)
+
+
+def template(arguments: argparse.Namespace) -> int:
+    """What `gcloud dataflow flex-template build` asks for as --metadata-file."""
+    from rejeu.flex_template import metadata
+
+    return _write(metadata(), arguments.write)
+
+
+def update(arguments: argparse.Namespace) -> int:
+    """Wait until the new job has taken over, and say where it is."""
+    from rejeu.live import stream_job_request
+
+    target = Target.from_env()
+    request = stream_job_request(read_spec(arguments.file), target)
+    console.print(f"{request.job_name}: this takes Dataflow some minutes", markup=False, soft_wrap=True)
+    job = target.dataflow_launcher().update(request, dict(arguments.renamed))
+    console.print(f"{job.name} is {job.state} {job.detail}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -190,7 +251,8 @@ def demo(arguments: argparse.Namespace) -> int:
     from rejeu.local.demo import run_demo
 
     keep = arguments.keep or os.environ.get("KEEP") == "1"
-    return run_demo(root(), DEMO_HOME, arguments.report, keep=keep, console=console)
+    spec = read_spec(root() / "dags" / "streams" / f"{arguments.stream}.yaml")
+    return run_demo(root(), DEMO_HOME, spec, arguments.report, keep=keep, console=console)
 
 
 def root() -> Path:
@@ -220,6 +282,23 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"it is {text!r}: it must be a whole number above 0")
     return int(text)
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, _, new = text.partition("=")
+    if not (old and new):
+        raise argparse.ArgumentTypeError(f"it is {text!r}: it must be OLD=NEW, the names of a step")
+    return old, new
+
+
+def _write(document: dict[str, Any], file: Path | None) -> int:
+    """Write a document as JSON to a file, or print it."""
+    text = json.dumps(document, indent=2) + "\n"
+    if file:
+        file.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    return 0
 
 
 def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -16,7 +16,7 @@ from rejeu.state.documents import stream_names
 from rejeu.state.lease import update_state
 from rejeu.state.model import Status, StreamState, forgive
 from rejeu.target import Target
-from rejeu.timeline import HandOver, format_instant, from_us, hand_over_instant, to_us
+from rejeu.timeline import MICROSECOND, HandOver, Position, format_instant, from_us, hand_over_instant, to_us
 
 
 class Start(StrEnum):
@@ -67,6 +67,11 @@ def replay_request(
     """The replay of this stream, from an instant, the cursor, or the source's first row."""
     replay = replay_of(spec)
     source = replay.source
+    if source.generator and target.production:
+        raise RequestError(
+            f"{spec.stream}: its source is the simulator {source.generator!r}, and REJEU_PRODUCTION marks this target: "
+            "made-up rows are for targets that nobody relies on; name a table, a query or files"
+        )
     return ReplayRequest.of(
         topic=target.topic(spec.live.topic),
         stream=spec.stream,
@@ -75,6 +80,9 @@ def replay_request(
         query=source.query,
         file=target.place(source.files) if source.files else None,
         generator=source.generator,
+        api=source.api and source.api.format(open_data=target.open_data),
+        raw=source.raw and target.place(source.raw, partition="{partition}"),
+        every_seconds=source.every.total_seconds(),
         event_time=spec.source_time,
         time_unit=source.time_unit,
         key=spec.source_key,
@@ -107,25 +115,46 @@ def standby_request(request: ReplayRequest, *, twin: bool = True) -> ReplayReque
 def stream_job_request(spec: StreamSpec, target: Target) -> StreamJobRequest:
     """The streaming job of this stream."""
     return StreamJobRequest.of(
-        stream=spec.stream,
-        pipeline=spec.live.pipeline,
+        **_pipeline_fields(spec),
+        bigtable=_bigtable(spec, target),
         subscription=target.subscription(spec.subscription),
         table=target.table(spec.live.table),
         dead_letters=target.table(spec.dead_letters),
         event_time=spec.event_time,
+        workers=spec.live.workers,
     )
 
 
 def batch_job_request(spec: StreamSpec, target: Target, files: str, partition: str, output: str) -> BatchJobRequest:
     """The job that prepares one partition's raw files for the load job."""
     return BatchJobRequest.of(
-        stream=spec.stream,
-        pipeline=spec.live.pipeline,
+        **_pipeline_fields(spec),
         files=target.place(files, partition=partition),
         output=output,
         event_time=spec.event_time,
         partition=partition,
     )
+
+
+def _bigtable(spec: StreamSpec, target: Target) -> str | None:
+    """The instance that the stream's rows are served from; a batch's rows, whose ids differ, do not come there."""
+    served = spec.pipeline.serves_bigtable and target.bigtable
+    return f"projects/{target.project}/instances/{target.bigtable}" if served else None
+
+
+def _pipeline_fields(spec: StreamSpec) -> dict[str, Any]:
+    """What every job of the stream's pipeline is told of it."""
+    window = spec.window
+    fields: dict[str, Any] = {"stream": spec.stream, "pipeline": spec.live.pipeline}
+    if window is None:
+        return fields
+    if window.session is not None:
+        fields["session_seconds"] = window.session.total_seconds()
+    if window.fixed is not None:
+        fields["window_seconds"] = window.fixed.total_seconds()
+    if window.lateness is not None:
+        fields["lateness_seconds"] = window.lateness.total_seconds()
+    return fields | {"early_seconds": window.early.total_seconds()}
 
 
 def announce(store: StateStore, request: ReplayRequest) -> StreamState:
@@ -149,6 +178,25 @@ def announce(store: StateStore, request: ReplayRequest) -> StreamState:
         )
 
     return update_state(store, request.state_name, starting)
+
+
+def rewind(store: StateStore, spec: StreamSpec) -> None:
+    """Put the cursor of a stream that aggregates back to the start of the window that it stands in.
+
+    A streaming job that was drained has written that window as far as it was; the next one shall count it as a whole.
+    """
+    window = spec.window
+    if window is None or window.fixed is None:
+        return
+    length = window.fixed // MICROSECOND
+
+    def back(state: StreamState) -> StreamState:
+        if state.cursor is None:
+            return state
+        start = Position(state.cursor.event_us // length * length)
+        return state.model_copy(update={"cursor": max(start, state.since or start)})
+
+    update_state(store, spec.stream, back)
 
 
 def want(store: StateStore, stream: str) -> None:

@@ -55,12 +55,16 @@ ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 
 @dataclass(frozen=True)
 class Job:
-    """A job somewhere: `name` is ours and exact, `id` is the launcher's, `detail` is for a person to read."""
+    """A job somewhere: `name` is ours and exact, `id` is the launcher's, `detail` is for a person to read.
+
+    Its launcher bears to be asked for it again after `rest_seconds`.
+    """
 
     name: str
     id: str
     state: JobState
     detail: str = ""
+    rest_seconds: float = 0.0
 
 
 class JobRequest(Protocol):

@@ -1,28 +1,28 @@
-"""What a job is asked to do, as typed values that travel as arguments: containers take argv, never YAML.
-
-One parser serves the CLI, the DAGs and the containers: a request's fields are its flags.
-"""
+"""What a job is asked to do, as typed values that travel as arguments: containers take argv, never YAML."""
 
 from __future__ import annotations
 
-import argparse
 import re
-import types
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rejeu.errors import RequestError
+from rejeu.flags import Request, flag_of
 from rejeu.timeline import format_instant, parse_instant
+from rejeu.workers import Workers
 
 MAX: Literal["max"] = "max"
 CURSOR: Literal["cursor"] = "cursor"
 SHARD_SUFFIX = r"(-\d+-of-\d+)?"
 """What follows a stream's name in that of a shard's job and state: `Shard.suffix`, or nothing."""
 STREAM_NAME = r"^[a-z][a-z0-9_]{2,62}$"
+STREAM_JOB = "rejeu-stream-"
+"""What the names of streaming jobs begin with, and of no others."""
+OBSERVED_AT = "observed_at"
+"""When the rows of an API's answer happened: the one event time that such a source has."""
 
 
 def _speed(value: object) -> float | Literal["max"]:
@@ -83,92 +83,6 @@ Instant = Annotated[datetime, BeforeValidator(_instant)]
 TimeUnit = Literal["s", "ms", "us"]
 
 
-class Request(BaseModel):
-    """A frozen model whose fields are flags: `from_argv(to_argv())` is the same request."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    program: ClassVar[str]
-    module: ClassVar[str]
-    ready_text: ClassVar[str | None] = None
-
-    def to_argv(self) -> list[str]:
-        """The flags that say this request; fields at their default are left out."""
-        argv: list[str] = []
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if value == field.get_default(call_default_factory=True):
-                continue
-            # One word with its value, which may begin with a dash.
-            argv.append(_flag(name) if value is True else f"{_flag(name)}={_to_text(value)}")
-        return argv
-
-    @classmethod
-    def parser(cls) -> argparse.ArgumentParser:
-        """The parser that this request's fields make."""
-        parser = argparse.ArgumentParser(
-            prog=cls.program, description=cls.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        for name, field in cls.model_fields.items():
-            kind = field.annotation
-            help_text = (field.description or "").replace("%", "%%")
-            if kind is bool:
-                parser.add_argument(_flag(name), dest=name, action="store_true", default=None, help=help_text)
-            else:
-                metavar = _flag(name)[2:].upper().replace("-", "_")
-                parser.add_argument(
-                    _flag(name), dest=name, help=help_text, metavar=metavar, required=field.is_required()
-                )
-        return parser
-
-    @classmethod
-    def from_argv(cls, argv: Sequence[str]) -> Self:
-        """Read the flags. Raises RequestError for a wrong value; a wrong flag ends as argparse ends, with 2."""
-        given = {name: value for name, value in vars(cls.parser().parse_args(list(argv))).items() if value is not None}
-        for name, field in cls.model_fields.items():
-            if name in given and _is_tuple(field.annotation):
-                given[name] = tuple(part.strip() for part in given[name].split(",") if part.strip())
-        return cls.of(**given)
-
-    @classmethod
-    def of(cls, **values: Any) -> Self:
-        """Build the request; raises RequestError, in the words a person reads, where a value is wrong."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise RequestError("; ".join(_reason(detail) for detail in error.errors())) from None
-
-
-def explain(detail: Any) -> str:
-    """What pydantic found, as the value and the rule; the rule alone where the value is a whole mapping."""
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if "it is" in message or isinstance(detail["input"], dict):
-        return message
-    return f"it is {detail['input']!r}: {message}"
-
-
-def _flag(name: str) -> str:
-    return "--" + name.rstrip("_").replace("_", "-")
-
-
-def _is_tuple(kind: Any) -> bool:
-    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    return any(get_origin(each) is tuple for each in kinds)
-
-
-def _to_text(value: object) -> str:
-    if isinstance(value, datetime):
-        return format_instant(value)
-    if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
-    return str(value)
-
-
-def _reason(detail: Any) -> str:
-    field = _flag(str(detail["loc"][0])) if detail["loc"] else ""
-    return f"{field}: {explain(detail)}".removeprefix(": ")
-
-
 class SourceRequest(Request):
     """What names a source's rows, the part of them that is meant, and the topic that they belong to."""
 
@@ -179,6 +93,11 @@ class SourceRequest(Request):
     query: str | None = Field(None, description="source: a BigQuery query")
     file: str | None = Field(None, description="source: Parquet or NDJSON, a path or gs:// URI, * allowed")
     generator: str | None = Field(None, description="source: a simulator's name, name:option=value,...")
+    api: str | None = Field(None, description="source: an API's URL, whose answers are JSON with a list `records`")
+    raw: str | None = Field(
+        None, description="where an API's answers are kept first, a path or gs:// URI with {partition} for the day"
+    )
+    every_seconds: float = Field(60.0, ge=1, description="how often an API is asked; --speed divides it")
     event_time: str = Field(description="the column that says when a row happened")
     time_unit: TimeUnit | None = Field(None, description="of an integer event time: s, ms or us since the epoch")
     key: tuple[str, ...] = Field((), description="columns that name a row, a.b for nested; default: the whole row")
@@ -192,10 +111,19 @@ class SourceRequest(Request):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [name for name in ("table", "query", "file", "generator") if getattr(self, name)]
+        given = [name for name in ("table", "query", "file", "generator", "api") if getattr(self, name)]
         if len(given) != 1:
-            found = " and ".join(_flag(name) for name in given) or "none"
-            raise ValueError(f"{found} given: name exactly one source of --table, --query, --file and --generator")
+            found = " and ".join(flag_of(name) for name in given) or "none"
+            rule = "name exactly one source of --table, --query, --file, --generator and --api"
+            raise ValueError(f"{found} given: {rule}")
+        return self
+
+    @model_validator(mode="after")
+    def _an_api_keeps_its_answers(self) -> Self:
+        if self.api and "{partition}" not in (self.raw or ""):
+            raise ValueError(f"--raw is {self.raw}: an API's answers need a place, with {{partition}} for the day")
+        if self.api and self.event_time != OBSERVED_AT:
+            raise ValueError(f"--event-time is {self.event_time}: with --api it must be {OBSERVED_AT}")
         return self
 
     @model_validator(mode="after")
@@ -215,7 +143,7 @@ class SourceRequest(Request):
 class ReplayRequest(SourceRequest):
     """Publish a source's rows to a topic at their own pace.
 
-    Exactly one of --table, --query, --file and --generator names the source.
+    Exactly one of --table, --query, --file, --generator and --api names the source.
 
     Exit codes: 0 all rows published, or stopped on request with the cursor saved; 2 wrong arguments;
     3 the source or a row; 4 the topic; 5 another replay holds the stream; 6 another replay took over;
@@ -285,33 +213,58 @@ class ReplayRequest(SourceRequest):
         return self
 
 
-class StreamJobRequest(Request):
+class PipelineRequest(Request):
+    """Which pipeline makes rows of messages, and how."""
+
+    stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
+    pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")
+    window_seconds: float | None = Field(None, gt=0, description="fixed windows of this length, in event time")
+    session_seconds: float | None = Field(
+        None, gt=0, description="instead of fixed windows: sessions, each ended by so long a pause, in event time"
+    )
+    early_seconds: float = Field(1.0, gt=0, description="how often the row of an open window is written anew")
+    lateness_seconds: float | None = Field(
+        None, gt=0, description="how long a window is kept for what comes late, in event time; default: for ever"
+    )
+    bigtable: str | None = Field(
+        None,
+        pattern=r"^projects/[^/]+/instances/[^/]+$",
+        description="Bigtable instance for what is served, projects/P/instances/I",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_window(self) -> Self:
+        if self.window_seconds is not None and self.session_seconds is not None:
+            raise ValueError("--window-seconds and --session-seconds given: windows are fixed, or sessions; give one")
+        return self
+
+
+class StreamJobRequest(PipelineRequest):
     """Read messages from a subscription, and write what the pipeline makes of them to a table."""
 
     program = "rejeu stream"
     module = "beam_jobs.stream"
     ready_text = "streaming job is running"
 
-    stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
-    pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")
     subscription: str = Field(description="projects/P/subscriptions/S")
     table: str = Field(description="streaming table, project.dataset.table; it exists already")
     dead_letters: str = Field(description="table for what cannot be written, project.dataset.table")
     event_time: str = Field(description="the output column that says when a row happened")
+    workers: Annotated[Workers, BeforeValidator(Workers.read)] = Field(
+        Workers(), description="what Rejeu launches it with on Dataflow, as JSON; elsewhere nobody takes notice"
+    )
 
     @property
     def job_name(self) -> str:
-        return f"rejeu-stream-{self.stream.replace('_', '-')}"
+        return STREAM_JOB + self.stream.replace("_", "-")
 
 
-class BatchJobRequest(Request):
+class BatchJobRequest(PipelineRequest):
     """Read raw files, and write what the pipeline makes of them as files for one load job."""
 
     program = "rejeu batch"
     module = "beam_jobs.batch"
 
-    stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
-    pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")
     files: str = Field(description="raw newline-delimited JSON, a path or gs:// URI, * allowed")
     output: str = Field(description="folder for the prepared files: rows-*.ndjson and dead-*.ndjson below it")
     event_time: str = Field(description="the output column that says when a row happened")
@@ -345,6 +298,11 @@ class ReconcileRequest(SourceRequest):
     @property
     def job_name(self) -> str:
         return f"rejeu-reconcile-{self.stream.replace('_', '-')}"
+
+    @property
+    def decoding(self) -> PipelineRequest:
+        """The pipeline that the streaming job runs."""
+        return PipelineRequest.of(stream=self.stream, pipeline=self.pipeline)
 
     @property
     def reading(self) -> ReplayRequest:

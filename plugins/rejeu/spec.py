@@ -5,14 +5,10 @@ Nothing here says which operator or service runs a feed: that is the target's bu
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
-from string import Formatter
 from typing import Annotated, Literal, Self
 
-from croniter import croniter
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,13 +18,10 @@ from pydantic import (
 )
 
 from rejeu.pipelines import PIPELINES, Pipeline
-from rejeu.request import STREAM_NAME, Speed, TimeUnit
+from rejeu.request import OBSERVED_AT, STREAM_NAME, Speed, TimeUnit
+from rejeu.spec_types import ColumnName, Cron, Duration, TableName, TopicName, path_of
 from rejeu.timeline import HandOver
-
-COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
-TABLE = r"^([a-z][a-z0-9-]{4,28}[a-z0-9]\.)?[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$"
-TOPIC = r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
-DURATION = r"^(\d+(?:\.\d+)?)(ms|s|m|h)$"
+from rejeu.workers import Workers
 
 PROBES_SCHEMA = {
     "anyOf": [
@@ -38,52 +31,11 @@ PROBES_SCHEMA = {
     "default": "heartbeat",
 }
 
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
-
-
-def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    match = re.match(DURATION, str(value))
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"it is {value!r}: it must be a number above 0 and a unit, such as 500ms, 5s, 2m or 1h")
-    try:
-        return timedelta(**{_UNITS[match[2]]: float(match[1])})
-    except OverflowError:
-        raise ValueError(f"it is {value!r}: no clock counts that far; give seconds, minutes or hours") from None
-
-
-def _cron(value: object) -> str:
-    if len(str(value).split()) != 5 or not croniter.is_valid(str(value)):
-        raise ValueError(f'it is {value!r}: it must be a cron expression of five fields, such as "0 1 * * *" (UTC)')
-    return str(value)
-
-
-def _path(*known: str) -> AfterValidator:
-    """A path whose names in braces are all among those that somebody fills."""
-
-    def check(text: str) -> str:
-        named = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-        unknown = sorted(named - set(known))
-        if unknown:
-            fillable = " and ".join(f"{{{name}}}" for name in known)
-            raise ValueError(f"it is {text!r}: nothing fills {{{unknown[0]}}}; write {fillable} only")
-        return text
-
-    return AfterValidator(check)
-
-
-Duration = Annotated[
-    timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]})
-]
-Cron = Annotated[str, BeforeValidator(_cron)]
-ColumnName = Annotated[str, Field(pattern=COLUMN)]
 Metric = Literal[
     "pubsub.googleapis.com/topic/send_request_latencies",
     "pubsub.googleapis.com/topic/send_request_count",
     "pubsub.googleapis.com/topic/send_message_operation_count",
 ]
-TableName = Annotated[str, Field(pattern=TABLE)]
 
 
 class Part(BaseModel):
@@ -93,16 +45,22 @@ class Part(BaseModel):
 
 
 class Source(Part):
-    """Where the replayed rows come from: exactly one of `table`, `query`, `files` and `generator`."""
+    """Where the replayed rows come from: exactly one of `table`, `query`, `files`, `generator` and `api`."""
 
     table: TableName | None = None
     """A BigQuery table, `dataset.table` or `project.dataset.table`."""
     query: str | None = None
     """A BigQuery query."""
-    files: Annotated[str, _path("bucket")] | None = None
+    files: Annotated[str, path_of("bucket")] | None = None
     """Parquet or newline-delimited JSON: a path or `gs://` URI; `*` is allowed, `{bucket}` is the target's bucket."""
     generator: str | None = None
     """A simulator, `name` or `name:option=value,...`."""
+    api: Annotated[str, path_of("open_data")] | None = None
+    """A URL that is asked again and again for a list `records`; `{open_data}` is the target's open-data server."""
+    raw: Annotated[str, path_of("bucket", "partition")] | None = None
+    """Where the API's answers are kept first: a folder or `gs://` URI for each day, which `{partition}` stands for."""
+    every: Duration = timedelta(minutes=1)
+    """How often the API is asked, in whole seconds; the speed divides it."""
     time: ColumnName | None = None
     """The source's event-time column; default: the stream's `event_time`."""
     time_unit: TimeUnit | None = None
@@ -112,17 +70,19 @@ class Source(Part):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [name for name in ("table", "query", "files", "generator") if getattr(self, name)]
+        given = [name for name in ("table", "query", "files", "generator", "api") if getattr(self, name)]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise ValueError(f"it has {found}: it must have exactly one of table, query, files and generator")
+            raise ValueError(f"it has {found}: it must have exactly one of table, query, files, generator and api")
+        if self.api and "{partition}" not in (self.raw or ""):
+            raise ValueError(f"raw is {self.raw!r}: an API's answers need a place, with {{partition}} for the day")
         return self
 
 
 class Batch(Part):
     """The history: files that a load job brings into the batch table, one partition a run."""
 
-    files: Annotated[str, _path("bucket", "partition")]
+    files: Annotated[str, path_of("bucket", "partition")]
     """Raw newline-delimited JSON; `{partition}` is the day (2021-04-30), `{bucket}` the target's bucket."""
     table: TableName
     """The batch table, partitioned by day of the event time."""
@@ -140,26 +100,61 @@ class Batch(Part):
         return self
 
 
+class Window(Part):
+    """How a pipeline that aggregates cuts event time: `fixed` or `session`, not both."""
+
+    fixed: Duration | None = None
+    """Windows of this length, aligned to the epoch."""
+    session: Duration | None = None
+    """One window for each burst of records of a key, ended by so long a pause."""
+    early: Duration = timedelta(seconds=1)
+    """How often the row of a window that is still open is written anew, in seconds that pass."""
+    lateness: Duration | None = None
+    """How long, in event time, a window is kept for records that come late; they are dropped after it. Default: for
+    ever, so that history counts exactly at any speed."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.fixed is not None and self.session is not None:
+            raise ValueError("it has fixed and session: windows are of one length, or sessions; write one of them")
+        return self
+
+
 class Live(Part):
     """The stream: its topic, the pipeline that reads it, and the tables that it fills."""
 
-    topic: Annotated[str, Field(pattern=TOPIC)]
+    topic: TopicName
     """The topic's id in the target's project."""
     pipeline: str = "passthrough"
     """A pipeline of `beam_jobs/`; `passthrough` writes the row as it is."""
+    window: Window | None = None
+    """The windows of a pipeline that aggregates; default: fixed ones, as long as the pipeline says."""
     table: TableName
     """The streaming table."""
     view: TableName | None = None
     """The live view: batch and streaming rows, each once; default: the streaming table's name and `_live`."""
     dead_letters: TableName | None = None
     """Where rows go that cannot be written; default: the streaming table's name and `_dead_letters`."""
-    hand_over: HandOver = HandOver.NEXT_ROW
-    """Where the stream starts after the batch: at the `next_row`, or at the `next_minute`."""
+    hand_over: HandOver | None = None
+    """Where the stream starts after the batch: at the `next_row`, or at the `next_minute`; streams that aggregate count
+    the batch's `last_window` anew."""
+    workers: Workers = Workers()
+    """The machines of the streaming job, where it runs on Dataflow."""
 
     @model_validator(mode="after")
     def _known_pipeline(self) -> Self:
         if self.pipeline not in PIPELINES:
             raise ValueError(f"pipeline is {self.pipeline!r}: it must be one of {', '.join(sorted(PIPELINES))}")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit_the_pipeline(self) -> Self:
+        windowed = PIPELINES[self.pipeline].windows is not None
+        if self.window is not None and not windowed:
+            raise ValueError(f"window is given, and pipeline {self.pipeline} has no windows: leave it out")
+        if self.hand_over is not None and windowed != (self.hand_over is HandOver.LAST_WINDOW):
+            choice = "last_window" if windowed else "next_row or next_minute"
+            raise ValueError(f"hand_over is {self.hand_over}: with pipeline {self.pipeline} it must be {choice}")
         return self
 
 
@@ -252,6 +247,18 @@ class StreamSpec(Part):
         return self.live.dead_letters or f"{self.live.table}_dead_letters"
 
     @property
+    def window(self) -> Window | None:
+        """The windows that the stream's rows are counted in, fixed or sessions; None where it counts nothing."""
+        windows, window = self.pipeline.windows, self.live.window or Window()
+        if windows is None or window.fixed or window.session:
+            return window if windows else None
+        return window.model_copy(update={"fixed": timedelta(seconds=windows.seconds)})
+
+    @property
+    def hand_over(self) -> HandOver:
+        return self.live.hand_over or (HandOver.LAST_WINDOW if self.pipeline.windows else HandOver.NEXT_ROW)
+
+    @property
     def subscription(self) -> str:
         """The id of the streaming job's subscription."""
         return f"{self.live.topic}-{self.stream.replace('_', '-')}"
@@ -289,6 +296,38 @@ class StreamSpec(Part):
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise ValueError(f"table {twice[0]} is named twice: batch, streaming, view and dead letters differ")
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_know_no_day(self) -> Self:
+        if self.batch is not None and self.live.window is not None and self.live.window.session is not None:
+            raise ValueError(
+                "live.window.session is given beside a batch: a session may begin in one day's files and end in the "
+                "stream, which neither sees whole; leave batch out, or take fixed windows"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _event_time_is_the_windows(self) -> Self:
+        windows = self.pipeline.windows
+        if windows is not None and self.event_time != windows.start:
+            rule = f"pipeline {self.live.pipeline} writes one row a window"
+            raise ValueError(f"event_time is {self.event_time!r}: {rule}, so it must be {windows.start}")
+        if windows is not None and self.replay is not None:
+            for field in ("time", "key"):
+                if getattr(self.replay.source, field) is None:
+                    raise ValueError(
+                        f"replay.source.{field} is missing: pipeline {self.live.pipeline} writes other rows than it "
+                        "reads, so name the source's own column"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _an_api_has_no_columns(self) -> Self:
+        asked = self.replay is not None and self.replay.source.api is not None
+        if asked and (self.source_time != OBSERVED_AT or self.pipeline.columns is None):
+            given = f"event_time is {self.source_time!r} and live.pipeline {self.live.pipeline}"
+            raise ValueError(f"{given}: with an API they must be {OBSERVED_AT} and a pipeline with columns of its own")
         return self
 
     @model_validator(mode="after")

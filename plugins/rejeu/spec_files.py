@@ -12,10 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from rejeu.errors import SpecError
-from rejeu.request import explain
-from rejeu.spec import Batch, Live, Part, Reconcile, Replay, Source, StreamSpec, Watchdog
+from rejeu.flags import explain
+from rejeu.spec import Batch, Live, Part, Reconcile, Replay, Source, StreamSpec, Watchdog, Window
 
 SUFFIXES = (".yaml", ".yml")
+FOLDERS = "REJEU_STREAMS"
+"""The variable that names folders of specs, apart by colons, in the place of the one beside the DAG file."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     parts: dict[str, type[Part]] = {
         "batch": Batch,
         "live": Live,
+        "window": Window,
         "replay": Replay,
         "watchdog": Watchdog,
         "reconcile": Reconcile,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from rejeu.errors import RequestError
+from rejeu.flags import explain
 from rejeu.ports import Launcher
-from rejeu.request import Speed, explain
+from rejeu.request import Speed
+from rejeu.workers import ServiceAccount
+
+if TYPE_CHECKING:
+    from rejeu.launchers.dataflow import DataflowLauncher
+    from rejeu.launchers.process import ProcessLauncher
 
 PREFIX = "REJEU_"
 NEEDS: Final = {
@@ -19,8 +25,11 @@ NEEDS: Final = {
     "kubernetes": ("image",),
     "cloud-run": ("image", "region"),
     "vertex-ai": ("image", "region"),
+    "dataflow": ("region", "bucket", "template", "jobs_image"),
 }
 """Which other variables a launcher cannot do without."""
+REGION: Final = r"^([a-z]+-[a-z]+[0-9]+)?$"
+TEMPLATE: Final = r"^(gs://.+/.+)?$"
 EMULATORS: Final = (
     "PUBSUB_EMULATOR_HOST",
     "BIGQUERY_EMULATOR_HOST",
@@ -47,8 +56,8 @@ class Target(BaseModel):
     """BigQuery location of new datasets."""
     image: str = ""
     """The replay's image (docker/replay.Dockerfile), for every launcher but `process`."""
-    region: str = ""
-    """Where Cloud Run and Vertex AI run it, such as europe-west1."""
+    region: Annotated[str, Field(pattern=REGION)] = ""
+    """Where Cloud Run and Vertex AI run it, and Dataflow the streaming jobs, such as europe-west1."""
     service_account: str = ""
     """Whose rights it has in the cloud, an e-mail address; on Kubernetes the account's name in the namespace."""
     namespace: str = "default"
@@ -57,6 +66,20 @@ class Target(BaseModel):
     """Docker network of the replay."""
     launcher: Literal["process", "docker", "kubernetes", "cloud-run", "vertex-ai"] = "process"
     """What starts the replay."""
+    template: Annotated[str, Field(pattern=TEMPLATE)] = ""
+    """Where `gcloud dataflow flex-template build` put the streaming jobs' template, gs://…"""
+    jobs_image: str = ""
+    """The streaming jobs' image (docker/beam.Dockerfile), the same as the template's."""
+    jobs_service_account: ServiceAccount | Literal[""] = ""
+    """Whose rights streaming jobs have on Dataflow where their specs do not say, an e-mail address."""
+    jobs: Literal["process", "dataflow"] = "process"
+    """What starts streaming jobs; jobs that end by themselves are processes of the worker."""
+    production: bool = False
+    """Whether people rely on what is written here: simulators are refused."""
+    bigtable: str = ""
+    """Id of the Bigtable instance for what is served from there; without one it is served from BigQuery."""
+    open_data: str = "https://opendata.lillemetropole.fr"
+    """The open-data server that APIs are asked at."""
     speed: Speed | None = None
     """Replaces every spec's speed: a laptop replays an hour in a minute with 60."""
     notifier: str = ""
@@ -79,7 +102,7 @@ class Target(BaseModel):
             variable = PREFIX + str(detail["loc"][0]).upper()
             raise RequestError(f"{variable}: {explain(detail)}. Set it in Airflow's environment") from None
 
-    @field_validator("launcher")
+    @field_validator("launcher", "jobs")
     @classmethod
     def _has_what_it_needs(cls, launcher: str, others: ValidationInfo) -> str:
         for name in NEEDS.get(launcher, ()):
@@ -119,10 +142,22 @@ class Target(BaseModel):
         return f"{self.project}.{self.dataset}.reconciliations"
 
     def job_launcher(self) -> Launcher:
-        """What starts Beam's jobs."""
-        from rejeu.launchers.process import ProcessLauncher
+        """What starts Beam's jobs: those that end by themselves here, and streaming ones where the target says."""
+        if self.jobs == "process":
+            return self._here()
+        from rejeu.launchers.apart import Apart
 
-        return ProcessLauncher(self.home / "jobs")
+        return Apart(self.dataflow_launcher(), self._here())
+
+    def dataflow_launcher(self) -> DataflowLauncher:
+        """What starts streaming jobs on Dataflow. Raises RequestError where they do not run there."""
+        if self.jobs != "dataflow":
+            raise RequestError("REJEU_JOBS is 'process': set it to dataflow, where streaming jobs are to run there")
+        from rejeu.launchers.dataflow import DataflowLauncher
+
+        folder = f"gs://{self.bucket}/rejeu/dataflow"
+        account = self.jobs_service_account or None
+        return DataflowLauncher(self.project, self.region, self.template, self.jobs_image, folder, account)
 
     def replay_launcher(self) -> Launcher:
         """What starts replays."""
@@ -145,4 +180,10 @@ class Target(BaseModel):
                 from rejeu.launchers.vertex_ai import VertexLauncher
 
                 return VertexLauncher(self.project, self.region, self.image, account)
-        return self.job_launcher()
+        return self._here()
+
+    def _here(self) -> ProcessLauncher:
+        """What starts processes of this machine."""
+        from rejeu.launchers.process import ProcessLauncher
+
+        return ProcessLauncher(self.home / "jobs")

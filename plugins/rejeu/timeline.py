@@ -21,6 +21,7 @@ class HandOver(StrEnum):
 
     NEXT_ROW = "next_row"
     NEXT_MINUTE = "next_minute"
+    LAST_WINDOW = "last_window"
 
 
 def to_us(instant: datetime) -> int:
@@ -56,10 +57,13 @@ def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -
     """The first instant that belongs to the stream, given the last one that belongs to the batch.
 
     `NEXT_ROW` is one microsecond later: with BigQuery's resolution no instant lies between, so no row is
-    skipped and none comes twice. `NEXT_MINUTE` is the next whole minute, for users who cut there.
+    skipped and none comes twice. `NEXT_MINUTE` is the next whole minute, for users who cut there. `LAST_WINDOW`, of
+    streams that aggregate, is that very instant: the start of the batch's last window, which the stream counts anew.
     """
     if rule is HandOver.NEXT_ROW:
         return batch_max + MICROSECOND
+    if rule is HandOver.LAST_WINDOW:
+        return batch_max
     return batch_max.replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 

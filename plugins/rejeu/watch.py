@@ -5,6 +5,7 @@ The trigger in the triggerer, the tasks of the watchdog DAG and the patrol all l
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from rejeu.errors import LaunchError
 from rejeu.live import stream_job_request
 from rejeu.ports import ENDED, Lack, Launcher, Signal, StateStore, Verdict
 from rejeu.probes.combined import Witness, look
@@ -22,8 +24,10 @@ from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
 from rejeu.target import Target
 
+logger = logging.getLogger(__name__)
+
 JOB_LOOK_SECONDS: Final = 2.0
-"""How often the launcher is asked for the streaming job."""
+"""How often the launcher is asked for the streaming job, at most."""
 PROBE_LOOK_SECONDS: Final = 1.0
 """How often probes other than the heartbeat are asked."""
 TAKEOVERS: Final = 2
@@ -90,7 +94,7 @@ class Watch:
     def __init__(self, plan: WatchPlan, jobs: Launcher, last_seen: datetime | None = None) -> None:
         self._plan, self._jobs, self._last_seen = plan, jobs, last_seen
         self._job_lacks = False
-        self._job_looked: float | None = None
+        self._look_for_job_at = float("-inf")
 
     @cached_property
     def heartbeat(self) -> HeartbeatProbe:
@@ -139,10 +143,17 @@ class Watch:
         return state is not None and state.wanted
 
     def _lacks_job(self) -> bool:
-        """Whether the streaming job is gone."""
+        """Whether the streaming job is gone, as far as its launcher could say."""
         now = time.monotonic()
-        if self._job_looked is None or now - self._job_looked >= JOB_LOOK_SECONDS:
-            self._job_looked = now
-            job = self._jobs.find(self._plan.job_name)
+        if now >= self._look_for_job_at:
+            self._look_for_job_at = now + JOB_LOOK_SECONDS
+            try:
+                job = self._jobs.find(self._plan.job_name)
+            except LaunchError as error:
+                # Whether the signal flows is known without the launcher's service.
+                logger.warning("%s: the streaming job cannot be looked for: %s", self._plan.stream, error)
+                return self._job_lacks
             self._job_lacks = job is None or job.state in ENDED
+            if job is not None:
+                self._look_for_job_at = now + max(JOB_LOOK_SECONDS, job.rest_seconds)
         return self._job_lacks

@@ -107,7 +107,9 @@ def test_files_in_cloud_storage_are_prepared_as_a_program(emulators: dict[str, s
         bucket.blob(f"dt=2021-05-01/{file.name}").upload_from_filename(file)
     done = run_program(emulators, argv(f"gs://{BUCKET}/dt=2021-05-01/*.ndjson", f"gs://{BUCKET}/prepared"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "rejeu: crypto_rates: 2 files prepared: in 5, out 6, dead 1, duplicate 0, filtered 1\n"
+    assert (
+        done.stdout == "rejeu: crypto_rates: 2 files prepared: in 5, out 6, dead 1, duplicate 0, filtered 1, late 0\n"
+    )
     prepared = Path(emulators["BQEMU_GCS_LOCAL_ROOT"]) / BUCKET / "prepared"
     assert len(lines_of(prepared, "rows")) == 6
     (letter,) = lines_of(prepared, "dead")

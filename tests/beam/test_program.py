@@ -9,7 +9,7 @@ import pytest
 from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
 from rejeu.errors import RequestError, SourceError
 from rejeu.pipelines import PIPELINES, Column
-from rejeu.request import BatchJobRequest
+from rejeu.request import BatchJobRequest, PipelineRequest
 
 ARGV = ["--stream=crypto_rates", "--pipeline=rates", "--files=raw/*", "--output=out", "--event-time=timestamp"]
 
@@ -34,12 +34,12 @@ def test_an_option_that_beam_does_not_have_is_refused() -> None:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_pipeline_that_is_named_has_its_transform(name: str) -> None:
-    assert transform_of(name, "crypto_rates").expand
+    assert transform_of(PipelineRequest(stream="crypto_rates", pipeline=name)).expand
 
 
 def test_an_unknown_pipeline_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(RequestError, match="--pipeline is 'rtes': it must be one of passthrough, rates"):
-        transform_of("rtes", "crypto_rates")
+    with pytest.raises(RequestError, match="--pipeline is 'rtes': it must be one of clicks, occupancy, passthrough"):
+        transform_of(PipelineRequest(stream="crypto_rates", pipeline="rtes"))
 
 
 def test_a_column_that_the_table_lacks_is_refused_with_those_it_has() -> None:

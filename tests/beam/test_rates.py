@@ -11,8 +11,11 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.rates import make_decoder, transform
 from rejeu.pipelines import PIPELINES
+from rejeu.request import PipelineRequest
 
 from .builders import STREAM, counter, make_message, make_request, pipeline_here
+
+ASKED = PipelineRequest(stream=STREAM, pipeline="rates")
 
 
 def decode(request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -71,7 +74,7 @@ def test_date_str_is_in_utc_whatever_the_zone(instant: str, date_str: str) -> No
 )
 def test_what_is_not_for_this_pipeline_is_filtered_and_not_dead(request_body: dict[str, Any]) -> None:
     with pipeline_here() as pipeline:
-        rows, dead = pipeline | Create([make_message(request_body)]) | transform(STREAM)
+        rows, dead = pipeline | Create([make_message(request_body)]) | transform(ASKED)
         assert_that(rows, equal_to([]), "no rows")
         assert_that(dead, equal_to([]), "no dead letters")
     assert counter(pipeline, "filtered") == 1
@@ -101,7 +104,7 @@ def test_what_is_wrong_is_refused_with_a_reason_that_names_the_field(request_bod
 
 def test_each_row_is_named_after_its_message_and_its_symbols_place() -> None:
     with pipeline_here() as pipeline:
-        rows, _ = pipeline | Create([make_message(make_request(), row_id="crypto_rates/7/1/0")]) | transform(STREAM)
+        rows, _ = pipeline | Create([make_message(make_request(), row_id="crypto_rates/7/1/0")]) | transform(ASKED)
         assert_that(rows, lambda found: _check([row.row_id for row in found]))
 
 

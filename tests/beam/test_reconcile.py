@@ -337,7 +337,7 @@ def test_a_pipeline_that_makes_rows_of_several_messages_cannot_be_compared(
     source: Callable[..., ReconcileRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PIPELINES, "windows", Pipeline("windows", columns=()))
-    monkeypatch.setattr("beam_jobs.reconcile.transform_of", lambda pipeline, stream: object())
+    monkeypatch.setattr("beam_jobs.reconcile.transform_of", lambda request: object())
     with pytest.raises(RequestError, match="it makes rows of several messages"):
         decode_of(source(pipeline="windows"))
 

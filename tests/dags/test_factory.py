@@ -74,7 +74,7 @@ def test_every_spec_has_exactly_its_dags(dags: dict[str, DAG]) -> None:
     for spec in SPECS:
         own = {part_of(dag_id) for dag_id in dags if dag_id.startswith(f"{spec.stream}.")}
         parts = {"live", "watchdog", "stop"}
-        assert own == parts | ({"batch"} if spec.batch else set()) | ({"reconcile"} if spec.replay else set())
+        assert own == parts | ({"batch"} if spec.batch else set()) | ({"reconcile"} if spec.window is None else set())
 
 
 @pytest.mark.parametrize("dag_id", DAG_IDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,21 @@ def test_a_job_that_runs_is_waited_for_where_its_end_is_awaited(
     monkeypatch.setattr(launcher, "find", later)
     assert fired(revive(JobTrigger(job, JobState.SUCCEEDED)))["state"] == "succeeded"
     assert next(looks, None) is None
+
+
+def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
+    launcher: FakeLauncher, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        launcher.end(job, JobState.SUCCEEDED)
+
+    monkeypatch.setattr(triggers.asyncio, "sleep", sleep)
+    launcher.jobs[job] = replace(launcher.jobs[job], rest_seconds=10.0)
+    assert fired(JobTrigger(job, JobState.SUCCEEDED))["state"] == "succeeded"
+    assert slept == [10.0]
 
 
 def test_a_job_that_nobody_knows_has_failed(launcher: FakeLauncher) -> None:

@@ -5,6 +5,7 @@ The stack is started once for the whole module; its tests go on from each other'
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -66,8 +67,9 @@ def eventually(true: Callable[[], Any], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second feed, of other columns, from a file; and a spec that is wrong."""
+    """The demo's feed; a second one, of other columns, from a file; and a spec that is wrong."""
     folder = tmp_path_factory.mktemp("streams")
+    shutil.copy(ROOT / "dags" / "streams" / "crypto_rates.yaml", folder)
     begin = datetime(2024, 2, 29, 23, 50, tzinfo=UTC)
     rows = [
         {
@@ -90,7 +92,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, streams: Path) -> Iterator[S
     with pytest.MonkeyPatch.context() as environment:
         for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT"):
             environment.delenv(name, raising=False)
-        environment.setenv("REJEU_STREAMS", f"{ROOT / 'dags' / 'streams'}:{streams}")
+        environment.setenv("REJEU_STREAMS", str(streams))
         environment.setenv("REJEU_SPEED", "60")
         stack = Stack(ROOT, home)
         try:

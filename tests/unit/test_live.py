@@ -138,6 +138,20 @@ def test_a_source_of_files_lies_in_the_targets_bucket(spec: StreamSpec) -> None:
     assert replay_request(from_files, TARGET, None, None).file == "gs://raw/requests/*.parquet"
 
 
+def test_a_simulator_is_refused_in_a_target_marked_production(spec: StreamSpec) -> None:
+    source = {"source": {"generator": "oracle_requests", "time": "block_timestamp_truncated"}}
+    simulated = StreamSpec.model_validate(spec.model_dump() | {"replay": source})
+    production = TARGET.model_copy(update={"production": True})
+    assert replay_request(simulated, TARGET, None, None).generator == "oracle_requests"
+    with pytest.raises(RequestError) as caught:
+        replay_request(simulated, production, None, None)
+    assert str(caught.value) == (
+        "crypto_rates: its source is the simulator 'oracle_requests', and REJEU_PRODUCTION marks this target: "
+        "made-up rows are for targets that nobody relies on; name a table, a query or files"
+    )
+    assert replay_request(spec, production, None, None) == replay_request(spec, TARGET, None, None)
+
+
 def test_the_speed_by_hand_wins_over_the_targets_and_that_over_the_specs(spec: StreamSpec) -> None:
     faster = TARGET.model_copy(update={"speed": 60.0})
     assert replay_request(spec, faster, None, "max").speed == "max"

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rejeu.errors import RequestError
-from rejeu.request import CURSOR, MAX, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Request, Shard, StreamJobRequest
+from rejeu.flags import Request
+from rejeu.request import CURSOR, MAX, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Shard, StreamJobRequest
 
 NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
 NEEDED_ARGV = ["--topic", "projects/p/topics/rates", "--table", "crypto.requests", "--event-time", "at"]
@@ -183,7 +184,7 @@ def test_a_time_without_a_zone_is_refused(field: str, value: object) -> None:
     ],
 )
 def test_exactly_one_source_is_named(sources: dict[str, str | None], found: str) -> None:
-    remedy = "name exactly one source of --table, --query, --file and --generator"
+    remedy = "name exactly one source of --table, --query, --file, --generator and --api"
     assert _refusal(**sources) == f"{found}: {remedy}"
 
 

@@ -150,7 +150,7 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     "an unknown field of the source": (
         {"replay.source.tabel": "a.b"},
         "replay.source.tabel: there is no such field. Fields here: "
-        "table, query, files, generator, time, time_unit, key.",
+        "table, query, files, generator, api, raw, every, time, time_unit, key.",
     ),
     "a missing field": (
         {"event_time": None},
@@ -181,7 +181,8 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown pipeline": (
         {"live.pipeline": "rate"},
-        f"live: pipeline is 'rate': it must be one of passthrough, rates. {SCHEMA_HINT}",
+        "live: pipeline is 'rate': it must be one of clicks, occupancy, passthrough, rates, sensor_means, stations. "
+        + SCHEMA_HINT,
     ),
     "an unknown probe": (
         {"watchdog.probe": "guess"},

@@ -13,7 +13,10 @@ PLUGINS = ROOT / "plugins"
 
 AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")
-CORE = ("spec", "timeline", "request", "message", "errors", "ports", "pipelines", "live", "sql", "target", "testing")
+CORE = (
+    *("spec", "spec_types", "timeline", "flags", "request", "workers", "message", "errors", "ports", "pipelines"),
+    *("live", "sql", "target", "testing"),
+)
 
 LOOK = """
 import importlib, sys

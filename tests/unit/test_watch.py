@@ -1,6 +1,7 @@
 """What the watchdog looks at: the probes that the spec names, as one, and the parts that a wanted stream lacks."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from rejeu import watch as watch_module
+from rejeu.errors import LaunchError
 from rejeu.live import stream_job_request
 from rejeu.ports import ENDED, Job, JobState, Lack, Signal, Verdict
 from rejeu.probes import metric, tap
@@ -246,6 +248,31 @@ def test_the_launcher_is_asked_now_and_then_however_often_somebody_looks(
     clock.elapsed += JOB_LOOK_SECONDS
     assert watch.look(NOW).lacks == frozenset()
     assert launcher.times == 2
+
+
+def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
+    spec: StreamSpec, store: MemoryStore, jobs: FakeLauncher, clock: Clock
+) -> None:
+    remember(store, **PUBLISHES)
+    jobs.jobs[JOB] = replace(jobs.jobs[JOB], rest_seconds=3 * JOB_LOOK_SECONDS)
+    watch = Watch(WatchPlan.of(spec, TARGET), jobs)
+    watch.look(NOW)
+    jobs.end(JOB, JobState.FAILED)
+    for lacks in (set(), set(), {Lack.STREAM_JOB}):
+        clock.elapsed += JOB_LOOK_SECONDS
+        assert watch.look(NOW).lacks == lacks
+
+
+def test_a_silence_is_seen_though_nobody_can_say_whether_the_streaming_job_lives(
+    spec: StreamSpec, store: MemoryStore, clock: Clock
+) -> None:
+    class Away(FakeLauncher):
+        def find(self, name: str) -> Job | None:
+            raise LaunchError("503")
+
+    remember(store, **DEAD)
+    verdict = Watch(WatchPlan.of(spec, TARGET), Away()).look(NOW)
+    assert (verdict.signal, verdict.lacks) == (Signal.SILENT, frozenset())
 
 
 # Witnesses

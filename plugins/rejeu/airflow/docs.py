@@ -85,6 +85,9 @@ def _live(spec: StreamSpec) -> str:
         `{spec.dead_letters}` and the view `{spec.view}`; starts the streaming job, or adopts the one that runs; and
         has the topic watched from now on. Somebody else publishes to it.
         """
+    start = "the start of the batch's last window, which the stream counts anew"
+    if spec.pipeline.windows is None:
+        start = "the row, or the minute, after the batch's last row"
     begins = f"Each batch that ends starts a run (`{spec.stream}.batch`)." if spec.batch else "Runs by hand only."
     return f"""
         {begins} It makes what is missing of topic `{spec.live.topic}`, its subscription, `{spec.live.table}`,
@@ -96,7 +99,7 @@ def _live(spec: StreamSpec) -> str:
         1. A `from` given in the form wins: a replay that runs is ended and begins anew there, at the `speed` given.
         2. A replay that lives is left alone, and so is its speed.
         3. A cursor beyond the batch is gone on from: nothing is skipped, nothing comes twice.
-        4. The batch hands over: the stream starts at the row, or the minute, after the batch's last row.
+        4. The batch hands over: the stream starts at {start}.
         5. Without batch and cursor, at the source's first row.
         """
 
@@ -159,13 +162,26 @@ def _facts(spec: StreamSpec) -> str:
         ("topic", f"`{spec.live.topic}`"),
         ("batch table", f"`{spec.batch.table}`" if spec.batch else ""),
         ("streaming table", f"`{spec.live.table}`"),
+        ("windows", _windows(spec)),
         ("live view", f"`{spec.view}`"),
+        ("more views", ", ".join(f"`{spec.live.table}_{view.name}`" for view in spec.pipeline.views)),
         ("dead letters", f"`{spec.dead_letters}`"),
     ]
     return table([row for row in rows if row[1]], head=("stream", f"`{spec.stream}`"))
 
 
+def _windows(spec: StreamSpec) -> str:
+    windows, window = spec.pipeline.windows, spec.window
+    if windows is None or window is None:
+        return ""
+    by = ", ".join(windows.key)
+    if window.session is not None:
+        return f"sessions of each {by}, ended by {window.session.total_seconds():g} s without a record"
+    assert window.fixed is not None, "windows are sessions, or of one length"
+    return f"of {window.fixed.total_seconds():g} s, by {by}"
+
+
 def _replays(spec: StreamSpec, replay: Replay) -> str:
     source = replay.source
-    place = source.table or source.files or source.generator
+    place = source.table or source.files or source.generator or source.api
     return f"{f'`{place}`' if place else 'a query'} by `{spec.source_time}`, at speed {speed(replay)}"

@@ -58,7 +58,8 @@ def parts_of(spec: StreamSpec) -> list[str]:
         *(["batch"] if spec.batch else []),
         "live",
         "watchdog",
-        *(["reconcile"] if spec.replay else []),
+        # Rows of windows are compared with nothing: which messages they count, they do not say.
+        *(["reconcile"] if spec.replay and spec.pipeline.windows is None else []),
         "stop",
     ]
 
@@ -213,6 +214,8 @@ def _live(spec: StreamSpec) -> DAG:
 
 
 def _live_params(spec: StreamSpec, replay: Replay) -> dict[str, Param]:
+    windowed = spec.pipeline.windows is not None
+    rules = [rule for rule in HandOver if windowed == (rule is HandOver.LAST_WINDOW)]
     return {
         "from": Param(
             None,
@@ -224,10 +227,10 @@ def _live_params(spec: StreamSpec, replay: Replay) -> dict[str, Param]:
             "the cursor, or take over from the batch.",
         ),
         "hand_over": Param(
-            spec.live.hand_over.value,
+            spec.hand_over.value,
             type="string",
-            enum=[rule.value for rule in HandOver],
-            values_display={rule.value: rule.value.replace("_", " ") for rule in HandOver},
+            enum=[rule.value for rule in rules],
+            values_display={rule.value: rule.value.replace("_", " ") for rule in rules},
             title="Hand-over",
             description="Where the stream takes over from the batch: after its last row, or at the minute after that.",
         ),

@@ -12,13 +12,10 @@ from airflow.sdk import DAG, get_parsing_context
 from rejeu.airflow.factory import build_dag, build_invalid, parts_of
 from rejeu.airflow.patrol import PATROL, build_patrol
 from rejeu.errors import SpecError
-from rejeu.spec_files import Loaded, load_specs
+from rejeu.spec_files import FOLDERS, Loaded, load_specs
 from rejeu.target import Target
 
 log = logging.getLogger(__name__)
-
-FOLDERS = "REJEU_STREAMS"
-"""Folders of specs, apart by colons, in the place of the one beside the DAG file."""
 
 
 def spec_folders(dag_file: str) -> list[Path]:

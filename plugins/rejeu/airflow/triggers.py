@@ -164,7 +164,7 @@ class JobTrigger(BaseTrigger):
             if job.state in {*ENDED, self.awaited}:
                 yield TriggerEvent({"name": job.name, "id": job.id, "state": job.state.value, "detail": job.detail})
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(max(POLL_SECONDS, job.rest_seconds))
 
     async def on_kill(self) -> None:
         """Somebody killed the task that waits: the job ends with it."""

@@ -1,9 +1,9 @@
 """The one place where clients of Google Cloud are made: the real services, or the emulators the environment names.
 
 `BIGQUERY_EMULATOR_HOST` (with http://), `BIGQUERY_STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_HOST` (with http://) and
-`PUBSUB_EMULATOR_HOST` each name one; `CLOUD_RUN_EMULATOR_HOST`, `MONITORING_EMULATOR_HOST` and
-`VERTEX_AI_EMULATOR_HOST` (with http://) a server that our tests start. Credentials are the environment's own; an
-emulator is asked without any.
+`PUBSUB_EMULATOR_HOST` and `BIGTABLE_EMULATOR_HOST` each name one; `CLOUD_RUN_EMULATOR_HOST`,
+`MONITORING_EMULATOR_HOST`, and with http:// `DATAFLOW_EMULATOR_HOST` and `VERTEX_AI_EMULATOR_HOST` a server that our
+tests start. Credentials are the environment's own; an emulator is asked without any.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession
     from google.cloud import bigquery, run_v2
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient
+    from google.cloud.bigtable.data import Table
     from google.cloud.monitoring_v3 import MetricServiceClient
     from google.cloud.pubsub_v1 import SubscriberClient
     from google.cloud.storage import Client as StorageClient
@@ -73,6 +74,28 @@ def query_read_client() -> BigQueryReadClient | None:
     return None if os.environ.get("BIGQUERY_EMULATOR_HOST") else bigquery_read_client()
 
 
+def bigtable_table(instance: str, name: str, patience_seconds: float) -> Table:
+    """A table of `projects/P/instances/I`, which an absent server is waited for so long.
+
+    Raises SourceError where there are no credentials.
+    """
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.bigtable.data import BigtableDataClient
+
+    _, project, _, instance_id = instance.split("/")
+    try:
+        client = BigtableDataClient(project=project)  # which looks for the emulator by itself
+    except GoogleAuthError as error:
+        remedy = "run `gcloud auth application-default login`, or set BIGTABLE_EMULATOR_HOST"
+        raise SourceError(f"Bigtable cannot be asked: {error}; {remedy}") from error
+    return client.get_table(
+        instance_id,
+        name,
+        default_read_rows_operation_timeout=patience_seconds,
+        default_mutate_rows_operation_timeout=patience_seconds,
+    )
+
+
 def storage_client(project: str | None) -> StorageClient:
     """Raises SourceError where there are no credentials."""
     from google.auth.exceptions import GoogleAuthError
@@ -109,16 +132,17 @@ def vertex_endpoint(region: str) -> str:
 
 def vertex_session() -> AuthorizedSession:
     """What asks Vertex AI with the environment's credentials. Raises LaunchError where there are none."""
-    import google.auth
-    from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import AuthorizedSession
+    return _session("Vertex AI", "VERTEX_AI_EMULATOR_HOST")
 
-    try:
-        credentials = _anonymous("VERTEX_AI_EMULATOR_HOST") or google.auth.default(scopes=CLOUD_SCOPES)[0]
-    except GoogleAuthError as error:
-        remedy = "run `gcloud auth application-default login`"
-        raise LaunchError(f"Vertex AI cannot be asked: {error}; {remedy}") from error
-    return AuthorizedSession(credentials)
+
+def dataflow_endpoint() -> str:
+    """Where the REST API of Dataflow is, one for all regions."""
+    return os.environ.get("DATAFLOW_EMULATOR_HOST") or "https://dataflow.googleapis.com"
+
+
+def dataflow_session() -> AuthorizedSession:
+    """What asks Dataflow with the environment's credentials. Raises LaunchError where there are none."""
+    return _session("Dataflow", "DATAFLOW_EMULATOR_HOST")
 
 
 def subscriber_client() -> SubscriberClient:
@@ -159,13 +183,31 @@ def finite_retry() -> Retry:
     return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
 
 
+def _session(service: str, emulator: str) -> AuthorizedSession:
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import AuthorizedSession
+
+    try:
+        credentials = _anonymous(emulator) or google.auth.default(scopes=CLOUD_SCOPES)[0]
+    except GoogleAuthError as error:
+        remedy = "run `gcloud auth application-default login`"
+        raise LaunchError(f"{service} cannot be asked: {error}; {remedy}") from error
+    return AuthorizedSession(credentials)
+
+
 @cache
 def _subscriber_client(emulator: str | None) -> SubscriberClient:
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.pubsub_v1 import SubscriberClient
+    from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+    if emulator is not None:
+        # By itself it would take 4 MB a pull from an emulator, and a single message may have 10.
+        channel = grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
+        return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
     try:
-        return SubscriberClient()  # which looks for the emulator by itself
+        return SubscriberClient()
     except GoogleAuthError as error:
         remedy = "run `gcloud auth application-default login`, or set PUBSUB_EMULATOR_HOST"
         raise RejeuError(f"Pub/Sub cannot be asked: {error}; {remedy}") from error

@@ -114,7 +114,7 @@ def ensure_tap(subscriber: SubscriberClient, spec: StreamSpec, target: Target) -
 
 
 def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, columns: Sequence[Column]) -> None:
-    """Datasets, batch table, streaming table, dead letters, incidents, reconciliations, and the live view over them."""
+    """Datasets, batch table, streaming table, dead letters, incidents, reconciliations, and the views over them."""
     streaming = target.table(spec.live.table)
     ensure_table(client, target, streaming, (*columns, ROW_ID_COLUMN), spec.event_time, spec.cluster)
     batch = target.table(spec.batch.table) if spec.batch else None
@@ -125,15 +125,27 @@ def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, col
     ensure_table(client, target, target.table(spec.dead_letters), DEAD_LETTER_COLUMNS, "failed_at")
     ensure_table(client, target, target.incidents, INCIDENT_COLUMNS, "lost_at")
     ensure_table(client, target, target.reconciliations, RECONCILIATION_COLUMNS, "checked_at")
-    view = bigquery.Table(target.table(spec.view))
-    view.view_query = sql.live_view(streaming, batch, spec.event_time, [column.name for column in columns])
-    _ensure_dataset(client, target, target.table(spec.view).rpartition(".")[0])
+    live, names = target.table(spec.view), [column.name for column in columns]
+    windows = spec.pipeline.windows
+    if windows is None:
+        ensure_view(client, target, live, sql.live_view(streaming, batch, spec.event_time, names))
+    else:
+        ensure_view(client, target, live, sql.final_rows(streaming, batch, windows, names))
+    for each in spec.pipeline.views:
+        ensure_view(client, target, f"{streaming}_{each.name}", each.query.format(live=f"`{live}`"))
+
+
+def ensure_view(client: bigquery.Client, target: Target, name: str, query: str) -> None:
+    """The view, with this query."""
+    view = bigquery.Table(name)
+    view.view_query = query
+    _ensure_dataset(client, target, name.rpartition(".")[0])
     try:
         if client.get_table(view.reference, timeout=TIMEOUT_SECONDS).view_query != view.view_query:
             client.update_table(view, ["view_query"], timeout=TIMEOUT_SECONDS)
     except NotFound:
         client.create_table(view, exists_ok=True, timeout=TIMEOUT_SECONDS)
-        log.info("%s: created view %s", spec.stream, spec.view)
+        log.info("created view %s", name)
 
 
 def ensure_table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import httpx
@@ -84,12 +85,23 @@ class AirflowApi:
         return "no task failed"
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """On a busy machine an answer may not come in time: what only asks, asks again."""
+        response = None
+        for _ in range(TRIES if method == "GET" else 1):
+            with suppress(httpx.ReadTimeout):
+                response = self._asked(method, path, **arguments)
+                break
+        if response is None:
+            raise StackError(f"Airflow does not answer {method} {path}: see `make logs`, or is the machine busy?")
+        if response.is_error:
+            raise StackError(f"Airflow answers {response.status_code} to {method} {path}: {response.text[:500]}")
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def _asked(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Airflow notes a request down before it does anything: where SQLite was locked just then, nothing was done."""
         for _ in range(TRIES):
             response = self._http.request(method, path, **arguments)
             if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
                 break
-        if response.is_error:
-            raise StackError(f"Airflow answers {response.status_code} to {method} {path}: {response.text[:500]}")
-        answer: dict[str, Any] = response.json()
-        return answer
+        return response

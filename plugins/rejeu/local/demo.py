@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from rejeu.errors import StackError
+from rejeu.live import silence
 from rejeu.local.airflow_api import AirflowApi
-from rejeu.local.demo_data import STREAM, DemoData
+from rejeu.local.demos.stories import story_of
 from rejeu.local.interrupts import interruptible
-from rejeu.local.parts import DEMO_DATA, PARTS
+from rejeu.local.parts import DEMO, DEMO_DATA, PARTS
 from rejeu.local.stack import Stack
 from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec_files import FOLDERS
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
@@ -31,7 +32,7 @@ from rejeu.target import Target
 
 SPEED: Final = 60
 KILL_AFTER: Final = timedelta(seconds=8)
-"""How long the stream flows before its replay is killed."""
+"""How long the stream flows before its replay is killed, and where it would go on for ever, after its repair."""
 STEP_SECONDS: Final = 240.0
 POLL_SECONDS: Final = 0.2
 
@@ -55,6 +56,8 @@ class Result(BaseModel):
     detected_at: str
     relaunched_at: str
     resumed_at: str
+    panes: dict[str, int]
+    further_checks: dict[str, int]
     gap_seconds: float
     handover_seconds: float
     total_seconds: float
@@ -62,10 +65,11 @@ class Result(BaseModel):
     @property
     def exact(self) -> bool:
         """Whether every row is there, once, and none that should not be."""
-        return self.missing == self.unexpected == self.duplicates_in_live_view == 0
+        wrong = self.missing, self.unexpected, self.duplicates_in_live_view, *self.further_checks.values()
+        return not any(wrong)
 
 
-def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Console) -> int:
+def run_demo(root: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bool, console: Console) -> int:
     """Run it; 0 only if every row is there once. Ends the stack unless it is to be kept."""
     stack = Stack(root, home)
     begun = time.monotonic()
@@ -79,11 +83,11 @@ def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Conso
             stack.down()
             shutil.rmtree(home, ignore_errors=True)
             os.environ.setdefault("REJEU_SPEED", str(SPEED))
-            say("starting emulators and Airflow; writing a day of oracle requests as files, and the half hour after it")
-            say("into the source table")
+            os.environ |= {DEMO: spec.stream, FOLDERS: str(_alone(spec, root, home))}
+            say(f"starting emulators and Airflow; writing a day of {spec.stream} as files, and what comes after it")
             stack.up(lambda text: say(f"  {text}"), (*PARTS, DEMO_DATA))
             os.environ.update(stack.env())
-            result = Demo(read_spec(root / "dags" / "streams" / f"{STREAM}.yaml"), stack, say).run(begun)
+            result = Demo(spec, stack, say).run(begun)
             report.parent.mkdir(parents=True, exist_ok=True)
             report.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
             finished = True
@@ -99,6 +103,14 @@ def run_demo(root: Path, home: Path, report: Path, *, keep: bool, console: Conso
     return 0 if result.exact else 1
 
 
+def _alone(spec: StreamSpec, root: Path, home: Path) -> Path:
+    """A folder with this stream's spec and no other: the others would run, too, and find no files."""
+    folder = home / "streams"
+    folder.mkdir(parents=True)
+    shutil.copy(root / "dags" / "streams" / f"{spec.stream}.yaml", folder)
+    return folder
+
+
 class Demo:
     """The steps, one method each, in their order."""
 
@@ -109,8 +121,7 @@ class Demo:
         self._airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         self._say = say
         written = json.loads((self._target.home / "demo-data.json").read_text(encoding="utf-8"))
-        self._source_rows = int(written["source_rows"])
-        self._data = DemoData(spec, self._target, date.fromisoformat(written["day"]))
+        self._story = story_of(spec, self._target, date.fromisoformat(written["day"]))
 
     def run(self, begun: float) -> Result:
         """The whole life of the stream."""
@@ -120,14 +131,17 @@ class Demo:
         self._await_repair()
         self._await_end()
         self._say("comparing the live view with the source, in SQL")
-        counts = self._data.compare()
-        incident = self._data.last_incident()
+        source_rows = self._story.expect(self._state().cursor)
+        self._until(self._story.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
+        incident = self._story.last_incident()
         gap = (incident["resumed_at"] - killed_at).total_seconds()
         return Result.model_validate(
             {
                 "stream": self._spec.stream,
-                "source_rows": self._source_rows,
-                **counts,
+                "source_rows": source_rows,
+                **self._story.compare(),
+                "panes": self._story.panes(),
+                "further_checks": self._story.further_checks(),
                 "killed_at": _text(killed_at),
                 **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
                 "gap_seconds": round(gap, 2),
@@ -177,10 +191,14 @@ class Demo:
         self._airflow.follow(dag_id, self._airflow.runs(dag_id)[0]["dag_run_id"], STEP_SECONDS, self._say)
 
     def _await_end(self) -> None:
-        """The replay reaches the end of the source, and the streaming job the end of the messages."""
-        self._until(lambda: self._state().status is Status.FINISHED, "the end of the source")
-        self._say("the replay has published the last row")
-        self._until(self._data.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
+        """The replay reaches the end of its source; one without an end is told to stop, and says where it was."""
+        if self._story.endless:
+            resumed = datetime.now(UTC)
+            self._until(lambda: datetime.now(UTC) >= resumed + KILL_AFTER, "some more seconds of streaming")
+            silence(self._store, self._spec.stream)
+        ended = Status.STOPPED if self._story.endless else Status.FINISHED
+        self._until(lambda: self._state().status is ended, "the end of the source")
+        self._say(f"the replay has ended: {self._state().published:,} rows since its return")
 
     def _state(self) -> StreamState:
         state = read_state(self._store, self._spec.stream)
@@ -205,6 +223,9 @@ def _text(instant: datetime) -> str:
 def _show(result: Result, console: Console) -> None:
     table = Table(title=f"{result.stream}: {'every row once' if result.exact else 'NOT EXACT'}", show_header=False)
     for name, value in result:
-        shown = f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(name.replace("_", " "), shown)
+        if isinstance(value, dict):
+            for each, count in value.items():
+                table.add_row(f"{name.replace('_', ' ')}: {each.replace('_', ' ')}", f"{count:,}")
+        else:
+            table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)

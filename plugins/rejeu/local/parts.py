@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from rejeu.local.bigtable_emulator import find_bigtable_emulator
 from rejeu.local.health import Check, answers_grpc, answers_http, beats
-from rejeu.local.place import BUCKET, HOST, PROJECT, Place
+from rejeu.local.place import BIGTABLE, BUCKET, HOST, PROJECT, Place
 from rejeu.local.supervision import Program
 
-EMULATORS: Final = ("pubsub", "bigquery", "storage", "metadata")
+EMULATORS: Final = (
+    "pubsub",
+    "bigquery",
+    "storage",
+    "metadata",
+    "open-data",
+    *([BIGTABLE] if find_bigtable_emulator() else []),
+)
 AIRFLOW: Final = ("api-server", "dag-processor", "triggerer", "scheduler")
 PARTS: Final = EMULATORS + AIRFLOW
 
@@ -21,6 +30,8 @@ EMULATOR_GROUP: Final = "emulators"
 AIRFLOW_GROUP: Final = "airflow"
 DATABASE: Final = "database"
 DEMO_DATA: Final = "demo-data"
+DEMO: Final = "REJEU_DEMO"
+"""The variable that names the stream whose data that is."""
 ONCE: Final = frozenset({DATABASE, DEMO_DATA})
 """Not parts: each runs once for a home, and ends."""
 
@@ -48,12 +59,16 @@ def parts_of(place: Place, names: Iterable[str]) -> list[Part]:
 
 
 def _emulators(place: Place) -> list[Part]:
-    bigquery, storage, metadata = (place.address(server) for server in ("bigquery", "storage", "metadata"))
+    bigquery, storage, metadata, data = map(place.address, ("bigquery", "storage", "metadata", "open_data"))
     parts = [
         Part(_emulator("bigquery", _bigquery(place)), bigquery, answers_http(bigquery, "/readyz")),
         Part(_emulator("storage", _storage(place)), storage, answers_http(storage, f"/storage/v1/b/{BUCKET}")),
         Part(_emulator("metadata", _metadata(place)), metadata, answers_http(metadata, "/")),
+        Part(_emulator("open-data", _open_data(place)), data, answers_http(data, "/")),
     ]
+    if BIGTABLE in place.ports:
+        bigtable = place.address(BIGTABLE)
+        parts.append(Part(_emulator(BIGTABLE, _bigtable(place)), bigtable, answers_grpc(bigtable)))
     if place.own_pubsub:
         parts.insert(0, Part(_emulator("pubsub", _pubsub(place)), place.pubsub, answers_grpc(place.pubsub)))
     return parts
@@ -107,7 +122,8 @@ def _warm(name: str, *arguments: str) -> Program:
 def _demo_data(place: Place) -> Part:
     """Fills the emulators while Airflow starts; the scheduler, which runs at once what is due, waits for it."""
     done = Path(place.home, "demo-data.json")
-    command = (sys.executable, "-m", "rejeu.local.demo_data", str(done))
+    stream = os.environ.get(DEMO, "crypto_rates")
+    command = (sys.executable, "-m", "rejeu.local.demos", f"{place.root}/dags/streams/{stream}.yaml", str(done))
     return Part(Program(DEMO_DATA, command, EMULATOR_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
 
 
@@ -129,5 +145,13 @@ def _storage(place: Place) -> list[str]:
     return [sys.executable, "-m", "gcp_storage_emulator", "-d", str(place.storage), *serve]
 
 
+def _bigtable(place: Place) -> list[str]:
+    return [*(find_bigtable_emulator() or []), f"--host={HOST}", f"--port={place.ports[BIGTABLE]}"]
+
+
 def _metadata(place: Place) -> list[str]:
     return [sys.executable, "-m", "rejeu.local.metadata", "--port", str(place.ports["metadata"])]
+
+
+def _open_data(place: Place) -> list[str]:
+    return [sys.executable, "-m", "rejeu.local.open_data", "--port", str(place.ports["open_data"])]

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Final, Self
 
 from rejeu.errors import StackError
+from rejeu.local.bigtable_emulator import find_bigtable_emulator
 from rejeu.local.sweep import MARK
 
 HOST: Final = "127.0.0.1"
 PROJECT: Final = "rejeu-local"
 BUCKET: Final = "rejeu-local-bucket"
 USER: Final = "admin"
-SERVERS: Final = ("ui", "pubsub", "bigquery", "bigquery_grpc", "storage", "metadata")
+SERVERS: Final = ("ui", "pubsub", "bigquery", "bigquery_grpc", "storage", "metadata", "open_data")
+BIGTABLE: Final = "bigtable"
+"""One server more, where this machine has it."""
 PORTS: Final = range(20_000, 32_768)
 """Below the ports that Linux and macOS give to outgoing connections, which could take one before its server starts."""
 
@@ -48,7 +51,8 @@ class Place:
         """
         stack = stack_id(home)
         free = _free_ports(stack)
-        ports = {server: next(free) for server in SERVERS} | _wanted_ui_port()
+        servers = (*SERVERS, BIGTABLE) if find_bigtable_emulator() else SERVERS
+        ports = {server: next(free) for server in servers} | _wanted_ui_port()
         # Within the environment of a stack the variable names that stack's own Pub/Sub.
         given = None if MARK in os.environ else os.environ.get("PUBSUB_EMULATOR_HOST")
         return cls(
@@ -75,7 +79,7 @@ class Place:
         write_private(file, asdict(self))
 
     def address(self, server: str) -> str:
-        """`host:port` of one of SERVERS."""
+        """`host:port` of one of SERVERS, or of BIGTABLE."""
         return self.pubsub if server == "pubsub" else f"{HOST}:{self.ports[server]}"
 
     @property
@@ -104,6 +108,7 @@ class Place:
         """What the stack adds to the environment of every process that belongs to it."""
         return (
             self._google()
+            | self._bigtable()
             | self._airflow()
             | {
                 MARK: self.stack,
@@ -112,6 +117,7 @@ class Place:
                 "REJEU_PROJECT": PROJECT,
                 "REJEU_BUCKET": BUCKET,
                 "REJEU_STATE": f"sqlite:{self.home}/state.db",
+                "REJEU_OPEN_DATA": f"http://{self.address('open_data')}",
                 "REJEU_DAGS": self.dags,
                 "PYTHONPATH": f"{self.root}/plugins:{self.root}",
                 # setproctitle, which Airflow calls, otherwise overwrites the environment that `sweep` reads.
@@ -147,6 +153,11 @@ class Place:
                 {"conn_type": "google_cloud_platform", "extra": {"project": PROJECT}}
             ),
         }
+
+    def _bigtable(self) -> dict[str, str]:
+        if BIGTABLE not in self.ports:
+            return {}
+        return {"REJEU_BIGTABLE": PROJECT, "BIGTABLE_EMULATOR_HOST": self.address(BIGTABLE)}
 
     def _airflow(self) -> dict[str, str]:
         settings = {

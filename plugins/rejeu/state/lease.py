@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
+from rejeu.flags import explain
 from rejeu.ports import StateStore
-from rejeu.request import explain
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import format_instant
 

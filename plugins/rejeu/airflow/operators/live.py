@@ -10,9 +10,9 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
 from rejeu import sql
-from rejeu.airflow.operators.base import JobOperator, StreamOperator, WaitingOperator
+from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import ReturnTrigger
-from rejeu.live import Start, announce, decide_start, replay_request, silence, stream_job_request, want
+from rejeu.live import Start, announce, decide_start, replay_request, rewind, silence, stream_job_request, want
 from rejeu.ports import ENDED, Signal
 from rejeu.repair import OVER
 from rejeu.request import CURSOR, ReplayRequest
@@ -26,7 +26,7 @@ SIGNAL_LIMIT = timedelta(minutes=10)
 
 
 class EnsureStream(StreamOperator):
-    """Makes what is missing of topic, subscription, dataset, tables and view; leaves alone what exists."""
+    """Makes what is missing of topic, subscription, dataset, tables and views; leaves alone what exists."""
 
     def execute(self, context: Context) -> None:
         from rejeu.gcp.columns import output_columns
@@ -35,6 +35,19 @@ class EnsureStream(StreamOperator):
         self.ensure_topic()
         client = self.bigquery()
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
+        if self.spec.pipeline.serves_bigtable and self.target.bigtable:
+            self._ensure_served()
+
+    def _ensure_served(self) -> None:
+        from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+        from google.cloud.bigtable import Client
+
+        from rejeu.gcp.bigtable import ensure_served
+
+        # Airflow's own hook of Bigtable shows no client.
+        credentials = GoogleBaseHook(gcp_conn_id=GOOGLE_CONNECTION).get_credentials()
+        client = Client(project=self.target.project, credentials=credentials, admin=True)
+        ensure_served(client, self.target.bigtable, self.spec.stream)
 
 
 class HandOverInstant(StreamOperator):
@@ -47,7 +60,7 @@ class HandOverInstant(StreamOperator):
     def execute(self, context: Context) -> dict[str, str | None]:
         params = context["params"]
         by_hand = parse_instant(params["from"]) if params.get("from") else None
-        rule = HandOver(params.get("hand_over") or self.spec.live.hand_over)
+        rule = HandOver(params.get("hand_over") or self.spec.hand_over)
         state = read_state(self.store, self.spec.stream)
         decision = decide_start(state, self._batch_max(context), rule, by_hand, datetime.now(UTC))
         self.log.info("%s: %s", self.spec.stream, decision.reason)
@@ -111,6 +124,8 @@ class StartReplay(StreamOperator):
         self._request = request
         with self.turn(context):
             self.stop_replays(request)
+            if start is Start.RESUME:
+                rewind(self.store, self.spec)
             announce(self.store, request)
             job = self.start_replays(request)
         self.log.info("%s: started %s (%s): %s", self.spec.stream, job.name, job.detail, self.decision["reason"])
@@ -165,8 +180,20 @@ class StopReplay(StreamOperator):
 
 
 class DrainStreamJob(StreamOperator):
-    """Ends the streaming job after what it has in hand; what it has not read waits in the subscription."""
+    """Ends the streaming job after what it has in hand; what it has not read waits in the subscription.
+
+    One that aggregates is given the time first (`reconcile.settle`) in which it reads what the replay published last:
+    a window that it writes half counted is counted anew by the next one, which begins at the cursor's window.
+    """
 
     def execute(self, context: Context) -> str:
+        if self.spec.window is not None:
+            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+            self.defer(trigger=TimeDeltaTrigger(self.spec.reconcile.settle), method_name="drain")
+        return self.drain(context)
+
+    def drain(self, context: Context, event: Any = None) -> str:
+        """End it, now that it has had its time."""
         job = self.jobs.stop(stream_job_request(self.spec, self.target).job_name)
         return "there was none" if job is None else f"{job.state}: {job.detail}"

@@ -1,185 +1,176 @@
-"""What the demo feeds in, and what must come out of it: computed by DuckDB from the same lines, far from our code."""
+"""What a stream's demo feeds in, and what must come out of it: the frame that the stories beside this one fill."""
 
 from __future__ import annotations
 
-import json
-import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import msgspec
 from google.cloud import bigquery, storage
 
-import rejeu
 from rejeu.gcp.clients import bigquery_client, storage_client
-from rejeu.live import replay_of
-from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
+from rejeu.pipelines import Column
 from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
 from rejeu.target import Target
+from rejeu.timeline import Position
 
-STREAM: Final = "crypto_rates"
-STREAMED_MINUTES: Final = 30.0
-BATCH_EVERY, STREAMED_EVERY = 10.0, 1.5
-"""Mean seconds between two requests: the chain's own pace was about one a block of 3 s."""
 FILES: Final = 4
 TIMEOUT_SECONDS: Final = 60.0
 
-EXPECTED: Final = """
-    SELECT
-      timestamp,
-      request,
-      unnest(symbols) AS symbol,
-      unnest(rates)::DOUBLE / multiplier AS rate
-    FROM (
-      SELECT
-        timestamp,
-        request,
-        from_json(calldata, '{"symbols":["VARCHAR"]}').symbols AS symbols,
-        from_json(calldata, '{"multiplier":"BIGINT"}').multiplier AS multiplier,
-        from_json(result, '{"rates":["BIGINT"]}').rates AS rates
-      FROM (
-        SELECT
-          json ->> '$.block_timestamp_truncated' AS timestamp,
-          json ->> '$.oracle_request_id' AS request,
-          json ->> '$.request.oracle_script_id' AS script,
-          json ->> '$.decoded_result.calldata' AS calldata,
-          json ->> '$.decoded_result.result' AS result
-        FROM read_ndjson_objects(?)
-      )
-      WHERE script = '3'
-    )
-    WHERE len(symbols) = len(rates)
-"""
-"""Every row that the live view must hold: script 3 only, and only requests with as many rates as symbols."""
 
+class Story(ABC):
+    """One day as raw files, what is replayed after it, and the truth about both.
 
-class DemoData:
-    """One day in raw files, the half hour after it in the source table, and the truth about both."""
+    The truth is computed by DuckDB from the source's own lines, far from the code that is shown.
+    """
+
+    truth: ClassVar[str]
+    """A DuckDB query over `lines`, whose column `json` holds one row of the source: what the live view must hold."""
+    key: ClassVar[tuple[Column, ...]]
+    """The columns of the truth that tell its rows apart."""
+    values: ClassVar[tuple[Column, ...]] = ()
+    """Its other columns, which must be equal; floats to nine digits, for nobody says in which order they are summed."""
+    endless: ClassVar[bool] = False
+    """Whether the source goes on for ever, so that the demo has to end it."""
 
     def __init__(self, spec: StreamSpec, target: Target, day: date) -> None:
-        self._spec = spec
-        self._target = target
-        self._day = day
-        self._expected = f"{target.project}.rejeu_demo.expected"
+        self.spec, self.target, self.day = spec, target, day
+        self.expected = f"{target.project}.rejeu_demo.expected"
 
-    def write(self) -> int:
-        """Write files, source table and truth; returns the rows of the source table."""
-        midnight = datetime(self._day.year, self._day.month, self._day.day, tzinfo=UTC)
-        history = list(OracleRequests(start=midnight, minutes=24 * 60, seed=1, every=BATCH_EVERY).lines())
-        future = OracleRequests(
-            start=midnight + timedelta(days=1),
-            minutes=STREAMED_MINUTES,
-            seed=2,
-            every=STREAMED_EVERY,
-            first_id=2_000_000,
-        )
-        streamed = list(future.lines())
+    @abstractmethod
+    def write(self) -> None:
+        """Write the day's files, and the source."""
+
+    @abstractmethod
+    def history(self) -> Iterable[bytes]:
+        """The day's rows, each a line of JSON."""
+
+    @abstractmethod
+    def streamed(self, end: Position | None) -> Iterable[bytes]:
+        """The rows after the day that were replayed, up to this place, or to the end."""
+
+    def further_checks(self) -> dict[str, int]:
+        """What else was compared: how much of each was wrong."""
+        return {}
+
+    @property
+    def midnight(self) -> datetime:
+        """The end of the day."""
+        return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC) + timedelta(days=1)
+
+    def expect(self, end: Position | None) -> int:
+        """Compute the truth and put it beside the tables; returns how many rows of the source were replayed."""
+        history, streamed = list(self.history()), list(self.streamed(end))
         with TemporaryDirectory(prefix="rejeu-demo-") as folder:
-            self._write_files(history)
-            self._load(
-                self._target.table(str(replay_of(self._spec).source.table)), streamed, [c.to_api() for c in COLUMNS]
-            )
-            truth = self._compute(Path(folder), [*history, *streamed])
-            columns = (("timestamp", "TIMESTAMP"), ("request", "STRING"), ("symbol", "STRING"), ("rate", "FLOAT64"))
-            self._load(self._expected, truth, [{"name": name, "type": kind} for name, kind in columns])
+            rows = self._compute(Path(folder, "lines.ndjson"), [*history, *streamed])
+        self.load(self.expected, rows, (*self.key, *self.values))
         return len(streamed)
 
     def is_complete(self) -> bool:
-        """Whether as many rows have arrived as must."""
-        view = self._target.table(self._spec.view)
-        row = self._row(
-            f"SELECT (SELECT COUNT(*) FROM `{view}`) AS found, (SELECT COUNT(*) FROM `{self._expected}`) AS due"
-        )
-        return bool(row["found"] >= row["due"])
+        """Whether as many rows have arrived as must, and nothing differs."""
+        counts = self.compare()
+        return not counts["missing"]
 
     def compare(self) -> dict[str, int]:
-        """What is in the tables against what must be there; a row is missing unless time and rate agree, too."""
-        view = self._target.table(self._spec.view)
-        batch = self._target.table(self._spec.batch.table) if self._spec.batch else ""
-        same = "found.request = due.request AND found.symbol = due.symbol AND found.timestamp = due.timestamp"
-        close = "ABS(found.rate - due.rate) <= 1e-9 * ABS(due.rate)"
+        """What is in the tables against what must be there; a row is missing, too, where one of its values differs."""
+        view = self.target.table(self.spec.view)
+        batch = self.target.table(self.spec.batch.table) if self.spec.batch else ""
+        same = " AND ".join(["TRUE", *(f"COALESCE({_same(column)}, FALSE)" for column in self.values)])
+        sides = f"WITH due AS ({self._counted(self.expected)}), found AS ({self._counted(view)})"
+        join = " AND ".join(f"found.`{column.name}` = due.`{column.name}`" for column in self.key)
         questions = {
             "batch_rows": f"SELECT COUNT(*) FROM `{batch}`",
-            "expected_rows": f"SELECT COUNT(*) FROM `{self._expected}`",
-            "streamed_rows": f"SELECT COUNT(*) FROM `{self._target.table(self._spec.live.table)}`",
-            "missing": f"SELECT COUNT(*) FROM `{self._expected}` AS due LEFT JOIN `{view}` AS found "
-            f"ON {same} AND {close} WHERE found.request IS NULL",
-            "unexpected": f"SELECT COUNT(*) FROM `{view}` AS found LEFT JOIN `{self._expected}` AS due "
-            f"ON {same} WHERE due.request IS NULL",
-            "duplicates_in_live_view": "SELECT COUNT(*) - "
-            f"(SELECT COUNT(*) FROM (SELECT DISTINCT request, symbol FROM `{view}`)) FROM `{view}`",
-            "dead_letters": f"SELECT COUNT(*) FROM `{self._target.table(self._spec.dead_letters)}`",
-            "incidents": f"SELECT COUNT(*) FROM `{self._target.incidents}`",
+            "expected_rows": f"SELECT COUNT(*) FROM `{self.expected}`",
+            "streamed_rows": f"SELECT COUNT(*) FROM `{self.target.table(self.spec.live.table)}`",
+            "missing": f"{sides} SELECT SUM(IF(found.times IS NOT NULL AND {same}, "
+            f"GREATEST(due.times - found.times, 0), due.times)) FROM due LEFT JOIN found ON {join}",
+            "unexpected": f"{sides} SELECT SUM(found.times) FROM found LEFT JOIN due ON {join} WHERE due.times IS NULL",
+            "duplicates_in_live_view": f"{sides} SELECT SUM(GREATEST(found.times - due.times, 0)) FROM found "
+            f"JOIN due ON {join}",
+            "dead_letters": f"SELECT COUNT(*) FROM `{self.target.table(self.spec.dead_letters)}`",
+            "incidents": f"SELECT COUNT(*) FROM `{self.target.incidents}`",
         }
-        return {name: int(self._row(text)[0]) for name, text in questions.items()}
+        return {name: int(self.row(text)[0] or 0) for name, text in questions.items()}
+
+    def panes(self) -> dict[str, int]:
+        """Of a stream that aggregates: the rows that were written before, at and after the end of their windows."""
+        if self.spec.pipeline.windows is None:
+            return {}
+        table = self.target.table(self.spec.live.table)
+        found = self.query(f"SELECT pane_timing, COUNT(*) AS n FROM `{table}` GROUP BY pane_timing ORDER BY 1")
+        return {str(row["pane_timing"]).lower(): int(row["n"]) for row in found}
 
     def last_incident(self) -> Any:
         """The newest incident's row."""
-        return self._row(f"SELECT * FROM `{self._target.incidents}` ORDER BY resumed_at DESC LIMIT 1")
+        return self.row(f"SELECT * FROM `{self.target.incidents}` ORDER BY resumed_at DESC LIMIT 1")
 
-    @cached_property
-    def _bigquery(self) -> bigquery.Client:
-        return bigquery_client(self._target.project)
+    def query(self, text: str) -> list[Any]:
+        """The rows that BigQuery answers."""
+        return list(self._bigquery.query(text, timeout=TIMEOUT_SECONDS).result(timeout=TIMEOUT_SECONDS))
 
-    @cached_property
-    def _bucket(self) -> storage.Bucket:
-        return storage_client(self._target.project).bucket(self._target.bucket)
-
-    def _row(self, text: str) -> Any:
-        (row,) = self._bigquery.query(text, timeout=TIMEOUT_SECONDS).result(timeout=TIMEOUT_SECONDS)
+    def row(self, text: str) -> Any:
+        """The only row that BigQuery answers."""
+        (row,) = self.query(text)
         return row
 
-    def _write_files(self, lines: list[bytes]) -> None:
-        """The raw files, where the spec says that a day's files lie."""
-        assert self._spec.batch is not None
-        pattern = self._target.place(self._spec.batch.files, partition=self._day.isoformat())
-        folder = pattern.removeprefix(f"gs://{self._target.bucket}/").rpartition("/")[0]
+    def write_files(self, lines: Sequence[bytes]) -> None:
+        """The day's raw files, where the spec says that they lie."""
+        assert self.spec.batch is not None
+        pattern = self.target.place(self.spec.batch.files, partition=self.day.isoformat())
+        folder = pattern.removeprefix(f"gs://{self.target.bucket}/").rpartition("/")[0]
         for number in range(FILES):
-            blob = self._bucket.blob(f"{folder}/part-{number}.ndjson")
-            blob.upload_from_string(b"".join(lines[number::FILES]), content_type="application/x-ndjson")
+            self.upload(f"{folder}/part-{number}.ndjson", b"".join(line + b"\n" for line in lines[number::FILES]))
 
-    def _compute(self, folder: Path, lines: list[bytes]) -> list[bytes]:
-        import duckdb
+    def upload(self, name: str, content: bytes) -> None:
+        """An object in the target's bucket."""
+        self.bucket.blob(name).upload_from_string(content, content_type="application/octet-stream")
 
-        (folder / "all.ndjson").write_bytes(b"".join(lines))
-        names = ("timestamp", "request", "symbol", "rate")
-        rows = duckdb.execute(EXPECTED, [str(folder / "all.ndjson")]).fetchall()
-        return [json.dumps(dict(zip(names, row, strict=True))).encode() + b"\n" for row in rows]
-
-    def _load(self, table: str, lines: list[bytes], schema: list[dict[str, Any]]) -> None:
+    def load(self, table: str, lines: Iterable[bytes], columns: Sequence[Column]) -> None:
         """Create the table, and fill it with a load job."""
         self._bigquery.create_dataset(".".join(table.split(".")[:2]), exists_ok=True, timeout=TIMEOUT_SECONDS)
         name = f"rejeu-demo/{table}.ndjson"
-        self._bucket.blob(name).upload_from_string(b"".join(lines), content_type="application/x-ndjson")
+        self.upload(name, b"".join(line + b"\n" for line in lines))
         configuration = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.NEWLINE_DELIMITED_JSON,
-            schema=[bigquery.SchemaField.from_api_repr(column) for column in schema],
+            schema=[bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns],
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         )
-        uri = f"gs://{self._target.bucket}/{name}"
+        uri = f"gs://{self.target.bucket}/{name}"
         self._bigquery.load_table_from_uri(uri, table, job_config=configuration).result(timeout=TIMEOUT_SECONDS)
 
+    @cached_property
+    def bucket(self) -> storage.Bucket:
+        return storage_client(self.target.project).bucket(self.target.bucket)
 
-def due_day(now: datetime) -> date:
-    """The day that the batch DAG's newest scheduled run is about: schedule `0 1 * * *`, the day before."""
-    return (now - timedelta(hours=25)).date()
+    @cached_property
+    def _bigquery(self) -> bigquery.Client:
+        return bigquery_client(self.target.project)
+
+    def _compute(self, file: Path, lines: Sequence[bytes]) -> list[bytes]:
+        import duckdb
+
+        file.write_bytes(b"\n".join(lines))
+        connection = duckdb.connect()
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"CREATE VIEW lines AS SELECT json FROM read_ndjson_objects('{file}')")
+        names = [column.name for column in (*self.key, *self.values)]
+        quoted = ", ".join(f'"{name}"' for name in names)
+        rows = connection.execute(f"SELECT {quoted} FROM ({self.truth})").fetchall()
+        return [msgspec.json.encode(dict(zip(names, row, strict=True))) for row in rows]
+
+    def _counted(self, table: str) -> str:
+        """The table's rows by their key, and how often each is there."""
+        key = ", ".join(f"`{column.name}`" for column in self.key)
+        values = "".join(f", MIN(`{column.name}`) AS `{column.name}`" for column in self.values)
+        return f"SELECT {key}, COUNT(*) AS times{values} FROM `{table}` GROUP BY {key}"
 
 
-def main() -> int:
-    """Write the data of the stream's demo; the file named by the only argument says that it is done, and what."""
-    target = Target.from_env()
-    spec = read_spec(Path(rejeu.__file__).parents[2] / "dags" / "streams" / f"{STREAM}.yaml")
-    day = due_day(datetime.now(UTC))
-    done = Path(sys.argv[1])
-    written = {"day": day.isoformat(), "source_rows": DemoData(spec, target, day).write()}
-    partial = done.with_suffix(".partial")
-    partial.write_text(json.dumps(written), encoding="utf-8")
-    partial.replace(done)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _same(column: Column) -> str:
+    due, found = f"due.`{column.name}`", f"found.`{column.name}`"
+    equal = f"ABS({found} - {due}) <= 1e-9 * ABS({due})" if column.type == "FLOAT64" else f"{found} = {due}"
+    return f"({due} IS NULL AND {found} IS NULL) OR {equal}"

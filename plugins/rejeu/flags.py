@@ -1,0 +1,101 @@
+"""Frozen models whose fields are flags: one parser serves the CLI, the DAGs and the containers."""
+
+from __future__ import annotations
+
+import argparse
+import types
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rejeu.errors import RequestError
+from rejeu.timeline import format_instant
+
+
+class Request(BaseModel):
+    """A frozen model whose fields are flags: `from_argv(to_argv())` is the same request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    program: ClassVar[str]
+    module: ClassVar[str]
+    ready_text: ClassVar[str | None] = None
+
+    def to_argv(self) -> list[str]:
+        """The flags that say this request; fields at their default are left out."""
+        argv: list[str] = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value == field.get_default(call_default_factory=True):
+                continue
+            # One word with its value, which may begin with a dash.
+            argv.append(flag_of(name) if value is True else f"{flag_of(name)}={_to_text(value)}")
+        return argv
+
+    @classmethod
+    def parser(cls) -> argparse.ArgumentParser:
+        """The parser that this request's fields make."""
+        parser = argparse.ArgumentParser(
+            prog=cls.program, description=cls.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            help_text = (field.description or "").replace("%", "%%")
+            if kind is bool:
+                parser.add_argument(flag_of(name), dest=name, action="store_true", default=None, help=help_text)
+            else:
+                metavar = flag_of(name)[2:].upper().replace("-", "_")
+                parser.add_argument(
+                    flag_of(name), dest=name, help=help_text, metavar=metavar, required=field.is_required()
+                )
+        return parser
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> Self:
+        """Read the flags. Raises RequestError for a wrong value; a wrong flag ends as argparse ends, with 2."""
+        given = {name: value for name, value in vars(cls.parser().parse_args(list(argv))).items() if value is not None}
+        for name, field in cls.model_fields.items():
+            if name in given and _is_tuple(field.annotation):
+                given[name] = tuple(part.strip() for part in given[name].split(",") if part.strip())
+        return cls.of(**given)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build the request; raises RequestError, in the words a person reads, where a value is wrong."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise RequestError("; ".join(_reason(detail) for detail in error.errors())) from None
+
+
+def explain(detail: Any) -> str:
+    """What pydantic found, as the value and the rule; the rule alone where the value is a whole mapping."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if "it is" in message or isinstance(detail["input"], dict):
+        return message
+    return f"it is {detail['input']!r}: {message}"
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field."""
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def _is_tuple(kind: Any) -> bool:
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return any(get_origin(each) is tuple for each in kinds)
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return str(value)
+
+
+def _reason(detail: Any) -> str:
+    field = flag_of(str(detail["loc"][0])) if detail["loc"] else ""
+    return f"{field}: {explain(detail)}".removeprefix(": ")

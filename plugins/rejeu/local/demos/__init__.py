@@ -1,0 +1,1 @@
+"""The demos of the streams that come along: what each feeds in, and what must come out."""
