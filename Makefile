@@ -34,8 +34,8 @@ logs: $(READY) ## Follow the logs of all parts
 status: $(READY) ## Show the parts of the local stack
 	$(BIN)/rejeu status
 
-demo: $(READY) ## Run the main job end to end, with a kill on the way (KEEP=1 leaves the stack up)
-	$(BIN)/rejeu demo
+demo: $(READY) ## Run the main job end to end, with a kill on the way (STREAM=name for another, KEEP=1 keeps the stack)
+	$(BIN)/rejeu demo $(STREAM)
 
 check: $(READY) ## Lint and strict types
 	$(BIN)/ruff format --check .
@@ -55,6 +55,7 @@ lock: $(READY) ## Resolve pyproject.toml into requirements.lock
 
 docs: $(READY) ## Write what is generated: docs/DAGS.md and the spec's schema
 	$(BIN)/rejeu schema --write dags/streams/stream.schema.json
+	$(BIN)/rejeu template --write beam_jobs/stream.template.json
 	AIRFLOW_HOME=$(CURDIR)/.rejeu/docs $(BIN)/python -m rejeu.airflow.dags_page docs/DAGS.md
 
 screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
