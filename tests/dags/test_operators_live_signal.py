@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from rejeu.airflow.operators import base
 from rejeu.airflow.operators.live import AwaitSignal, DrainStreamJob, HandOverInstant, StartStreamJob, StopReplay
 from rejeu.airflow.triggers import ReturnTrigger
+from rejeu.errors import LaunchError
 from rejeu.live import announce, replay_request
 from rejeu.ports import JobState, Signal
 from rejeu.repair import OVER
@@ -156,14 +157,25 @@ def test_what_somebody_else_publishes_is_no_longer_watched_and_nothing_of_theirs
 
 def test_a_stream_that_never_ran_can_be_stopped(spec: StreamSpec, launcher: FakeLauncher) -> None:
     StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
-    assert DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run()) == "there was none"
+    assert carry_out(DrainStreamJob(task_id="drain_stream", spec=spec), a_run()) == "there was none"
     assert launcher.stopped == []
 
 
 def test_the_streaming_job_is_drained(spec: StreamSpec, launcher: FakeLauncher, end: End) -> None:
     carry_out(StartStreamJob(task_id="start_stream", spec=spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
-    assert DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run()).startswith("stopped")
+    assert carry_out(DrainStreamJob(task_id="drain_stream", spec=spec), a_run()).startswith("stopped")
     assert launcher.stopped == [STREAM_JOB]
+
+
+def test_a_job_that_cannot_be_drained_fails_the_task_with_the_launchers_words(
+    spec: StreamSpec, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, *, drain: bool = True) -> None:
+        raise LaunchError(f"{name} still runs")
+
+    monkeypatch.setattr(launcher, "stop", refuse)
+    with pytest.raises(LaunchError, match=f"{STREAM_JOB} still runs"):
+        carry_out(DrainStreamJob(task_id="drain_stream", spec=spec), a_run())
 
 
 def test_a_stopped_streams_cursor_is_what_the_next_run_goes_on_from(spec: StreamSpec, store: MemoryStore) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from rejeu.errors import RejeuError
 from rejeu.ports import ENDED, JobState, Signal, Verdict
 from rejeu.spec import StreamSpec
 from rejeu.target import Target
@@ -169,6 +170,27 @@ class JobTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Somebody killed the task that waits: the job ends with it."""
         await asyncio.to_thread(Target.from_env().job_launcher().stop, self.name)
+
+
+class DrainTrigger(BaseTrigger):
+    """Drains a job once so many seconds have passed, and fires when it has ended, or could not be ended."""
+
+    def __init__(self, name: str, after_seconds: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.name = name
+        self.after_seconds = after_seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return class_path(self), {"name": self.name, "after_seconds": self.after_seconds}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(self.after_seconds)
+        try:
+            job = await asyncio.to_thread(Target.from_env().job_launcher().stop, self.name)
+        except RejeuError as error:
+            yield TriggerEvent({"error": str(error)})
+            return
+        yield TriggerEvent({"left": "there was none" if job is None else f"{job.state}: {job.detail}"})
 
 
 class LoadJobTrigger(BaseTrigger):

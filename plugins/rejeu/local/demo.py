@@ -131,7 +131,8 @@ class Demo:
         self._await_repair()
         self._await_end()
         self._say("comparing the live view with the source, in SQL")
-        source_rows = self._story.expect(self._state().cursor)
+        end = self._state().cursor
+        source_rows = self._story.expect(end)
         self._until(self._story.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
         incident = self._story.last_incident()
         gap = (incident["resumed_at"] - killed_at).total_seconds()
@@ -141,7 +142,7 @@ class Demo:
                 "source_rows": source_rows,
                 **self._story.compare(),
                 "panes": self._story.panes(),
-                "further_checks": self._story.further_checks(),
+                "further_checks": self._story.further_checks(end),
                 "killed_at": _text(killed_at),
                 **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
                 "gap_seconds": round(gap, 2),

@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rejeu import sql
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
-from rejeu.airflow.triggers import ReturnTrigger
+from rejeu.airflow.triggers import DrainTrigger, ReturnTrigger
+from rejeu.errors import LaunchError
 from rejeu.live import Start, announce, decide_start, replay_request, rewind, silence, stream_job_request, want
 from rejeu.ports import ENDED, Signal
 from rejeu.repair import OVER
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 SIGNAL_LIMIT = timedelta(minutes=10)
+DRAIN_LIMIT = timedelta(minutes=30)
 
 
 class EnsureStream(StreamOperator):
@@ -32,11 +34,22 @@ class EnsureStream(StreamOperator):
         from rejeu.gcp.columns import output_columns
         from rejeu.gcp.resources import ensure_tables
 
+        self._check_source()
         self.ensure_topic()
         client = self.bigquery()
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
         if self.spec.pipeline.serves_bigtable and self.target.bigtable:
             self._ensure_served()
+
+    def _check_source(self) -> None:
+        """Raises RequestError where the replay could not be started, before anything is made for it."""
+        if self.spec.replay is None:
+            return
+        generator = replay_request(self.spec, self.target, None, None).generator
+        if generator is not None:
+            from rejeu.replay.source.generators import open_generator
+
+            open_generator(generator)
 
     def _ensure_served(self) -> None:
         from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
@@ -179,21 +192,19 @@ class StopReplay(StreamOperator):
         return None if state is None else state.model_dump(mode="json", include={"status", "cursor", "published"})
 
 
-class DrainStreamJob(StreamOperator):
+class DrainStreamJob(WaitingOperator):
     """Ends the streaming job after what it has in hand; what it has not read waits in the subscription.
 
     One that aggregates is given the time first (`reconcile.settle`) in which it reads what the replay published last:
     a window that it writes half counted is counted anew by the next one, which begins at the cursor's window.
     """
 
-    def execute(self, context: Context) -> str:
-        if self.spec.window is not None:
-            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+    def execute(self, context: Context) -> Any:
+        settle = timedelta() if self.spec.window is None else self.spec.reconcile.settle
+        job = stream_job_request(self.spec, self.target).job_name
+        return self.wait(context, DrainTrigger(job, settle.total_seconds()), settle + DRAIN_LIMIT)
 
-            self.defer(trigger=TimeDeltaTrigger(self.spec.reconcile.settle), method_name="drain")
-        return self.drain(context)
-
-    def drain(self, context: Context, event: Any = None) -> str:
-        """End it, now that it has had its time."""
-        job = self.jobs.stop(stream_job_request(self.spec, self.target).job_name)
-        return "there was none" if job is None else f"{job.state}: {job.detail}"
+    def resume(self, context: Context, event: dict[str, str]) -> str:
+        if "error" in event:
+            raise LaunchError(event["error"])
+        return event["left"]

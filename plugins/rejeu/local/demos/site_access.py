@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import msgspec
+
+from rejeu.gcp.bigtable import read_statuses
+from rejeu.gcp.clients import bigtable_table
 from rejeu.local.demos.simulated import SimulatedStory
+from rejeu.local.demos.story import TIMEOUT_SECONDS
 from rejeu.pipelines import Column
+from rejeu.timeline import Position
 
 
 class SiteAccess(SimulatedStory):
@@ -23,7 +31,13 @@ class SiteAccess(SimulatedStory):
         *(Column("device", "STRING"), Column("event", "INT64")),
     )
 
-    def further_checks(self) -> dict[str, int]:
+    def further_checks(self, end: Position | None) -> dict[str, int]:
+        checks = {"wrong_occupancies": self._wrong_in_view()}
+        if self.target.bigtable:
+            checks["wrong_in_bigtable"] = self._wrong_in_bigtable(end)
+        return checks
+
+    def _wrong_in_view(self) -> int:
         view = f"{self.target.table(self.spec.live.table)}_occupancy"
         due = f"SELECT site, service, SUM(event) AS inside FROM `{self.expected}` GROUP BY site, service"
         wrong = self.row(
@@ -31,4 +45,14 @@ class SiteAccess(SimulatedStory):
             "ON found.site = due.site AND found.service = due.service "
             "WHERE COALESCE(found.currentOccupancy = due.inside, FALSE) = FALSE"
         )
-        return {"wrong_occupancies": int(wrong[0])}
+        return int(wrong[0])
+
+    def _wrong_in_bigtable(self, end: Position | None) -> int:
+        """Of sites and their services; Bigtable knows what was streamed, and not the history."""
+        due: Counter[tuple[str, ...]] = Counter()
+        for row in map(msgspec.json.decode, self.streamed(end)):
+            for place in ((row["site"],), (row["site"], row["service"])):
+                due[place] += row["event"]
+        instance = f"projects/{self.target.project}/instances/{self.target.bigtable}"
+        found = read_statuses(bigtable_table(instance, self.spec.stream, TIMEOUT_SECONDS))
+        return sum(place not in found or found[place].occupancy != inside for place, inside in due.items())

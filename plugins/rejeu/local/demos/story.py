@@ -54,8 +54,8 @@ class Story(ABC):
     def streamed(self, end: Position | None) -> Iterable[bytes]:
         """The rows after the day that were replayed, up to this place, or to the end."""
 
-    def further_checks(self) -> dict[str, int]:
-        """What else was compared: how much of each was wrong."""
+    def further_checks(self, end: Position | None) -> dict[str, int]:
+        """What else was compared, of what was replayed up to this place: how much of each was wrong."""
         return {}
 
     @property

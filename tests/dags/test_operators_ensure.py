@@ -1,0 +1,76 @@
+"""The task `ensure`: what cannot be streamed is refused before anything is made for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rejeu.airflow.dags_page import STREAMS
+from rejeu.airflow.operators.live import EnsureStream
+from rejeu.errors import RequestError
+from rejeu.gcp import bigtable, resources
+from rejeu.spec import StreamSpec
+from rejeu.spec_files import read_spec
+from tests.dags.builders import FakeBigQuery, a_run
+
+
+@pytest.fixture
+def spec() -> StreamSpec:
+    """A simulated stream that Bigtable may serve."""
+    return read_spec(STREAMS / "site_access.yaml")
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch, bigquery: FakeBigQuery) -> list[str]:
+    """What the task makes sure of."""
+    names: list[str] = []
+    monkeypatch.setattr(EnsureStream, "ensure_topic", lambda self: names.append("topic"))
+    monkeypatch.setattr(resources, "ensure_tables", lambda *_: names.append("tables"))
+    monkeypatch.setattr(bigtable, "ensure_served", lambda client, instance, table: names.append(f"{instance}/{table}"))
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", '{"conn_type": "google_cloud_platform"}')
+    hooks = "airflow.providers.google.common.hooks.base_google.GoogleBaseHook"
+    monkeypatch.setattr(f"{hooks}.get_credentials", lambda self: None)
+    monkeypatch.setattr("google.cloud.bigtable.Client", SimpleNamespace)
+    return names
+
+
+def ensure(spec: StreamSpec) -> None:
+    EnsureStream(task_id="ensure", spec=spec).execute(a_run())
+
+
+def test_topic_and_tables_are_made_sure_of(spec: StreamSpec, made: list[str]) -> None:
+    ensure(spec)
+    assert made == ["topic", "tables"]
+
+
+def test_where_the_target_has_bigtable_so_is_the_table_that_is_served(
+    spec: StreamSpec, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REJEU_BIGTABLE", "serving")
+    ensure(spec)
+    assert made == ["topic", "tables", "serving/site_access"]
+
+
+def test_a_stream_that_is_not_served_has_no_table_there(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REJEU_BIGTABLE", "serving")
+    ensure(read_spec(STREAMS / "crypto_rates.yaml"))
+    assert made == ["topic", "tables"]
+
+
+def test_a_simulator_is_refused_in_production(
+    spec: StreamSpec, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REJEU_PRODUCTION", "true")
+    with pytest.raises(RequestError, match="REJEU_PRODUCTION marks this target"):
+        ensure(spec)
+    assert made == []
+
+
+def test_a_simulator_that_does_not_exist_is_refused(made: list[str], tmp_path: Path) -> None:
+    text = (STREAMS / "site_access.yaml").read_text().replace("generator: site_access", "generator: sight_access")
+    (tmp_path / "site_access.yaml").write_text(text)
+    with pytest.raises(RequestError, match="--generator sight_access: there is no such simulator"):
+        ensure(read_spec(tmp_path / "site_access.yaml"))
+    assert made == []
