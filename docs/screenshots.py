@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from playwright.sync_api import Browser, Page, sync_playwright
+from rejeu.local.demo_data import STREAM
 
 from rejeu.cli import DEMO_HOME, root
 from rejeu.errors import RejeuError, StackError
 from rejeu.local.airflow_api import AirflowApi
-from rejeu.local.demo_data import STREAM
 from rejeu.local.stack import Stack
 
 PICTURES: Final = Path(__file__).parent / "pictures"

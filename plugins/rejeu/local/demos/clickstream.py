@@ -9,12 +9,12 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rejeu.replay.source.generators.clickstream import Clickstream
 
 from rejeu.live import replay_of
 from rejeu.local.demos.story import Story
 from rejeu.pipelines import Column
 from rejeu.replay.format.encode import encode
+from rejeu.replay.source.generators.clickstream import Clickstream
 from rejeu.timeline import Position
 
 STREAMED_MINUTES: Final = 30.0

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
-from rejeu.local.demos.bike_stations import BikeStations
-
 from rejeu.errors import StackError
+from rejeu.local.demos.bike_stations import BikeStations
 from rejeu.local.demos.clickstream import Clicks
 from rejeu.local.demos.crypto_rates import CryptoRates
 from rejeu.local.demos.iot_sensors import IotSensors
