@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from beam_jobs.transforms.records import Message
 
 STREAM = "crypto_rates"
 READY_SECONDS = 60
+StartJob = Callable[..., subprocess.Popen[str]]
+"""Takes the job's request, and variables of its environment by name."""
 
 
 def pipeline_here() -> TestPipeline:

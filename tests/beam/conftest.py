@@ -17,8 +17,10 @@ import pytest
 from google.cloud.storage import Client
 
 from rejeu.local.metadata import MetadataServer
+from rejeu.request import StreamJobRequest
 
-from .builders import READY_SECONDS, wait_for
+from .bigtables import KINDS, Bigtable, bigtable_of
+from .builders import READY_SECONDS, StartJob, wait_for
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "rejeu-raw"
@@ -72,6 +74,40 @@ def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             program.kill()
             program.wait()
         metadata.shutdown()
+
+
+@pytest.fixture
+def start_job(emulators: dict[str, str], tmp_path: Path) -> Iterator[StartJob]:
+    """Starts a streaming job as a process, returns when it says that it runs, and leaves none behind."""
+    jobs: list[subprocess.Popen[str]] = []
+
+    def start(request: StreamJobRequest, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "beam_jobs.stream", *request.to_argv(), "--", "--runner=DirectRunner"]
+        with (tmp_path / "job.log").open("a") as log:
+            job = subprocess.Popen(command, env=emulators | environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        jobs.append(job)
+        said = job.stdout.readline() if job.stdout else ""
+        assert said == f"rejeu: {request.stream}: {request.ready_text}\n", (tmp_path / "job.log").read_text()
+        return job
+
+    yield start
+    for job in jobs:
+        job.kill()
+        job.communicate()
+
+
+@pytest.fixture(params=KINDS)
+def bigtable(request: pytest.FixtureRequest) -> Iterator[Bigtable]:
+    """Each server of Bigtable that there is."""
+    with bigtable_of(request.param) as served:
+        yield served
+
+
+@pytest.fixture
+def fake() -> Iterator[Bigtable]:
+    """The one that can be told to fail."""
+    with bigtable_of("fake") as served:
+        yield served
 
 
 def _program(environment: dict[str, str], log: Path, *arguments: str) -> subprocess.Popen[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -16,22 +15,10 @@ from rejeu.gcp.bigtable import EVENT, FAMILIES, OCCUPANCY, STATUS, WRITE_TIME, e
 from rejeu.gcp.clients import bigtable_table
 from tests.fakes.bigtable_server import BigtableServer
 
-from .bigtables import KINDS, PROJECT, STREAM, Bigtable, bigtable_of
+from .bigtables import PROJECT, STREAM, Bigtable
 
 Code = grpc.StatusCode
 pytestmark = pytest.mark.emulated
-
-
-@pytest.fixture(params=KINDS)
-def bigtable(request: pytest.FixtureRequest) -> Iterator[Bigtable]:
-    with bigtable_of(request.param) as served:
-        yield served
-
-
-@pytest.fixture
-def fake() -> Iterator[Bigtable]:
-    with bigtable_of("fake") as served:
-        yield served
 
 
 def entry(key: str, value: str = "1", stamp: int = 1000, family: str = EVENT) -> RowMutationEntry:

@@ -7,10 +7,8 @@ import json
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,7 +20,7 @@ from rejeu.gcp.clients import bigquery_client
 from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
 
-from .builders import STREAM, make_request, wait_for
+from .builders import STREAM, StartJob, make_request, wait_for
 
 PROJECT, DATASET = "rejeu-test", "malformed"
 TOPIC = f"projects/{PROJECT}/topics/malformed"
@@ -128,16 +126,9 @@ def client(emulators: dict[str, str]) -> Iterator[bigquery.Client]:
 
 
 @pytest.fixture
-def job(client: bigquery.Client, emulators: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def job(client: bigquery.Client, start_job: StartJob) -> subprocess.Popen[str]:
     """The streaming job as a process that runs."""
-    command = [sys.executable, "-m", REQUEST.module, *REQUEST.to_argv(), "--", "--runner=DirectRunner"]
-    with (tmp_path / "job.log").open("w") as log:
-        job = subprocess.Popen(command, env=emulators, stdout=subprocess.PIPE, stderr=log, text=True)
-    said = job.stdout.readline() if job.stdout else ""
-    assert said == f"rejeu: {STREAM}: {StreamJobRequest.ready_text}\n", (tmp_path / "job.log").read_text()
-    yield job
-    job.kill()
-    job.communicate()
+    return start_job(REQUEST)
 
 
 def publish(messages: list[Sent]) -> None:

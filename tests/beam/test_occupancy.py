@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -31,25 +29,13 @@ from rejeu.target import Target
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 from tests.fakes.bigtable_server import BigtableServer
 
-from .bigtables import KINDS, PROJECT, STREAM, Bigtable, bigtable_of
-from .builders import pipeline_here, wait_for
+from .bigtables import PROJECT, STREAM, Bigtable
+from .builders import StartJob, pipeline_here, wait_for
 
 Code = grpc.StatusCode
 Event = dict[str, Any]
 NOON = to_us(parse_instant("2021-05-01T12:00:00Z"))
 MINUTE_US = 60_000_000
-
-
-@pytest.fixture(params=KINDS)
-def bigtable(request: pytest.FixtureRequest) -> Iterator[Bigtable]:
-    with bigtable_of(request.param) as served:
-        yield served
-
-
-@pytest.fixture
-def fake() -> Iterator[Bigtable]:
-    with bigtable_of("fake") as served:
-        yield served
 
 
 def server_of(bigtable: Bigtable) -> BigtableServer:
@@ -250,9 +236,8 @@ def tables(emulators: dict[str, str]) -> Iterator[Callable[[str], list[dict[str,
 
 
 @pytest.fixture
-def start(emulators: dict[str, str], tmp_path: Path) -> Iterator[Callable[[Bigtable], subprocess.Popen[str]]]:
-    """Starts the job as a process, returns when it says that it runs, and leaves none behind."""
-    jobs: list[subprocess.Popen[str]] = []
+def start(start_job: StartJob) -> Callable[[Bigtable], subprocess.Popen[str]]:
+    """Starts the job as a process."""
 
     def start(bigtable: Bigtable) -> subprocess.Popen[str]:
         request = StreamJobRequest.of(
@@ -264,18 +249,9 @@ def start(emulators: dict[str, str], tmp_path: Path) -> Iterator[Callable[[Bigta
             dead_letters=f"{PROJECT}.access.events_dead_letters",
             event_time="eventTime",
         )
-        command = [sys.executable, "-m", "beam_jobs.stream", *request.to_argv(), "--", "--runner=DirectRunner"]
-        environment = emulators | {"BIGTABLE_EMULATOR_HOST": bigtable.address}
-        with (tmp_path / "job.log").open("a") as log:
-            jobs.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True))
-        said = jobs[-1].stdout.readline() if jobs[-1].stdout else ""
-        assert said == f"rejeu: {STREAM}: {StreamJobRequest.ready_text}\n", (tmp_path / "job.log").read_text()
-        return jobs[-1]
+        return start_job(request, BIGTABLE_EMULATOR_HOST=bigtable.address)
 
-    yield start
-    for job in jobs:
-        job.kill()
-        job.communicate()
+    return start
 
 
 def publish(messages: Iterable[Message]) -> None:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_beam import Create
 from apache_beam.io.gcp.pubsub import PubsubMessage
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that
 from google.cloud import bigquery
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from beam_jobs.stream import build, check_names, prepare, run
+from beam_jobs.stream import check_names, prepare, run
 from beam_jobs.transforms.records import Row
 from rejeu.errors import RequestError
 from rejeu.gcp.clients import bigquery_client
 from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
 
-from .builders import STREAM, make_request, pipeline_here, wait_for
+from .builders import STREAM, StartJob, make_request, pipeline_here, wait_for
 
 PROJECT = "rejeu-test"
 COLUMNS = (*(PIPELINES["rates"].columns or ()), ROW_ID_COLUMN)
@@ -90,17 +88,6 @@ def _check_letters(letters: list[Row]) -> None:
     assert len(found) == 5
 
 
-def test_on_dataflow_the_service_removes_duplicates_and_takes_the_event_time() -> None:
-    options = PipelineOptions(
-        f"--runner=DataflowRunner --dry_run=True --no_auth --sdk_location=container --project={PROJECT} "
-        "--region=europe-west1 --temp_location=gs://bucket/temp --staging_location=gs://bucket/staging".split()
-    )
-    options.view_as(StandardOptions).streaming = True
-    graph = str(build(request(), COLUMNS, options).run().job.proto_pipeline)
-    for word in (request().subscription, "row_id", "event_time"):
-        assert word in graph
-
-
 @pytest.fixture
 def tables(emulators: dict[str, str]) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
     """Empty tables, a topic and a subscription; yields what reads a table."""
@@ -124,29 +111,9 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(emulators: dict[str, str], tmp_path: Path) -> Iterator[Start]:
-    """Starts the job as a process, returns when it says that it runs, and leaves none behind."""
-    jobs: list[subprocess.Popen[str]] = []
-
-    def start(**changes: str) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "beam_jobs.stream",
-            *request(**changes).to_argv(),
-            "--",
-            "--runner=DirectRunner",
-        ]
-        with (tmp_path / "job.log").open("a") as log:
-            jobs.append(subprocess.Popen(command, env=emulators, stdout=subprocess.PIPE, stderr=log, text=True))
-        said = jobs[-1].stdout.readline() if jobs[-1].stdout else ""
-        assert said == f"rejeu: {STREAM}: {StreamJobRequest.ready_text}\n", (tmp_path / "job.log").read_text()
-        return jobs[-1]
-
-    yield start
-    for job in jobs:
-        job.kill()
-        job.communicate()
+def start(start_job: StartJob) -> Start:
+    """Starts the job as a process."""
+    return lambda **changes: start_job(request(**changes))
 
 
 def publish(bodies: dict[str, bytes]) -> None:
