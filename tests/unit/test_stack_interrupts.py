@@ -50,10 +50,44 @@ def test_the_clean_up_after_an_interrupt_is_left_in_peace() -> None:
     assert done == ["clean"]
 
 
-def test_what_must_be_finished_is_finished() -> None:
-    with uninterruptible():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            send(number)
+def test_what_must_be_finished_is_finished_first() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterruptible():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                send(number)
+            done.append("finished")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["finished"]
+
+
+def test_ctrl_c_before_the_work_can_be_undone_interrupts_it_at_its_beginning() -> None:
+    begun = []
+
+    def work() -> None:
+        with uninterruptible():
+            send(signal.SIGINT)
+            with interruptible():
+                begun.append("work")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert begun == []
+
+
+def test_an_error_leaves_no_signal_behind() -> None:
+    def work() -> None:
+        with uninterruptible():
+            send(signal.SIGINT)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        work()
+    with interruptible():
+        pass
 
 
 def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:

@@ -10,6 +10,8 @@ from types import FrameType
 from typing import Final
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_held: Final[list[int]] = []
+"""Those that came while something was being finished."""
 
 
 @contextmanager
@@ -22,14 +24,28 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     with _handling(raise_once):
+        _let_go()
         yield
 
 
 @contextmanager
 def uninterruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP change nothing: for what must be finished once begun."""
-    with _handling(_hold_off):
-        yield
+    """SIGINT, SIGTERM and SIGHUP wait for what must be finished once begun; an error makes them needless."""
+    try:
+        with _handling(lambda number, _: _held.append(number)):
+            yield
+    except BaseException:
+        _held.clear()
+        raise
+    _let_go()
+
+
+def _let_go() -> None:
+    """Give the first signal that was held to whoever handles it now."""
+    if _held:
+        first = _held[0]
+        _held.clear()
+        signal.raise_signal(first)
 
 
 def _hold_off(_number: int, _frame: FrameType | None) -> None:
