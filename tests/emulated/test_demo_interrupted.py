@@ -23,10 +23,12 @@ def test_ctrl_c_ends_everything_that_the_demo_started(tmp_path: Path, moment: st
         command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True, env=_environment()
     ) as demo:
         assert demo.stdout is not None
-        assert any(moment in line for line in demo.stdout), "the demo ended before"
-        for _ in range(presses):
-            os.killpg(demo.pid, signal.SIGINT)
-        demo.communicate(timeout=60)
+        try:
+            assert any(moment in line for line in demo.stdout), "the demo ended before"
+        finally:
+            for _ in range(presses):
+                os.killpg(demo.pid, signal.SIGINT)
+            demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert marked(stack_id(tmp_path / ".rejeu" / "demo")) == []
 

@@ -105,7 +105,7 @@ def run_demo(root: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bo
 
 def _alone(spec: StreamSpec, root: Path, home: Path) -> Path:
     """A folder with this stream's spec and no other: the others would run, too, and find no files."""
-    folder = home / "streams"
+    folder = home.resolve() / "streams"
     folder.mkdir(parents=True)
     shutil.copy(root / "dags" / "streams" / f"{spec.stream}.yaml", folder)
     return folder
