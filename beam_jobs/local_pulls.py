@@ -15,16 +15,19 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
+from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.runners.direct import transform_evaluator
 from google.api_core.exceptions import Aborted, DeadlineExceeded, RetryError, ServiceUnavailable, Unknown
 from google.cloud.pubsub_v1 import SubscriberClient
-from google.pubsub_v1 import PullResponse, ReceivedMessage
+from google.pubsub_v1 import PullResponse
 
-from beam_jobs.local_windows import LocalWindows
+from beam_jobs.local_runner import replaced
+from beam_jobs.local_windows import LocalWindows, RawMessage
 from beam_jobs.transforms.counts import Count
 from rejeu.message import MAX_REQUEST_MESSAGES, ROW_ID
 
@@ -32,9 +35,24 @@ logger = logging.getLogger(__name__)
 
 PULL_SECONDS: Final = 3.0
 """How long a pull waits for a first message, and so how long a drain may wait for a pull."""
+LOOK_SECONDS: Final = 0.1
+"""The same where there are windows: they come due while no message does."""
 REMEMBER_SECONDS: Final = 600.0
 """How long a row id is known, as on Dataflow."""
 AWAY: Final = (Aborted, RetryError, ServiceUnavailable, Unknown)
+
+
+class Taken(NamedTuple):
+    """A message as Beam's read takes it over."""
+
+    ack_id: str
+    message: PubsubMessage
+
+
+class Pulled(NamedTuple):
+    """What Beam's read is given for a pull."""
+
+    received_messages: list[Taken]
 
 
 class LocalPulls:
@@ -59,21 +77,20 @@ class LocalPulls:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The DirectRunner reads from here while this lasts."""
-        read: Any = transform_evaluator._PubSubReadEvaluator
-        beams_own = read.__dict__["_get_subscriber_client"]
-        read._get_subscriber_client = staticmethod(lambda transform: self)
-        try:
-            with self._windows.installed() if self._windows else nullcontext():
-                yield
-        finally:
-            read._get_subscriber_client = beams_own
+        with (
+            replaced(
+                transform_evaluator._PubSubReadEvaluator, _get_subscriber_client=staticmethod(lambda transform: self)
+            ),
+            self._windows.installed() if self._windows else nullcontext(),
+        ):
+            yield
 
     def drain(self, timeout: float) -> bool:
         """Pull no more, and wait until what was pulled is written and acknowledged; False where time ran out."""
         self._draining.set()
         return self._drained.wait(timeout)
 
-    def pull(self, subscription: str, **_: Any) -> PullResponse:
+    def pull(self, subscription: str, **_: Any) -> Pulled:
         """Up to 1,000 messages whose row ids are new; none while Pub/Sub is away."""
         if not self._running:
             self._running = True
@@ -82,18 +99,18 @@ class LocalPulls:
             self._acknowledge_written(subscription)
             if self._draining.is_set():
                 self._drained.set()
-                return PullResponse()
+                return Pulled([])
             if self._windows and (again := self._windows.again()):
-                return PullResponse(received_messages=[ReceivedMessage(message=each) for each in again])
+                return _pulled(("", each) for each in again)
             received = self._receive(subscription)
         except DeadlineExceeded:
             # No message came: the emulator answers so after two seconds, other servers wait for as long as we do.
-            return PullResponse()
+            return Pulled([])
         except AWAY as error:
             self._log_away(error)
-            return PullResponse()
+            return Pulled([])
         self._away = False
-        return PullResponse(received_messages=self._new_only(received))
+        return _pulled((each.ack_id, each.message) for each in self._new_only(received))
 
     def acknowledge(self, subscription: str, ack_ids: list[str]) -> None:
         """Beam has taken the messages over; Pub/Sub is told at the next pull, when they are written."""
@@ -105,21 +122,23 @@ class LocalPulls:
             self._subscriber.acknowledge(subscription=subscription, ack_ids=part, timeout=PULL_SECONDS)
             del self._in_hand[: len(part)]
 
-    def _receive(self, subscription: str) -> list[ReceivedMessage]:
+    def _receive(self, subscription: str) -> list[Any]:
         """One pull that waits, then more that do not: the emulator gives 100 messages a pull, whatever one asks."""
-        received: list[ReceivedMessage] = []
-        part = self._pull(subscription, MAX_REQUEST_MESSAGES, wait=True)
+        received: list[Any] = []
+        part = self._pull(subscription, MAX_REQUEST_MESSAGES, wait=self._windows is None)
+        if self._windows and not part:
+            self._draining.wait(LOOK_SECONDS)
         while part:
             received += part
             room = MAX_REQUEST_MESSAGES - len(received)
             part = self._pull(subscription, room, wait=False) if room else []
         return received
 
-    def _pull(self, subscription: str, room: int, wait: bool) -> list[ReceivedMessage]:
+    def _pull(self, subscription: str, room: int, wait: bool) -> list[Any]:
         request = {"subscription": subscription, "max_messages": room, "return_immediately": not wait}
-        return list(self._subscriber.pull(request=request, timeout=PULL_SECONDS).received_messages)
+        return list(PullResponse.pb(self._subscriber.pull(request=request, timeout=PULL_SECONDS)).received_messages)
 
-    def _new_only(self, received: list[ReceivedMessage]) -> list[ReceivedMessage]:
+    def _new_only(self, received: list[Any]) -> list[Any]:
         now = self._clock()
         while self._seen and next(iter(self._seen.values())) < now - REMEMBER_SECONDS:
             self._seen.popitem(last=False)
@@ -142,3 +161,17 @@ class LocalPulls:
         if not self._away:
             logger.warning("%s: Pub/Sub does not answer, waiting for it: %s", self._stream, error)
         self._away = True
+
+
+def _pulled(messages: Iterable[tuple[str, RawMessage]]) -> Pulled:
+    """Messages for Beam's read, by their acknowledgement ids.
+
+    All have the time of the pull: nobody asks when they were published, and Beam keeps what is of one time as one.
+    """
+    now = datetime.now(UTC)
+    return Pulled(
+        [
+            Taken(ack_id, PubsubMessage(each.data, each.attributes, each.message_id, now, each.ordering_key))
+            for ack_id, each in messages
+        ]
+    )

@@ -1,8 +1,9 @@
 """Windows on the DirectRunner as Dataflow has them: closed by event time, labelled by it, and safe from a kill.
 
 Beam's runner holds the watermark of Pub/Sub at the wall clock, and takes the wall clock for the watermark when the
-early pane of a window is due: of history it would see nothing but late records. Neither has a seam, so two private
-methods are wrapped (`tests/beam/test_local_windows.py` fails when Beam changes them).
+early pane of a window is due: of history it would see nothing but late records. And what it pays for a record grows
+with all the windows that the key has ever had. None of this has a seam, so private parts are replaced
+(`tests/beam/test_local_windows.py` fails when Beam changes them).
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
-from apache_beam.runners.direct import transform_evaluator
+from apache_beam.runners.direct import evaluation_context, transform_evaluator
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.trigger import GeneralTriggerDriver, MergeableStateAdapter
+from apache_beam.transforms.trigger import GeneralTriggerDriver
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from google.pubsub_v1 import PubsubMessage
 
 from beam_jobs.journal import Entry, Journal
+from beam_jobs.local_runner import replaced
+from beam_jobs.local_state import KeyState
+from beam_jobs.transforms.decode import WRONG
 from beam_jobs.transforms.windows import Windowed
 from rejeu.message import MAX_REQUEST_MESSAGES
 
@@ -29,6 +33,9 @@ AHEAD_US: Final = 60_000_000
 """How far a publisher's clock may be ahead of ours."""
 LEAP_US: Final = 86_400_000_000
 FORGET_SECONDS: Final = 60.0
+
+RawMessage = Any
+"""A message of Pub/Sub as protobuf has it: what the client wraps it in takes longer to read than all the rest does."""
 
 
 class EventClock:
@@ -80,9 +87,8 @@ class LocalWindows:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The DirectRunner goes by event time while this lasts."""
-        read: Any = transform_evaluator._PubSubReadEvaluator
-        driver: Any = GeneralTriggerDriver
-        beams_bundle, beams_timer = read.finish_bundle, driver.process_timer
+        read, driver = transform_evaluator._PubSubReadEvaluator, GeneralTriggerDriver
+        beams_bundle, beams_timer, beams_elements = read.finish_bundle, driver.process_timer, driver.process_elements
 
         def finish_bundle(evaluator: Any) -> Any:
             # Read before the pull: what that brings is not late for itself.
@@ -91,32 +97,41 @@ class LocalWindows:
             result.keyed_watermark_holds = {None: MIN_TIMESTAMP if event_us is None else Timestamp(micros=event_us)}
             return result
 
+        def process_elements(driver: Any, state: KeyState, values: list[Any], *watermarks: Timestamp) -> Iterator[Any]:
+            state.fetch(window for value in values for window in value.windows)
+            yield from beams_elements(driver, state, values, *watermarks)
+            state.set_aside()
+
         def process_timer(
-            driver: Any, window_id: Any, name: str, domain: str, at: Timestamp, state: Any, watermark: Timestamp
-        ) -> Any:
-            if domain == TimeDomain.REAL_TIME:
-                # The timer's own time is the wall clock's: to the trigger it would be the end of every window.
-                at = watermark
-                # Beam leaves the timer of an early pane where the window ends before it: it would write nothing new.
-                window = MergeableStateAdapter(state).get_window(window_id)
-                if name.endswith("early") and window.end <= watermark:
-                    return ()
-            return beams_timer(driver, window_id, name, domain, at, state, watermark)
+            driver: Any, window_id: int, name: str, domain: str, at: Timestamp, state: KeyState, watermark: Timestamp
+        ) -> Iterator[Any]:
+            window = state.seen(window_id)
+            if window is None:
+                # Beam may call for one timer twice: what was due came of the first call.
+                return
+            by_wall_clock = domain == TimeDomain.REAL_TIME
+            # Beam leaves the timer of an early pane where the window ends before it: it would write nothing new.
+            if not (by_wall_clock and name.endswith("early") and window.end <= watermark):
+                # To the trigger the wall clock's time would be the end of every window.
+                now = watermark if by_wall_clock else at
+                yield from beams_timer(driver, window_id, name, domain, now, state, watermark)
+            state.set_aside()
 
-        read.finish_bundle, driver.process_timer = finish_bundle, process_timer
-        try:
+        with (
+            replaced(read, finish_bundle=finish_bundle),
+            replaced(driver, process_elements=process_elements, process_timer=process_timer),
+            replaced(evaluation_context, DirectUnmergedState=KeyState),
+        ):
             yield
-        finally:
-            read.finish_bundle, driver.process_timer = beams_bundle, beams_timer
 
-    def again(self) -> list[PubsubMessage]:
+    def again(self) -> list[RawMessage]:
         """Up to 1,000 messages of the jobs before this one, for windows to count anew; none when all have come."""
         entries = list(islice(self._before, MAX_REQUEST_MESSAGES))
         if entries:
             self._clock.see(event_us for event_us, _ in entries)
-        return [PubsubMessage.deserialize(message) for _, message in entries]
+        return [PubsubMessage.pb().FromString(message) for _, message in entries]
 
-    def keep(self, messages: Mapping[str, PubsubMessage]) -> set[str]:
+    def keep(self, messages: Mapping[str, RawMessage]) -> set[str]:
         """Write messages down, by row id, before windows have them; the row ids that were there already.
 
         What cannot be decoded is no window's: it is not kept.
@@ -131,12 +146,12 @@ class LocalWindows:
         """Pub/Sub is away: what happens meanwhile is still to come."""
         self._clock.stay()
 
-    def _entry(self, row_id: str, message: PubsubMessage) -> Entry | None:
+    def _entry(self, row_id: str, message: RawMessage) -> Entry | None:
         try:
             record = self._decode(message.data)
-        except ValueError:
+        except WRONG:
             return None
-        return Entry(row_id, record.key, record.event_us, PubsubMessage.serialize(message))
+        return Entry(row_id, record.key, record.event_us, message.SerializeToString())
 
     def _forget(self) -> None:
         windowed, event_us, now = self._windowed, self._clock.read(), time.monotonic()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import apache_beam as beam
 import msgspec
 
-from beam_jobs.transforms.decode import Decode, Decoder
+from beam_jobs.transforms.decode import WRONG, Decode, Decoder
 from beam_jobs.transforms.records import Message
 from rejeu.errors import RequestError
 from rejeu.request import OBSERVED_AT, PipelineRequest
@@ -61,7 +61,7 @@ def part(message: Message) -> Iterator[Message]:
     """The messages of an answer's records, `<row id>#<place in the answer>`; any other message as it is."""
     try:
         answer = msgspec.json.decode(message.body, type=_Answer)
-    except ValueError:
+    except WRONG:
         yield message
         return
     for index, record in enumerate(answer.records):

@@ -24,12 +24,13 @@ from google.api_core.exceptions import NotFound
 
 from beam_jobs.journal import Journal
 from beam_jobs.local_pulls import LocalPulls
+from beam_jobs.local_runner import light_bundles
 from beam_jobs.local_windows import EventClock, LocalWindows
 from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
 from beam_jobs.tables import columns_of
 from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.dead_letters import never_lost, split_large
-from beam_jobs.transforms.records import Row, from_pubsub, with_row_id
+from beam_jobs.transforms.records import Row, from_pubsub
 from beam_jobs.transforms.sink import InsertRows
 from beam_jobs.transforms.storage_write import AppendRows
 from beam_jobs.transforms.validate import Validate
@@ -106,7 +107,7 @@ def read(subscription: str, direct: bool) -> beam.io.ReadFromPubSub:
     """Messages, each row id once: Dataflow sees to that by the attribute, LocalPulls does on the DirectRunner.
 
     The DirectRunner holds the watermark at the wall clock and dies of a time it cannot parse, so there messages
-    keep the time of their publishing.
+    have the time of their pull.
     """
     if direct:
         return beam.io.ReadFromPubSub(subscription=subscription, with_attributes=True)
@@ -127,7 +128,7 @@ def prepare(
 ) -> tuple[beam.PCollection[Row], beam.PCollection[Row]]:
     """Messages to rows that the table takes, and dead letters."""
     rows, undecoded = messages | "receive" >> beam.Map(from_pubsub) | request.pipeline >> transform_of(request)
-    valid, invalid = rows | "carry row ids" >> beam.Map(with_row_id) | "validate" >> Validate(request.stream, columns)
+    valid, invalid = rows | "validate" >> Validate(request.stream, columns)
     return valid, (undecoded, invalid) | "refused" >> beam.Flatten()
 
 
@@ -144,7 +145,7 @@ def run_locally(request: StreamJobRequest, columns: Sequence[Column], options: P
         pulls = LocalPulls(
             request.stream, subscriber, on_running=lambda: _say(request, request.ready_text), windows=windows
         )
-        with pulls.installed():
+        with pulls.installed(), light_bundles():
             result = build(request, columns, options).run()
             wait_or_drain(result, pulls)
     _say(request, f"streaming job is drained: {counted_here(request.stream)}")

@@ -16,7 +16,8 @@ class Count:
     """A Beam counter that also adds up in this process.
 
     Beam's own is what Dataflow shows; on the streaming DirectRunner it keeps each step's first bundle only, for the
-    state sampler holds on to that bundle's container.
+    state sampler holds on to that bundle's container. Count what every element adds to once a bundle: telling Beam
+    takes as long as passing on a row.
     """
 
     def __init__(self, stream: str, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import apache_beam as beam
@@ -39,17 +39,23 @@ class _DecodeFn(beam.DoFn):
         # msgspec's decoders do not pickle, so each worker makes its own.
         self._decode = self._make_decoder()
 
-    def process(self, message: Message) -> Iterator[Row | beam.pvalue.TaggedOutput]:
-        self._in.add()
+    def start_bundle(self) -> None:
+        self._messages = self._others = 0
+
+    def process(self, message: Message) -> Iterable[Row | beam.pvalue.TaggedOutput]:
+        self._messages += 1
         try:
             rows = self._decode(message.body)
         except WRONG as error:
-            yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))
-            return
+            return [beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))]
         if not rows:
-            self._filtered.add()
-        for row_id, values in zip(row_ids(message.row_id, len(rows), explodes=self._explodes), rows, strict=True):
-            yield Row(row_id, values, message)
+            self._others += 1
+        ids = row_ids(message.row_id, len(rows), explodes=self._explodes)
+        return [Row(row_id, values, message) for row_id, values in zip(ids, rows, strict=True)]
+
+    def finish_bundle(self) -> None:
+        self._in.add(self._messages)
+        self._filtered.add(self._others)
 
 
 def row_ids(row_id: str, count: int, *, explodes: bool) -> list[str]:

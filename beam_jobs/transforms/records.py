@@ -34,8 +34,3 @@ class Row(NamedTuple):
 def from_pubsub(message: PubsubMessage) -> Message:
     """The message; a publisher that is not ours gives no row id, so the message's own id stands in."""
     return Message(message.attributes.get(ROW_ID) or message.message_id, message.data, message.attributes)
-
-
-def with_row_id(row: Row) -> Row:
-    """The row with its id as a column, as every streaming table has it."""
-    return Row(row.row_id, {**row.values, ROW_ID: row.row_id}, row.message)

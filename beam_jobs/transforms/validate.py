@@ -14,6 +14,7 @@ import apache_beam as beam
 
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Row
+from rejeu.message import ROW_ID
 from rejeu.pipelines import Column
 
 Check = Callable[[Any], str | None]
@@ -29,7 +30,10 @@ EXACT: Final = Context(prec=100)
 
 
 class Validate(beam.PTransform):
-    """Rows to (rows, dead letters): every column known, of its type, and there where it is REQUIRED."""
+    """Rows to (rows, dead letters): every column known, of its type, and there where it is REQUIRED.
+
+    Where there is a column for it, as in every streaming table, a row has its id there.
+    """
 
     def __init__(self, stream: str, columns: Sequence[Column]) -> None:
         super().__init__()
@@ -42,11 +46,14 @@ class Validate(beam.PTransform):
 class _ValidateFn(beam.DoFn):
     def __init__(self, stream: str, columns: tuple[Column, ...]) -> None:
         self._stream, self._columns = stream, columns
+        self._has_row_ids = any(column.name.lower() == ROW_ID for column in columns)
 
     def setup(self) -> None:
         self._find_fault = fault_finder(self._columns)
 
     def process(self, row: Row) -> Iterator[Row | beam.pvalue.TaggedOutput]:
+        if self._has_row_ids:
+            row = row._replace(values=row.values | {ROW_ID: row.row_id})
         fault = self._find_fault(row.values)
         if fault is None:
             yield row

@@ -17,6 +17,7 @@ from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
 from beam_jobs.transforms.counts import Count
 from beam_jobs.transforms.dead_letters import dead_letter
+from beam_jobs.transforms.decode import WRONG
 from beam_jobs.transforms.records import DEAD, Message, Row
 from rejeu.errors import RequestError
 from rejeu.message import MAX_KEY_CHARS, digest
@@ -41,7 +42,7 @@ RECORDS: Final = "records"
 Keyed = tuple[str, tuple[str, Any]]
 """A record by its key, with its message's row id."""
 Decoder = Callable[[bytes], Record]
-"""A body's record; ValueError where it is wrong."""
+"""A body's record. Raises one of WRONG where it is wrong."""
 Summary = Callable[[Collection[Any]], dict[str, Any]]
 """The columns that a pipeline makes of a window's values, one for each message, in no order."""
 
@@ -120,15 +121,21 @@ class _DecodeFn(beam.DoFn):
         # msgspec's decoders do not pickle, so each worker makes its own.
         self._decode = self._make_decoder()
 
+    def start_bundle(self) -> None:
+        self._messages = 0
+
     def process(self, message: Message) -> Iterator[TimestampedValue | beam.pvalue.TaggedOutput]:
-        self._in.add()
+        self._messages += 1
         try:
             record = self._decode(message.body)
-        except ValueError as error:
+        except WRONG as error:
             yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))
         else:
             keyed = (record.key, (message.row_id, record.value))
             yield TimestampedValue(keyed, Timestamp(micros=record.event_us))
+
+    def finish_bundle(self) -> None:
+        self._in.add(self._messages)
 
 
 class _PaneFn(beam.DoFn):

@@ -13,6 +13,7 @@ from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
 from google.pubsub_v1 import PubsubMessage, PullResponse, ReceivedMessage
 
 from beam_jobs.local_pulls import REMEMBER_SECONDS, LocalPulls
+from beam_jobs.local_windows import RawMessage
 
 from .builders import STREAM
 
@@ -30,11 +31,13 @@ class FakeSubscriber:
         self.waiting = deque(row_ids)
         self.acknowledged: list[str] = []
         self.failure: Exception | None = None
+        self.waits: list[bool] = []
         self._pulls = 0
 
     def pull(self, request: dict[str, Any], timeout: float) -> PullResponse:
         self._raise_failure()
         events.append("pull")
+        self.waits.append(not request["return_immediately"])
         count = min(request["max_messages"], A_PULL_OF_THE_EMULATOR, len(self.waiting))
         return PullResponse(received_messages=[self._message(self.waiting.popleft()) for _ in range(count)])
 
@@ -157,24 +160,31 @@ def test_a_drain_acknowledges_what_is_written_and_pulls_no_more() -> None:
 class FakeWindows:
     """What windows know and want again, and what they were given to keep."""
 
-    def __init__(self, known: set[str], again: list[PubsubMessage]) -> None:
+    def __init__(self, known: set[str], again: list[RawMessage]) -> None:
         self.known, self.left, self.kept = known, again, [""]
 
-    def again(self) -> list[PubsubMessage]:
+    def again(self) -> list[RawMessage]:
         messages, self.left = self.left, []
         return messages
 
-    def keep(self, messages: dict[str, PubsubMessage]) -> set[str]:
+    def keep(self, messages: dict[str, RawMessage]) -> set[str]:
         self.kept = list(messages)
         return self.known
 
 
 def test_windows_have_their_messages_of_before_first_and_those_are_acknowledged_to_nobody() -> None:
     subscriber = FakeSubscriber(["b"])
-    old = PubsubMessage(data=b"{}", attributes={"row_id": "a"}, message_id="0", publish_time={})
+    old = PubsubMessage.pb()(data=b"{}", attributes={"row_id": "a"}, message_id="0")
     pulls = pulls_of(subscriber, windows=FakeWindows(set(), [old]))
     assert [pull_ids(pulls) for _ in range(3)] == [["a"], ["b"], []]
     assert subscriber.acknowledged == ["b@1"]
+
+
+@pytest.mark.parametrize("windows", [None, FakeWindows(set(), [])])
+def test_a_pull_waits_for_a_message_unless_there_are_windows_to_be_written_meanwhile(windows: Any) -> None:
+    subscriber = FakeSubscriber([])
+    assert pull_ids(pulls_of(subscriber, windows=windows)) == []
+    assert subscriber.waits == [windows is None]
 
 
 def test_windows_keep_what_comes_and_what_they_know_is_a_duplicate() -> None:

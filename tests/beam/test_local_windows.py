@@ -16,7 +16,7 @@ from google.pubsub_v1 import PubsubMessage
 from beam_jobs.clicks import transform
 from beam_jobs.journal import Journal
 from beam_jobs.local_pulls import LocalPulls
-from beam_jobs.local_windows import IDLE_SECONDS, EventClock, LocalWindows
+from beam_jobs.local_windows import IDLE_SECONDS, EventClock, LocalWindows, RawMessage
 from beam_jobs.transforms.records import Row, from_pubsub
 from rejeu.request import PipelineRequest
 
@@ -100,9 +100,9 @@ def windows(journal: Journal, clock: EventClock, **changes: float) -> LocalWindo
     return LocalWindows(transform(PipelineRequest(stream="clicks", pipeline="clicks", **changes)), journal, clock)
 
 
-def message(event_us: int, row_id: str = "") -> PubsubMessage:
+def message(event_us: int, row_id: str = "") -> RawMessage:
     body = json.dumps({"user_pseudo_id": "ann", "event_timestamp": event_us}).encode()
-    return PubsubMessage(data=body, attributes={"row_id": row_id}, message_id=row_id, publish_time={})
+    return PubsubMessage.pb()(data=body, attributes={"row_id": row_id}, message_id=row_id)
 
 
 def test_what_one_job_kept_the_next_one_has_again_as_it_came(journal: Journal, clock: EventClock) -> None:
@@ -118,8 +118,9 @@ def test_a_message_that_is_kept_is_known_for_good(journal: Journal, clock: Event
     assert windows(journal, clock).keep({"a": message(HISTORY, "a"), "b": message(HISTORY, "b")}) == {"a"}
 
 
-def test_what_cannot_be_decoded_is_not_kept(journal: Journal, clock: EventClock) -> None:
-    broken = {"a": PubsubMessage(data=b"{", message_id="a", publish_time={})}
+@pytest.mark.parametrize("body", [b"{", b'{"params": ' + b"[" * 100_000], ids=["no JSON", "nested too deeply"])
+def test_what_cannot_be_decoded_is_not_kept(body: bytes, journal: Journal, clock: EventClock) -> None:
+    broken = {"a": PubsubMessage.pb()(data=body, message_id="a")}
     for _ in range(2):
         assert windows(journal, clock).keep(broken) == set()
     assert windows(journal, clock).again() == []

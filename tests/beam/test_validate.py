@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import apache_beam as beam
 import pytest
 from apache_beam import Create
 from apache_beam.testing.util import assert_that, equal_to
@@ -112,6 +113,14 @@ def test_good_rows_go_on_and_bad_ones_become_dead_letters_under_their_own_row_id
         rows, dead = pipeline | Create([good, bad]) | Validate(STREAM, [Column("rate", "FLOAT64")])
         assert_that(rows, equal_to([good]), "rows")
         assert_that(dead, _check_letter, "dead letters")
+
+
+@pytest.mark.parametrize(("columns", "row_id"), [(["n", "row_id"], "s/1/k/0"), (["n"], None)])
+def test_a_row_carries_its_id_where_the_table_has_a_column_for_it(columns: list[str], row_id: str | None) -> None:
+    row = Row("s/1/k/0", {"n": "1"}, make_message(b"{}"))
+    with pipeline_here() as pipeline:
+        rows, _ = pipeline | Create([row]) | Validate(STREAM, [Column(name, "STRING") for name in columns])
+        assert_that(rows | beam.Map(lambda row: row.values.get("row_id")), equal_to([row_id]))
 
 
 def _check_letter(letters: list[Row]) -> None:

@@ -132,11 +132,21 @@ def test_a_long_key_is_shortened_in_the_row_id_alone() -> None:
 @pytest.mark.parametrize("micros", [253_402_300_799_000_000, -62_135_596_800_000_000, 10**25, 2**63, -(10**40)])
 def test_a_time_that_no_calendar_has_is_a_dead_letter(micros: int) -> None:
     body = json.dumps({"user_pseudo_id": "ann", "event_timestamp": micros}).encode()
+    dies_alone(body, "must lie in the years 1 to 9999")
+
+
+def test_what_is_nested_too_deeply_is_a_dead_letter() -> None:
+    depth = 100_000
+    dies_alone(b'{"user_pseudo_id": "ann", "params": ' + b"[" * depth + b"]" * depth + b"}", "recursion depth")
+
+
+def dies_alone(body: bytes, reason: str) -> None:
+    """Of two messages this one dies, and the other one is counted."""
 
     def look(letters: list[Row]) -> None:
         [letter] = letters
         assert letter.values["step"] == "decode"
-        assert "must lie in the years 1 to 9999" in letter.values["reason"]
+        assert reason in letter.values["reason"]
 
     with pipeline_here() as pipeline:
         rows, letters = pipeline | Create([Message("a", body, {}), click(0)]) | transform(ask())

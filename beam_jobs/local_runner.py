@@ -1,0 +1,61 @@
+"""Beam's DirectRunner without what it does in vain for each step of each bundle; what a step does stays as it is.
+
+It has no seam for that, so private parts are replaced (`tests/beam/test_local_runner.py` fails when Beam changes them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from apache_beam.runners.direct.executor import _ExecutorServiceParallelExecutor
+from apache_beam.runners.direct.watermark_manager import _TransformWatermarks
+from apache_beam.transforms import userstate
+
+
+@contextmanager
+def replaced(owner: Any, **ours: Any) -> Iterator[None]:
+    """These attributes of a class or module of Beam's are ours while the block runs. KeyError where it lacks one."""
+    beams_own = {name: vars(owner)[name] for name in ours}
+    for name, value in ours.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in beams_own.items():
+            setattr(owner, name, value)
+
+
+@contextmanager
+def light_bundles() -> Iterator[None]:
+    """No step runs for a bundle without elements, or waits for one, and none is asked twice whether it has state.
+
+    Beam hands every step's empty outputs on, so that one pull runs each step of the dead letters three times. It keeps
+    what asks for the next pull, a bundle without elements, for ever, and goes through all of these at each pull. And it
+    looks for state with `inspect`, in all methods of a step, twice a bundle: most of what a small bundle costs.
+    """
+    beams_consumers = _ExecutorServiceParallelExecutor.schedule_consumers
+    beams_pending = _TransformWatermarks.add_pending
+    beams_specs = userstate.get_dofn_specs
+    specs: dict[type, Any] = {}
+
+    def schedule_consumers(executor: Any, bundle: Any) -> None:
+        if bundle.has_elements():
+            beams_consumers(executor, bundle)
+
+    def add_pending(watermarks: Any, bundle: Any) -> None:
+        if bundle.has_elements():
+            beams_pending(watermarks, bundle)
+
+    def get_dofn_specs(step: Any) -> Any:
+        if type(step) not in specs:
+            specs[type(step)] = beams_specs(step)
+        return specs[type(step)]
+
+    with (
+        replaced(_ExecutorServiceParallelExecutor, schedule_consumers=schedule_consumers),
+        replaced(_TransformWatermarks, add_pending=add_pending),
+        replaced(userstate, get_dofn_specs=get_dofn_specs),
+    ):
+        yield
