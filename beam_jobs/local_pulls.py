@@ -31,7 +31,7 @@ from beam_jobs.local_windows import LocalWindows, RawMessage
 from beam_jobs.transforms.counts import Count
 from rejeu.message import MAX_REQUEST_MESSAGES, ROW_ID
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 PULL_SECONDS: Final = 3.0
 """How long a pull waits for a first message, and so how long a drain may wait for a pull."""
@@ -159,7 +159,7 @@ class LocalPulls:
         if self._windows:
             self._windows.stay()
         if not self._away:
-            logger.warning("%s: Pub/Sub does not answer, waiting for it: %s", self._stream, error)
+            log.warning("%s: Pub/Sub does not answer, waiting for it: %s", self._stream, error)
         self._away = True
 
 

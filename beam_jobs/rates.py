@@ -18,7 +18,6 @@ from rejeu.timeline import format_instant, parse_instant
 RATES_SCRIPT: Final = 3
 """The oracle script whose requests ask for the rates of several symbols at once."""
 
-
 Part = TypeVar("Part")
 
 

@@ -13,7 +13,7 @@ from beam_jobs.transforms.records import Message, Row
 from rejeu.message import ROW_ID
 from rejeu.timeline import format_instant
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_REASON_CHARS: Final = 1_000
 """An error may repeat the value that it refuses; what is wrong stands before it, or behind."""
@@ -54,7 +54,7 @@ def split_large(letter: Row) -> Iterator[Row]:
 
 def never_lost(letter: Row) -> None:
     """Fail the bundle: a dead letter that its own table refuses has nowhere else to go."""
-    logger.error("%s: dead letter %s cannot be written: %s", letter.values["stream"], letter.row_id, letter.values)
+    log.error("%s: dead letter %s cannot be written: %s", letter.values["stream"], letter.row_id, letter.values)
     raise RuntimeError(f"dead letter {letter.row_id} cannot be written ({letter.values['reason']}): mend its table")
 
 

@@ -21,7 +21,7 @@ from beam_jobs.transforms.records import Row
 from rejeu.gcp.clients import bigquery_client
 from rejeu.message import digest
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_ROWS: Final = 2000
 MAX_BYTES: Final = 5_000_000
@@ -29,8 +29,6 @@ MAX_BYTES: Final = 5_000_000
 CALL_SECONDS: Final = 30.0
 RETRY: Final = bigquery.DEFAULT_RETRY.with_delay(initial=0.5, maximum=10.0).with_deadline(300.0)
 """Long enough for a server to restart; after it the bundle fails, and the runner tries it again or ends the job."""
-
-
 RETRY_UNLESS_500: Final = RETRY.with_predicate(
     lambda error: not isinstance(error, InternalServerError) and RETRY._predicate(error)
 )

@@ -27,7 +27,13 @@ from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 
 FOR_EVER: Final = 10_000 * 366 * 86_400
 """Seconds: more than lie between any two instants of BigQuery, and few enough for Beam's own clock."""
-TIMINGS: Final = {PaneInfoTiming.EARLY: "EARLY", PaneInfoTiming.ON_TIME: "ON_TIME", PaneInfoTiming.LATE: "LATE"}
+TIMINGS: Final = {
+    PaneInfoTiming.EARLY: "EARLY",
+    PaneInfoTiming.ON_TIME: "ON_TIME",
+    PaneInfoTiming.LATE: "LATE",
+    # Of what was there from the start, no runner asks when it came.
+    PaneInfoTiming.UNKNOWN: "ON_TIME",
+}
 
 
 class Record(NamedTuple):
@@ -39,8 +45,10 @@ class Record(NamedTuple):
 
 
 RECORDS: Final = "records"
-Keyed = tuple[str, tuple[str, Any]]
-"""A record by its key, with its message's row id."""
+Identified = tuple[str, Any]
+"""What of a record counts, with its message's row id."""
+Keyed = tuple[str, Identified]
+Grouped = tuple[str, Iterable[Identified]]
 Decoder = Callable[[bytes], Record]
 """A body's record. Raises one of WRONG where it is wrong."""
 Summary = Callable[[Collection[Any]], dict[str, Any]]
@@ -81,15 +89,18 @@ class Windowed(beam.PTransform):
         decode = beam.ParDo(_DecodeFn(self._request.stream, self.make_decoder))
         records, letters = messages | "decode" >> decode.with_output_types(Keyed).with_outputs(DEAD, main=RECORDS)
         rows = (
-            records
-            | "window" >> self._window_into(bounded=messages.is_bounded)
-            | "group" >> beam.GroupByKey()
+            self._group(records)
             | "write panes" >> beam.ParDo(_PaneFn(self._request.stream, self._windows, self._summary))
             | "leave windows" >> beam.WindowInto(GlobalWindows())
         )
         return rows, letters
 
-    def _window_into(self, *, bounded: bool) -> beam.WindowInto:
+    def _group(self, records: beam.PCollection[Keyed]) -> beam.PCollection[Grouped]:
+        if records.is_bounded and not self.pause_seconds:
+            return records | "group" >> _GroupByWindow(FixedWindows(self.seconds))
+        return records | "window" >> self._window_into(records.is_bounded) | "group" >> beam.GroupByKey()
+
+    def _window_into(self, bounded: bool) -> beam.WindowInto:
         cut = Sessions(self.seconds) if self.pause_seconds else FixedWindows(self.seconds)
         if bounded:
             # One pane a window: nothing is early or late of what is there from the start.
@@ -101,6 +112,39 @@ class Windowed(beam.PTransform):
             accumulation_mode=AccumulationMode.ACCUMULATING,
             allowed_lateness=self.lateness_seconds or FOR_EVER,
         )
+
+
+class _GroupByWindow(beam.PTransform):
+    """`GroupByKey` in fixed windows, of input that is there from the start: nothing is to trigger.
+
+    What a trigger costs a record grows with the windows of its key, of which a day may have thousands.
+    """
+
+    def __init__(self, cut: FixedWindows) -> None:
+        super().__init__()
+        self._cut = cut
+
+    def expand(self, records: beam.PCollection[Keyed]) -> beam.PCollection[Grouped]:
+        return (
+            records
+            | "window" >> beam.WindowInto(self._cut)
+            | "name windows" >> beam.MapTuple(_name_window)
+            | "as one" >> beam.WindowInto(GlobalWindows())
+            | "group" >> beam.GroupByKey()
+            | "leave names" >> beam.MapTuple(_leave_name)
+            | "window again" >> beam.WindowInto(self._cut)
+        )
+
+
+def _name_window(
+    key: str, record: Identified, window: IntervalWindow = beam.DoFn.WindowParam
+) -> tuple[tuple[str, int], Identified]:
+    return (key, window.start.micros), record
+
+
+def _leave_name(named: tuple[str, int], records: Iterable[Identified]) -> TimestampedValue:
+    key, start_us = named
+    return TimestampedValue((key, records), Timestamp(micros=start_us))
 
 
 class _AfterSeconds(AfterProcessingTime):
@@ -147,7 +191,7 @@ class _PaneFn(beam.DoFn):
 
     def process(
         self,
-        grouped: tuple[str, Iterable[tuple[str, Any]]],
+        grouped: Grouped,
         window: IntervalWindow = beam.DoFn.WindowParam,
         pane: PaneInfo = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Row]:

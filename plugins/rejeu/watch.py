@@ -24,7 +24,7 @@ from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
 from rejeu.target import Target
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 JOB_LOOK_SECONDS: Final = 2.0
 """How often the launcher is asked for the streaming job, at most."""
@@ -151,7 +151,7 @@ class Watch:
                 job = self._jobs.find(self._plan.job_name)
             except LaunchError as error:
                 # Whether the signal flows is known without the launcher's service.
-                logger.warning("%s: the streaming job cannot be looked for: %s", self._plan.stream, error)
+                log.warning("%s: the streaming job cannot be looked for: %s", self._plan.stream, error)
                 return self._job_lacks
             self._job_lacks = job is None or job.state in ENDED
             if job is not None:

@@ -9,6 +9,7 @@ tests start. Credentials are the environment's own; an emulator is asked without
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -83,8 +84,10 @@ def bigtable_table(instance: str, name: str, patience_seconds: float) -> Table:
     from google.cloud.bigtable.data import BigtableDataClient
 
     _, project, _, instance_id = instance.split("/")
+    # It looks for the emulator by itself, and warns that it found what it was told of.
+    warnings.filterwarnings("ignore", "Connecting to Bigtable emulator", RuntimeWarning)
     try:
-        client = BigtableDataClient(project=project)  # which looks for the emulator by itself
+        client = BigtableDataClient(project=project)
     except GoogleAuthError as error:
         remedy = "run `gcloud auth application-default login`, or set BIGTABLE_EMULATOR_HOST"
         raise SourceError(f"Bigtable cannot be asked: {error}; {remedy}") from error

@@ -23,7 +23,7 @@ from rejeu.workers import REQUEST_LABEL, Workers
 if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 NAME_LIMIT: Final = 1024
 PAGE_SIZE: Final = 100
@@ -81,7 +81,7 @@ class DataflowLauncher:
                 raise LaunchError(f"{rule}: start it again once it has ended; {self._console(living)} shows it")
             if self._asked(living) not in (None, _fingerprint(self._launch_parameter(request))):
                 hint = "`rejeu update` has it run what the spec says, in place"
-                logger.warning("%s: runs, and with other arguments than the spec's now: %s", name, hint)
+                log.warning("%s: runs, and with other arguments than the spec's now: %s", name, hint)
             return self._describe(name, living)
 
     def update(self, request: JobRequest, renamed: Mapping[str, str] | None = None) -> Job:
