@@ -117,9 +117,10 @@ def _own(keys: pa.LargeStringArray, request: ReplayRequest) -> pa.BooleanArray:
 
 def _bodies(rows: pa.ChunkedArray) -> pa.LargeBinaryArray:
     """A row is a struct to be encoded, or JSON already."""
-    if pa.types.is_struct(rows.type):
-        return encode(pa.Table.from_struct_array(rows))
-    return rows.combine_chunks().cast(pa.large_binary())
+    whole = rows.combine_chunks()
+    if pa.types.is_struct(whole.type):
+        return encode(pa.Table.from_struct_array(whole))
+    return whole.cast(pa.large_binary())
 
 
 def _sorted(chunk: Chunk) -> Chunk:
