@@ -66,9 +66,9 @@ def signals(*numbers: signal.Signals) -> Callable[..., object]:
 
 @pytest.fixture
 def two_rows(tmp_path: Path) -> list[str]:
-    """A row, and one that is due an hour after it; flags by which that hour takes 0.2 s."""
+    """A row, and one that is due an hour after it; flags by which that hour takes 0.6 s."""
     (tmp_path / "rows.ndjson").write_text(ROW + ROW.replace("T00", "T01"))
-    return ["--speed=18000", "--stream=two", f"--state=sqlite:{tmp_path / 'state.db'}", "--checkpoint-seconds=0.01"]
+    return ["--speed=6000", "--stream=two", f"--state=sqlite:{tmp_path / 'state.db'}", "--checkpoint-seconds=0.01"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -86,18 +86,18 @@ def test_a_signal_pauses_it_and_another_one_stops_it_there(
     run: Run, broker: FakeBroker, two_rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.on(ROW.strip().encode(), signals(signal.SIGUSR1))
-    save, held = SqliteStore.save, iter(range(60))
+    save, held = SqliteStore.save, iter(range(180))
 
-    def stop_after_sixty_checkpoints(*given: object) -> int:
+    def stop_after_many_checkpoints(*given: object) -> int:
         if next(held, None) is None:
             os.kill(os.getpid(), signal.SIGTERM)
         return save(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SqliteStore, "save", stop_after_sixty_checkpoints)
+    monkeypatch.setattr(SqliteStore, "save", stop_after_many_checkpoints)
     assert run(*two_rows)[0] == 0
     state = read_state(SqliteStore(tmp_path / "state.db"), "two")
     assert state is not None
-    assert (state.paused, state.published) == (True, 1), "sixty checkpoints are thrice the wait for the second row"
+    assert (state.paused, state.published) == (True, 1), "the checkpoints are thrice the wait for the second row"
 
 
 def test_a_signal_ends_the_pause(run: Run, broker: FakeBroker, two_rows: list[str]) -> None:
