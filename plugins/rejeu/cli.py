@@ -144,7 +144,7 @@ def new(arguments: argparse.Namespace) -> int:
         return 0
     file = write_spec((arguments.dags or root() / "dags") / "streams", wish.name, text)
     console.print(f"{file}: written", markup=False, soft_wrap=True)
-    console.print(f"Read it through; then `rejeu up`, and unpause {wish.name}.live in Airflow.", markup=False)
+    console.print(f"Read it through; then `rejeu up`, and trigger {wish.name}.live in Airflow.", markup=False)
     return 0
 
 
