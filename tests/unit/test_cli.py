@@ -218,3 +218,14 @@ def test_the_schema_is_written_to_the_file_that_is_named(tmp_path: Path, capsys:
     assert capsys.readouterr().out == ""
     cli.main(["schema"])
     assert capsys.readouterr().out == written
+
+
+# Demos
+
+
+def test_a_stream_without_a_demo_is_refused_before_anything_starts(
+    streams: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (streams / "clicks.yaml").write_text(GOOD)
+    assert cli.main(["demo", "clicks"]) == StackError.exit_code
+    assert "there is no demo of 'clicks': name one of crypto_rates, iot_sensors" in capsys.readouterr().err

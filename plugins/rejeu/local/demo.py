@@ -121,7 +121,7 @@ class Demo:
         self._airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         self._say = say
         written = json.loads((self._target.home / "demo-data.json").read_text(encoding="utf-8"))
-        self._story = story_of(spec, self._target, date.fromisoformat(written["day"]))
+        self._story = story_of(spec.stream)(spec, self._target, date.fromisoformat(written["day"]))
 
     def run(self, begun: float) -> Result:
         """The whole life of the stream."""

@@ -21,7 +21,7 @@ def main() -> int:
     """Write the data; the exit code is 0."""
     spec, done = read_spec(Path(sys.argv[1])), Path(sys.argv[2])
     day = due_day(datetime.now(UTC))
-    story_of(spec, Target.from_env(), day).write()
+    story_of(spec.stream)(spec, Target.from_env(), day).write()
     partial = done.with_suffix(".partial")
     partial.write_text(json.dumps({"day": day.isoformat()}), encoding="utf-8")
     partial.replace(done)
