@@ -123,7 +123,10 @@ class LocalPulls:
             del self._in_hand[: len(part)]
 
     def _receive(self, subscription: str) -> list[Any]:
-        """One pull that waits, then more that do not: the emulator gives 100 messages a pull, whatever one asks."""
+        """One pull that waits, then more that do not: the emulator gives 100 messages a pull, whatever one asks.
+
+        Where there are windows, none waits.
+        """
         received: list[Any] = []
         part = self._pull(subscription, MAX_REQUEST_MESSAGES, wait=self._windows is None)
         if self._windows and not part:

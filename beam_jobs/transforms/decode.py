@@ -23,38 +23,59 @@ class Decode(beam.PTransform):
     def __init__(self, stream: str, make_decoder: Callable[[], Decoder], *, explodes: bool = False) -> None:
         super().__init__()
         self.make_decoder, self.explodes = make_decoder, explodes
-        self._fn = _DecodeFn(stream, make_decoder, explodes)
+        self._fn = _RowsFn(stream, make_decoder, explodes)
 
     def expand(self, messages: beam.PCollection[Message]) -> beam.pvalue.DoOutputsTuple:
         return messages | beam.ParDo(self._fn).with_outputs(DEAD, main=ROWS)
 
 
-class _DecodeFn(beam.DoFn):
-    def __init__(self, stream: str, make_decoder: Callable[[], Decoder], explodes: bool) -> None:
-        self._stream, self._make_decoder, self._explodes = stream, make_decoder, explodes
+class DecodeFn(beam.DoFn):
+    """Decodes and counts messages, with a dead letter for each that is wrong; what the others become is `made_of`'s."""
+
+    def __init__(self, stream: str, make_decoder: Callable[[], Callable[[bytes], Any]]) -> None:
+        self._stream, self._make_decoder = stream, make_decoder
         self._in = Count(stream, "in")
-        self._filtered = Count(stream, "filtered")
 
     def setup(self) -> None:
         # msgspec's decoders do not pickle, so each worker makes its own.
         self._decode = self._make_decoder()
 
     def start_bundle(self) -> None:
-        self._messages = self._others = 0
+        self._messages = 0
 
-    def process(self, message: Message) -> Iterable[Row | beam.pvalue.TaggedOutput]:
+    def process(self, message: Message) -> Iterable[Any]:
         self._messages += 1
         try:
-            rows = self._decode(message.body)
+            decoded = self._decode(message.body)
         except WRONG as error:
             return [beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))]
-        if not rows:
-            self._others += 1
-        ids = row_ids(message.row_id, len(rows), explodes=self._explodes)
-        return [Row(row_id, values, message) for row_id, values in zip(ids, rows, strict=True)]
+        return self.made_of(message, decoded)
 
     def finish_bundle(self) -> None:
         self._in.add(self._messages)
+
+    def made_of(self, message: Message, decoded: Any) -> Iterable[Any]:
+        raise NotImplementedError
+
+
+class _RowsFn(DecodeFn):
+    def __init__(self, stream: str, make_decoder: Callable[[], Decoder], explodes: bool) -> None:
+        super().__init__(stream, make_decoder)
+        self._explodes = explodes
+        self._filtered = Count(stream, "filtered")
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._others = 0
+
+    def made_of(self, message: Message, decoded: list[dict[str, Any]]) -> list[Row]:
+        if not decoded:
+            self._others += 1
+        ids = row_ids(message.row_id, len(decoded), explodes=self._explodes)
+        return [Row(row_id, values, message) for row_id, values in zip(ids, decoded, strict=True)]
+
+    def finish_bundle(self) -> None:
+        super().finish_bundle()
         self._filtered.add(self._others)
 
 

@@ -11,13 +11,19 @@ from typing import Any, Final, NamedTuple
 import apache_beam as beam
 import msgspec
 from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
-from apache_beam.transforms.window import FixedWindows, GlobalWindows, IntervalWindow, Sessions, TimestampedValue
+from apache_beam.transforms.window import (
+    FixedWindows,
+    GlobalWindows,
+    IntervalWindow,
+    Sessions,
+    TimestampedValue,
+    WindowFn,
+)
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
 from beam_jobs.transforms.counts import Count
-from beam_jobs.transforms.dead_letters import dead_letter
-from beam_jobs.transforms.decode import WRONG
+from beam_jobs.transforms.decode import DecodeFn
 from beam_jobs.transforms.records import DEAD, Message, Row
 from rejeu.errors import RequestError
 from rejeu.message import MAX_KEY_CHARS, digest
@@ -86,7 +92,7 @@ class Windowed(beam.PTransform):
         return decode_in_range
 
     def expand(self, messages: beam.PCollection[Message]) -> tuple[beam.PCollection[Row], beam.PCollection[Row]]:
-        decode = beam.ParDo(_DecodeFn(self._request.stream, self.make_decoder))
+        decode = beam.ParDo(_RecordsFn(self._request.stream, self.make_decoder))
         records, letters = messages | "decode" >> decode.with_output_types(Keyed).with_outputs(DEAD, main=RECORDS)
         rows = (
             self._group(records)
@@ -96,15 +102,15 @@ class Windowed(beam.PTransform):
         return rows, letters
 
     def _group(self, records: beam.PCollection[Keyed]) -> beam.PCollection[Grouped]:
-        if records.is_bounded and not self.pause_seconds:
-            return records | "group" >> _GroupByWindow(FixedWindows(self.seconds))
-        return records | "window" >> self._window_into(records.is_bounded) | "group" >> beam.GroupByKey()
-
-    def _window_into(self, bounded: bool) -> beam.WindowInto:
         cut = Sessions(self.seconds) if self.pause_seconds else FixedWindows(self.seconds)
-        if bounded:
-            # One pane a window: nothing is early or late of what is there from the start.
-            return beam.WindowInto(cut)
+        if not records.is_bounded:
+            return records | "window" >> self._into_panes(cut) | "group" >> beam.GroupByKey()
+        # One pane a window: nothing is early or late of what is there from the start.
+        if self.pause_seconds:
+            return records | "window" >> beam.WindowInto(cut) | "group" >> beam.GroupByKey()
+        return records | "group" >> _GroupByWindow(cut)
+
+    def _into_panes(self, cut: WindowFn) -> beam.WindowInto:
         early = self._request.early_seconds
         return beam.WindowInto(
             cut,
@@ -156,30 +162,10 @@ class _AfterSeconds(AfterProcessingTime):
         return proto
 
 
-class _DecodeFn(beam.DoFn):
-    def __init__(self, stream: str, make_decoder: Callable[[], Decoder]) -> None:
-        self._stream, self._make_decoder = stream, make_decoder
-        self._in = Count(stream, "in")
-
-    def setup(self) -> None:
-        # msgspec's decoders do not pickle, so each worker makes its own.
-        self._decode = self._make_decoder()
-
-    def start_bundle(self) -> None:
-        self._messages = 0
-
-    def process(self, message: Message) -> Iterator[TimestampedValue | beam.pvalue.TaggedOutput]:
-        self._messages += 1
-        try:
-            record = self._decode(message.body)
-        except WRONG as error:
-            yield beam.pvalue.TaggedOutput(DEAD, dead_letter(self._stream, "decode", str(error), message))
-        else:
-            keyed = (record.key, (message.row_id, record.value))
-            yield TimestampedValue(keyed, Timestamp(micros=record.event_us))
-
-    def finish_bundle(self) -> None:
-        self._in.add(self._messages)
+class _RecordsFn(DecodeFn):
+    def made_of(self, message: Message, decoded: Record) -> list[TimestampedValue]:
+        keyed = (decoded.key, (message.row_id, decoded.value))
+        return [TimestampedValue(keyed, Timestamp(micros=decoded.event_us))]
 
 
 class _PaneFn(beam.DoFn):
