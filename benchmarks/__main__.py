@@ -28,7 +28,7 @@ from benchmarks.subjects import SUBJECTS
 from benchmarks.takeover import takeover
 from benchmarks.watching import watching
 from rejeu.errors import RejeuError
-from rejeu.local.interrupts import interruptible
+from rejeu.local.processes.interrupts import interruptible
 from rejeu.timeline import format_instant
 
 RESULT: Final = Path(".rejeu/bench.json")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.processes import HOST, await_port, free_port, serving
 from rejeu.gcp.clients import PUBSUB
-from rejeu.local.metadata import MetadataServer
+from rejeu.local.servers.metadata import MetadataServer
 
 ROOTS: Final = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 PROXY: Final = "grpc_proxy"

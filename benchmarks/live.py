@@ -20,7 +20,7 @@ from benchmarks import cloud
 from benchmarks.feed import STREAM_NAME, TOPIC
 from benchmarks.processes import HOST, serving
 from benchmarks.servers import BUILT_IN, PROJECT, bigquery_emulator, running
-from rejeu.local.metadata import MetadataServer
+from rejeu.local.servers.metadata import MetadataServer
 from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
 

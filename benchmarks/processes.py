@@ -18,7 +18,7 @@ from typing import Any, Final
 import psutil
 
 from rejeu.errors import RejeuError
-from rejeu.local.sweep import end, family
+from rejeu.local.processes.leftovers import end, family
 from rejeu.request import ReplayRequest
 
 HOST: Final = "127.0.0.1"

@@ -21,7 +21,7 @@ from benchmarks.feed import TOPIC
 from benchmarks.processes import HOST, free_port, serving
 from rejeu.errors import StackError
 from rejeu.gcp.clients import bigquery_client, publisher_channel
-from rejeu.local.pubsub_emulator import find_google_emulator
+from rejeu.local.servers.pubsub_emulator import find_google_emulator
 
 EMULATOR: Final = "PUBSUB_EMULATOR_HOST"
 VARIABLES: Final = (EMULATOR, *cloud.VARIABLES)
@@ -55,7 +55,7 @@ def commands() -> dict[str, list[str]]:
     return {
         NULL: null,
         NULL_TLS: null,
-        BUILT_IN: [sys.executable, "-m", "rejeu.local.pubsub"],
+        BUILT_IN: [sys.executable, "-m", "rejeu.local.servers.pubsub"],
     } | ({"google": google} if google else {})
 
 
@@ -78,7 +78,7 @@ def running(name: str, *flags: str) -> Iterator[Server]:
 def bigquery_emulator(**environment: str) -> Iterator[bigquery.Client]:
     """BigQuery's, empty, while the block runs; every client of this process and of those it starts talks to it."""
     rest, storage = free_port(), free_port()
-    command = [sys.executable, "-m", "rejeu.local.bigquery", "start", "--ephemeral"]
+    command = [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", "--ephemeral"]
     with serving([*command, f"--rest-port={rest}", f"--grpc-port={storage}"], **environment):
         os.environ["BIGQUERY_EMULATOR_HOST"] = f"http://{HOST}:{rest}"
         os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"] = f"{HOST}:{storage}"

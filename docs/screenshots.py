@@ -12,8 +12,8 @@ from rejeu.local.demo_data import STREAM
 
 from rejeu.cli import DEMO_HOME, root
 from rejeu.errors import RejeuError, StackError
-from rejeu.local.airflow_api import AirflowApi
-from rejeu.local.stack import Stack
+from rejeu.local.stack.airflow_api import AirflowApi
+from rejeu.local.stack.stack import Stack
 
 PICTURES: Final = Path(__file__).parent / "pictures"
 SIZE: Final = {"width": 1400, "height": 860}

@@ -25,7 +25,7 @@ from rejeu.target import Target
 from rejeu.timeline import format_instant
 
 if TYPE_CHECKING:
-    from rejeu.local.stack import Stack
+    from rejeu.local.stack.stack import Stack
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -248,7 +248,7 @@ def env(_: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """The main job, end to end."""
-    from rejeu.local.demo import run_demo
+    from rejeu.local.demos.run import run_demo
     from rejeu.local.demos.stories import story_of
 
     story_of(arguments.stream)  # or say which there are, before anything starts
@@ -268,7 +268,7 @@ def _running() -> Path:
 
 
 def _stack(home: Path) -> Stack:
-    from rejeu.local.stack import Stack
+    from rejeu.local.stack.stack import Stack
 
     return Stack(root(), home)
 

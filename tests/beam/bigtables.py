@@ -16,7 +16,7 @@ from google.cloud.bigtable.data import Table
 
 from rejeu.gcp.bigtable import ensure_served, read_statuses
 from rejeu.gcp.clients import bigtable_table
-from rejeu.local.bigtable_emulator import find_bigtable_emulator
+from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
 from tests.emulated.pubsub_feed import free_port
 from tests.fakes.bigtable_server import BigtableServer
 

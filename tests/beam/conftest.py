@@ -16,7 +16,7 @@ import grpc
 import pytest
 from google.cloud.storage import Client
 
-from rejeu.local.metadata import MetadataServer
+from rejeu.local.servers.metadata import MetadataServer
 from rejeu.request import StreamJobRequest
 
 from .bigtables import KINDS, Bigtable, bigtable_of
@@ -45,7 +45,7 @@ def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     }
     bigquery = (
         "-m",
-        "rejeu.local.bigquery",
+        "rejeu.local.servers.bigquery",
         "start",
         "--rest-port",
         str(rest),
@@ -55,7 +55,7 @@ def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     )
     files = ("-m", "gcp_storage_emulator", "-d", str(home), "start", "--host=127.0.0.1", f"--port={gcs}")
     programs = [
-        _program(environment, home / "pubsub.log", "-m", "rejeu.local.pubsub", "--port", str(pubsub)),
+        _program(environment, home / "pubsub.log", "-m", "rejeu.local.servers.pubsub", "--port", str(pubsub)),
         _program(environment, home / "bigquery.log", *bigquery),
         _program(environment, home / "storage.log", *files),
     ]

@@ -19,7 +19,7 @@ from beam_jobs.batch import run
 from beam_jobs.reconcile import Found, Reconciler
 from beam_jobs.stations import make_decoder, transform
 from beam_jobs.transforms.records import Message
-from rejeu.local.open_data import records_at
+from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import PIPELINES
 from rejeu.replay.reading import read_chunks
 from rejeu.request import PipelineRequest, ReconcileRequest

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich_argparse import RichHelpFormatter
 
-from rejeu.local.interrupts import interruptible
+from rejeu.local.processes.interrupts import interruptible
 from rejeu.timeline import format_instant
 from tests.chaos.plan import Plan, plan
 from tests.chaos.round import play

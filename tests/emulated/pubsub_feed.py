@@ -17,10 +17,10 @@ import pytest
 from google.cloud import pubsub_v1
 from google.pubsub_v1.types import ReceivedMessage
 
-from rejeu.local.pubsub_emulator import find_google_emulator
+from rejeu.local.servers.pubsub_emulator import find_google_emulator
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-BUILT_IN = [sys.executable, "-m", "rejeu.local.pubsub"]
+BUILT_IN = [sys.executable, "-m", "rejeu.local.servers.pubsub"]
 COMMANDS = {"built-in": BUILT_IN} | ({"google": google} if (google := find_google_emulator()) else {})
 PROJECT_ID = "rejeu-contract"
 PROJECT = f"projects/{PROJECT_ID}"

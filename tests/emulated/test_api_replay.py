@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rejeu.local.open_data import PATH
+from rejeu.local.servers.open_data import PATH
 from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore
 from rejeu.timeline import parse_instant, to_us
@@ -44,7 +44,13 @@ class OpenData:
 
     def start(self, *flags: str) -> None:
         well = () if flags else ("--error=0", "--busy=0", "--slow=0", "--cut=0")
-        command = [sys.executable, "-m", "rejeu.local.open_data", f"--port={self.port}", f"--stations={STATIONS}"]
+        command = [
+            sys.executable,
+            "-m",
+            "rejeu.local.servers.open_data",
+            f"--port={self.port}",
+            f"--stations={STATIONS}",
+        ]
         self._process = subprocess.Popen(
             [*command, *well, *flags], env=os.environ | {"PYTHONPATH": str(PLUGINS)}, stderr=subprocess.DEVNULL
         )

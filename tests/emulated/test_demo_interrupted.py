@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rejeu.local.place import stack_id
-from rejeu.local.sweep import marked
+from rejeu.local.processes.leftovers import marked
+from rejeu.local.stack.settings import stack_id
 
 pytestmark = pytest.mark.emulated
 

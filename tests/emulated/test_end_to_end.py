@@ -21,11 +21,11 @@ import pytest
 from google.cloud import bigquery
 
 from rejeu.gcp.clients import bigquery_client, storage_client
-from rejeu.local.airflow_api import AirflowApi
-from rejeu.local.demo import Demo, Result
-from rejeu.local.parts import DEMO_DATA, PARTS
-from rejeu.local.stack import Stack
-from rejeu.local.sweep import marked
+from rejeu.local.demos.run import Demo, Result
+from rejeu.local.processes.leftovers import marked
+from rejeu.local.stack.airflow_api import AirflowApi
+from rejeu.local.stack.parts import DEMO_DATA, PARTS
+from rejeu.local.stack.stack import Stack
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
 from rejeu.spec_files import read_spec
 from rejeu.state import open_store

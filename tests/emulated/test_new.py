@@ -42,7 +42,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client
         environment.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", f"127.0.0.1:{storage}")
         environment.setenv("REJEU_PROJECT", PROJECT)
         with (tmp_path_factory.mktemp("bigquery") / "bigquery.log").open("wb") as log:
-            command = [sys.executable, "-m", "rejeu.local.bigquery", "start", *options]
+            command = [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *options]
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:

@@ -51,7 +51,7 @@ def bigquery_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         environment.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
         environment.setenv("PYTHONPATH", f"{ROOT / 'plugins'}:{ROOT}")
         with (tmp_path_factory.mktemp("bigquery") / "bigquery.log").open("wb") as log:
-            command = [sys.executable, "-m", "rejeu.local.bigquery", "start", *options]
+            command = [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *options]
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:

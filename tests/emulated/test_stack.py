@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from rejeu.errors import StackError
-from rejeu.local.parts import PARTS
-from rejeu.local.place import stack_id
-from rejeu.local.stack import PartStatus, Stack
-from rejeu.local.sweep import marked
+from rejeu.local.processes.leftovers import marked
+from rejeu.local.stack.parts import PARTS
+from rejeu.local.stack.settings import stack_id
+from rejeu.local.stack.stack import PartStatus, Stack
 
 pytestmark = pytest.mark.emulated
 
@@ -44,7 +44,7 @@ launcher()
 UP = """
 import sys
 from pathlib import Path
-from rejeu.local.stack import Stack
+from rejeu.local.stack.stack import Stack
 root, home, parts = sys.argv[1:]
 Stack(Path(root), Path(home)).up(lambda text: print(text, flush=True), parts.split(","))
 """
@@ -347,7 +347,7 @@ def test_without_gcloud_the_built_in_pubsub_serves(
     stack.up(parts=["pubsub"])
 
     pubsub = part(stack, "pubsub")
-    assert "rejeu.local.pubsub" in psutil.Process(pubsub.pid).cmdline()
+    assert "rejeu.local.servers.pubsub" in psutil.Process(pubsub.pid).cmdline()
     with grpc.insecure_channel(pubsub.address) as channel:
         topics = channel.unary_unary("/google.pubsub.v1.Publisher/ListTopics")
         assert topics(b"\x0a\x14projects/rejeu-local", timeout=5) == b""

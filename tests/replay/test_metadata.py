@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rejeu.gcp.clients import bigquery_client, storage_client
-from rejeu.local.metadata import MetadataServer
+from rejeu.local.servers.metadata import MetadataServer
 
 ASK = """
 import google.auth, google.auth.transport.requests
@@ -54,7 +54,7 @@ def test_google_auth_finds_project_and_token_unpatched(server: MetadataServer, t
 
 @pytest.mark.emulated
 def test_it_stops_when_it_is_told_to() -> None:
-    command = [sys.executable, "-u", "-m", "rejeu.local.metadata", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "rejeu.local.servers.metadata", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "serving" in process.stderr.readline()

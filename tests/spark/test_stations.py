@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.batch import run
-from rejeu.local.open_data import records_at
+from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import PIPELINES
 from rejeu.timeline import format_instant, parse_instant
 

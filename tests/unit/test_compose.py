@@ -25,8 +25,8 @@ import pytest
 import yaml
 
 import rejeu
-from rejeu.local.place import AIRFLOW_SETTINGS, BUCKET, PROJECT, SERVERS, USER, Place
-from rejeu.local.sweep import MARK
+from rejeu.local.processes.leftovers import MARK
+from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, PROJECT, SERVERS, USER, Place
 from rejeu.target import PREFIX, Target
 
 ROOT = Path(__file__).parents[2]

@@ -55,7 +55,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client
     options = ["--rest-port", str(rest), "--grpc-port", str(storage), "--ephemeral", "--log-level", "ERROR"]
     with (tmp_path_factory.mktemp("bigquery") / "log").open("wb") as log, pytest.MonkeyPatch.context() as environment:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rejeu.local.bigquery", "start", *options],
+            [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *options],
             env=os.environ | {"PYTHONPATH": str(ROOT / "plugins")},
             stdout=log,
             stderr=log,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from rejeu.local.open_data import FAULTS, PATH, OpenDataServer, records_at
-from rejeu.local.parts import parts_of
-from rejeu.local.place import Place
+from rejeu.local.servers.open_data import FAULTS, PATH, OpenDataServer, records_at
+from rejeu.local.stack.parts import parts_of
+from rejeu.local.stack.settings import Place
 from rejeu.target import Target
 
 NOON = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from rejeu.local import database
-from rejeu.local.place import Place
+from rejeu.local.stack import database
+from rejeu.local.stack.settings import Place
 
 
 @pytest.fixture

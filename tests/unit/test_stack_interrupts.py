@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rejeu.local.interrupts import interruptible, uninterruptible
+from rejeu.local.processes.interrupts import interruptible, uninterruptible
 
 
 def send(number: signal.Signals) -> None:

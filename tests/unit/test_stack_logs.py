@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rejeu.local import logs
-from rejeu.local.logs import last_lines, tail
+from rejeu.local.processes import logs
+from rejeu.local.processes.logs import last_lines, tail
 
 
 @pytest.fixture(autouse=True)

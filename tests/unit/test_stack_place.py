@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import StackError
-from rejeu.local.place import Place, stack_id
+from rejeu.local.stack.settings import Place, stack_id
 
 ROOT = Path("/somewhere/rejeu")
 

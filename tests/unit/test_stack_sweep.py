@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from rejeu.local.sweep import MARK, end, family, marked, sweep
+from rejeu.local.processes.leftovers import MARK, end, family, marked, sweep
 
 Start = Callable[..., subprocess.Popen[str]]
 STACK = f"rejeu-test-{os.getpid()}"
@@ -65,7 +65,9 @@ def test_a_process_that_renames_itself_keeps_its_mark(start: Start, monkeypatch:
 
 
 def test_the_caller_and_its_ancestors_are_spared() -> None:
-    program = "import sys; from rejeu.local.sweep import marked; print([p.pid for p in marked(sys.argv[1])])"
+    program = (
+        "import sys; from rejeu.local.processes.leftovers import marked; print([p.pid for p in marked(sys.argv[1])])"
+    )
     through_a_parent = (
         "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', *sys.argv[1:]]).returncode)"
     )

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich_argparse import RichHelpFormatter
 
-from rejeu.local.interrupts import interruptible
+from rejeu.local.processes.interrupts import interruptible
 from tests.chaos.stack.calm import broken_calm, rest
 from tests.chaos.stack.chart import draw
 from tests.chaos.stack.plan import Round, plan_calm, plan_rounds

@@ -12,7 +12,7 @@ import httpx
 from google.api_core.exceptions import GoogleAPIError
 
 from rejeu.errors import RejeuError
-from rejeu.local.airflow_api import ENDED
+from rejeu.local.stack.airflow_api import ENDED
 from tests.chaos.stack.plan import Round, Victim
 from tests.chaos.stack.result import REPLAYS, Kill, Played
 from tests.chaos.stack.scene import Say, Scene, Stage, wait_until

@@ -17,13 +17,13 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from rejeu.local.airflow_api import AirflowApi
-from rejeu.local.health import answers_grpc
-from rejeu.local.parts import AIRFLOW_GROUP, EMULATOR_GROUP, EMULATORS, PARTS, Part, parts_of
-from rejeu.local.place import Place, stack_id
-from rejeu.local.stack import Stack
-from rejeu.local.supervision import Supervisor
-from rejeu.local.sweep import marked
+from rejeu.local.processes.leftovers import marked
+from rejeu.local.processes.supervision import Supervisor
+from rejeu.local.stack.airflow_api import AirflowApi
+from rejeu.local.stack.health import answers_grpc
+from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATOR_GROUP, EMULATORS, PARTS, Part, parts_of
+from rejeu.local.stack.settings import Place, stack_id
+from rejeu.local.stack.stack import Stack
 from rejeu.spec_files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from rejeu.errors import SourceError
-from rejeu.local import open_data
-from rejeu.local.open_data import OpenDataServer
+from rejeu.local.servers import open_data
+from rejeu.local.servers.open_data import OpenDataServer
 from rejeu.replay.order import in_order
 from rejeu.replay.source import asking
 from rejeu.replay.source.api import read_api

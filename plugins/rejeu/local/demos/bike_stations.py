@@ -10,7 +10,7 @@ import msgspec
 
 from rejeu.live import replay_of
 from rejeu.local.demos.story import Story
-from rejeu.local.open_data import records_at
+from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import Column
 from rejeu.replay.source.raw import RawFiles
 from rejeu.timeline import MICROSECOND, Position, format_instant, to_us

@@ -1,7 +1,7 @@
 """The built-in Pub/Sub server: google.pubsub.v1 in memory, no client and nothing on disk.
 
-It serves laptops without the gcloud SDK. Run `python -m rejeu.local.pubsub --host 127.0.0.1 --port 8085` and name the
-address in `PUBSUB_EMULATOR_HOST`.
+It serves laptops without the gcloud SDK. Run `python -m rejeu.local.servers.pubsub --host 127.0.0.1 --port 8085`
+and name the address in `PUBSUB_EMULATOR_HOST`.
 
     __main__      argv, port, signals
     service       the two gRPC services, one row a method

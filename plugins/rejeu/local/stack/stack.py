@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rejeu.errors import StackError
-from rejeu.local.health import answers_grpc
-from rejeu.local.interrupts import interruptible, uninterruptible
-from rejeu.local.logs import last_lines, tail
-from rejeu.local.parts import AIRFLOW_GROUP, EMULATOR_GROUP, ONCE, PARTS, Part, parts_of
-from rejeu.local.place import USER, Place, stack_id, write_private
-from rejeu.local.supervision import Condition, Supervisor
-from rejeu.local.sweep import end, marked, sweep
+from rejeu.local.processes.interrupts import interruptible, uninterruptible
+from rejeu.local.processes.leftovers import end, marked, sweep
+from rejeu.local.processes.logs import last_lines, tail
+from rejeu.local.processes.supervision import Condition, Supervisor
+from rejeu.local.stack.health import answers_grpc
+from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATOR_GROUP, ONCE, PARTS, Part, parts_of
+from rejeu.local.stack.settings import USER, Place, stack_id, write_private
 
 START_SECONDS: Final = 180
 LOOK_SECONDS: Final = 0.2

@@ -1,4 +1,4 @@
-"""`python -m rejeu.local.warm_airflow COMPONENT ...`: Airflow's own command, with its libraries imported beforehand.
+"""`python -m rejeu.local.stack.warm_airflow COMPONENT ...`: Airflow's own command, its libraries imported beforehand.
 
 The scheduler forks a process for each task, and the DAG processor one for each parse: what is imported here costs
 them nothing, while each would need 3 s of a core for it. Our own package is among it: whoever changes it starts the

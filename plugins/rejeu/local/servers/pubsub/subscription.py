@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rejeu.local.pubsub import wire
+from rejeu.local.servers.pubsub import wire
 
 # Deadlines may be this late: it bounds how often all outstanding messages are looked through.
 _DEADLINE_GRAIN_SECONDS = 0.1

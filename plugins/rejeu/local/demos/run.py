@@ -18,11 +18,11 @@ from rich.table import Table
 
 from rejeu.errors import StackError
 from rejeu.live import silence
-from rejeu.local.airflow_api import AirflowApi
 from rejeu.local.demos.stories import story_of
-from rejeu.local.interrupts import interruptible
-from rejeu.local.parts import DEMO, DEMO_DATA, PARTS
-from rejeu.local.stack import Stack
+from rejeu.local.processes.interrupts import interruptible
+from rejeu.local.stack.airflow_api import AirflowApi
+from rejeu.local.stack.parts import DEMO, DEMO_DATA, PARTS
+from rejeu.local.stack.stack import Stack
 from rejeu.spec import StreamSpec
 from rejeu.spec_files import FOLDERS
 from rejeu.state import open_store

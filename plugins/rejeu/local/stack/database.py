@@ -1,4 +1,4 @@
-"""Airflow's SQLite database: how Airflow connects to it, and `python -m rejeu.local.database FILE`, which makes it.
+"""Airflow's SQLite database: how Airflow connects, and `python -m rejeu.local.stack.database FILE`, which makes it.
 
 The file appears under its name only when it is whole: whoever finds it may use it, however often this was killed.
 """

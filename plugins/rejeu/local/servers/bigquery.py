@@ -1,6 +1,6 @@
 """bqemulator with the DuckDB extension it needs, in one thread and without time travel.
 
-Run it as `python -m rejeu.local.bigquery` with bqemulator's own arguments.
+Run it as `python -m rejeu.local.servers.bigquery` with bqemulator's own arguments.
 """
 
 from __future__ import annotations

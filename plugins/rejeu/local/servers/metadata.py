@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m rejeu.local.metadata", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rejeu.local.servers.metadata", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--project", default="rejeu-local", help="the project that clients without one are in")

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
-from rejeu.local.pubsub import wire
-from rejeu.local.pubsub.broker import Broker
-from rejeu.local.pubsub.subscription import Consumer, Delivery, Subscription
+from rejeu.local.servers.pubsub import wire
+from rejeu.local.servers.pubsub.broker import Broker
+from rejeu.local.servers.pubsub.subscription import Consumer, Delivery, Subscription
 
 _SERVER_OPTIONS = (
     # More than a publish request may have: a bigger one gets our INVALID_ARGUMENT, not RESOURCE_EXHAUSTED, which

@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m rejeu.local.open_data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rejeu.local.servers.open_data", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1, help="which answers the faults befall (default: %(default)s)")

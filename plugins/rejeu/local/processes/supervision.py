@@ -19,7 +19,7 @@ from typing import Any, Final
 import psutil
 
 from rejeu.errors import StackError
-from rejeu.local.sweep import await_end, family
+from rejeu.local.processes.leftovers import await_end, family
 
 LOOK_SECONDS: Final = 0.05
 CALL_SECONDS: Final = 3.0

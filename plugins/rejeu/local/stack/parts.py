@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rejeu.local.bigtable_emulator import find_bigtable_emulator
-from rejeu.local.health import Check, answers_grpc, answers_http, beats
-from rejeu.local.place import BIGTABLE, BUCKET, HOST, PROJECT, Place
-from rejeu.local.supervision import Program
+from rejeu.local.processes.supervision import Program
+from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
+from rejeu.local.stack.health import Check, answers_grpc, answers_http, beats
+from rejeu.local.stack.settings import BIGTABLE, BUCKET, HOST, PROJECT, Place
 
 EMULATORS: Final = (
     "pubsub",
@@ -100,7 +100,7 @@ def _airflow(place: Place) -> list[Part]:
 
 
 def _database(place: Place) -> Part:
-    command = (sys.executable, "-m", "rejeu.local.database", str(place.database))
+    command = (sys.executable, "-m", "rejeu.local.stack.database", str(place.database))
     program = Program(DATABASE, command, AIRFLOW_GROUP, stop_seconds=1, once=True)
     return Part(program, "", place.database.exists)
 
@@ -115,7 +115,7 @@ def _component(name: str, *arguments: str) -> Program:
 
 def _warm(name: str, *arguments: str) -> Program:
     """A component that forks: its children find imported what it has imported."""
-    command = (sys.executable, "-m", "rejeu.local.warm_airflow", *arguments)
+    command = (sys.executable, "-m", "rejeu.local.stack.warm_airflow", *arguments)
     return Program(name, command, AIRFLOW_GROUP, stop_seconds=2)
 
 
@@ -128,16 +128,16 @@ def _demo_data(place: Place) -> Part:
 
 
 def _pubsub(place: Place) -> list[str]:
-    from rejeu.local.pubsub_emulator import find_google_emulator
+    from rejeu.local.servers.pubsub_emulator import find_google_emulator
 
-    prefix = find_google_emulator() or [sys.executable, "-m", "rejeu.local.pubsub"]
+    prefix = find_google_emulator() or [sys.executable, "-m", "rejeu.local.servers.pubsub"]
     return [*prefix, f"--host={HOST}", f"--port={place.ports['pubsub']}"]
 
 
 def _bigquery(place: Place) -> list[str]:
-    rest, grpc = str(place.ports["bigquery"]), str(place.ports["bigquery_grpc"])
+    ports = ["--rest-port", str(place.ports["bigquery"]), "--grpc-port", str(place.ports["bigquery_grpc"])]
     store = ["--persistent", "--data-dir", f"{place.home}/bigquery", "--project", PROJECT]
-    return [sys.executable, "-m", "rejeu.local.bigquery", "start", "--rest-port", rest, "--grpc-port", grpc, *store]
+    return [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *ports, *store]
 
 
 def _storage(place: Place) -> list[str]:
@@ -150,8 +150,8 @@ def _bigtable(place: Place) -> list[str]:
 
 
 def _metadata(place: Place) -> list[str]:
-    return [sys.executable, "-m", "rejeu.local.metadata", "--port", str(place.ports["metadata"])]
+    return [sys.executable, "-m", "rejeu.local.servers.metadata", "--port", str(place.ports["metadata"])]
 
 
 def _open_data(place: Place) -> list[str]:
-    return [sys.executable, "-m", "rejeu.local.open_data", "--port", str(place.ports["open_data"])]
+    return [sys.executable, "-m", "rejeu.local.servers.open_data", "--port", str(place.ports["open_data"])]

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from rejeu.local.pubsub import wire
-from rejeu.local.pubsub.subscription import Subscription
+from rejeu.local.servers.pubsub import wire
+from rejeu.local.servers.pubsub.subscription import Subscription
 
 _UNSUPPORTED_TOPIC_FIELDS = ("schema_settings", "ingestion_data_source_settings", "message_transforms")
 _UNSUPPORTED_SUBSCRIPTION_FIELDS = (

@@ -7,13 +7,13 @@ import signal
 import socket
 import sys
 
-from rejeu.local.pubsub.service import build_server
+from rejeu.local.servers.pubsub.service import build_server
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; exit code 2 where the address cannot be had."""
     parser = argparse.ArgumentParser(
-        prog="python -m rejeu.local.pubsub", description="Pub/Sub in memory, for one machine."
+        prog="python -m rejeu.local.servers.pubsub", description="Pub/Sub in memory, for one machine."
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8085, help="0 takes a free one (default: %(default)s)")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from rejeu.errors import StackError
-from rejeu.local.bigtable_emulator import find_bigtable_emulator
-from rejeu.local.sweep import MARK
+from rejeu.local.processes.leftovers import MARK
+from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
 
 HOST: Final = "127.0.0.1"
 PROJECT: Final = "rejeu-local"
@@ -168,7 +168,7 @@ class Place:
             "CORE__FERNET_KEY": self.keys["fernet"],
             "CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
-            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.database.CONNECT_ARGS",
+            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.stack.database.CONNECT_ARGS",
             "API__BASE_URL": self.ui_url,
             "API__SECRET_KEY": self.keys["session"],
             "API_AUTH__JWT_SECRET": self.keys["jwt"],
