@@ -248,10 +248,10 @@ def env(_: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """The main job, end to end."""
+    from rejeu.local.demos.registry import data_of
     from rejeu.local.demos.run import run_demo
-    from rejeu.local.demos.stories import story_of
 
-    story_of(arguments.stream)  # or say which there are, before anything starts
+    data_of(arguments.stream)  # or say which there are, before anything starts
     keep = arguments.keep or os.environ.get("KEEP") == "1"
     spec = read_spec(root() / "dags" / "streams" / f"{arguments.stream}.yaml")
     return run_demo(root(), DEMO_HOME, spec, arguments.report, keep=keep, console=console)

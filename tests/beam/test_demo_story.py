@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 
-from rejeu.local.demos.story import Story
+from rejeu.local.demos.demo_data import DemoData
 from rejeu.pipelines import Column
 from rejeu.spec_files import read_spec
 from rejeu.target import Target
@@ -28,7 +28,7 @@ DUE = [
 ]
 
 
-class Means(Story):
+class Means(DemoData):
     """Rows that a source gives as they must come out."""
 
     truth = """
@@ -48,8 +48,8 @@ class Means(Story):
 
 
 @pytest.fixture
-def story(emulators: dict[str, str], tmp_path: Path) -> Means:
-    """The story of a stream whose tables no other test uses."""
+def data(emulators: dict[str, str], tmp_path: Path) -> Means:
+    """The data of a stream whose tables no other test uses."""
     dataset = f"d{uuid.uuid4().hex}"
     document = {
         "stream": "means",
@@ -60,17 +60,17 @@ def story(emulators: dict[str, str], tmp_path: Path) -> Means:
     }
     (tmp_path / "means.yaml").write_text(yaml.safe_dump(document))
     target = Target(project="rejeu-test", bucket="rejeu-raw", dataset=dataset)
-    story = Means(read_spec(tmp_path / "means.yaml"), target, DAY)
+    data = Means(read_spec(tmp_path / "means.yaml"), target, DAY)
     for table in ("batch", "streaming", "streaming_dead_letters", "incidents"):
-        story.load(target.table(f"{dataset}.{table}"), [], COLUMNS)
-    assert story.expect(None) == 2
-    return story
+        data.load(target.table(f"{dataset}.{table}"), [], COLUMNS)
+    assert data.expect(None) == 2
+    return data
 
 
-def found(story: Means, *rows: dict[str, object]) -> dict[str, int]:
+def found(data: Means, *rows: dict[str, object]) -> dict[str, int]:
     """What the comparison says of a live view with these rows."""
-    story.load(story.target.table(story.spec.view), [msgspec.json.encode(row) for row in rows], COLUMNS)
-    counts = story.compare()
+    data.load(data.target.table(data.spec.view), [msgspec.json.encode(row) for row in rows], COLUMNS)
+    counts = data.compare()
     return {name: counts[name] for name in ("missing", "unexpected", "duplicates_in_live_view")}
 
 
@@ -78,33 +78,33 @@ def faults(missing: int = 0, unexpected: int = 0, duplicates: int = 0) -> dict[s
     return {"missing": missing, "unexpected": unexpected, "duplicates_in_live_view": duplicates}
 
 
-def test_a_view_that_holds_what_it_must_has_no_fault(story: Means) -> None:
-    assert found(story, *reversed(DUE)) == faults()
-    assert story.compare()["expected_rows"] == 3
+def test_a_view_that_holds_what_it_must_has_no_fault(data: Means) -> None:
+    assert found(data, *reversed(DUE)) == faults()
+    assert data.compare()["expected_rows"] == 3
 
 
-def test_a_float_may_differ_in_its_last_digits_only(story: Means) -> None:
-    assert found(story, DUE[0], DUE[1], DUE[2] | {"mean": 3e9 + 1e-6}) == faults()
-    assert found(story, DUE[0], DUE[1], DUE[2] | {"mean": 3e9 + 10}) == faults(missing=1)
+def test_a_float_may_differ_in_its_last_digits_only(data: Means) -> None:
+    assert found(data, DUE[0], DUE[1], DUE[2] | {"mean": 3e9 + 1e-6}) == faults()
+    assert found(data, DUE[0], DUE[1], DUE[2] | {"mean": 3e9 + 10}) == faults(missing=1)
 
 
 @pytest.mark.parametrize("change", [{"n": 4}, {"mean": None}, {"mean": 0.2}])
-def test_a_row_with_another_value_is_missing(story: Means, change: dict[str, object]) -> None:
-    assert found(story, DUE[0] | change, DUE[1], DUE[2]) == faults(missing=1)
+def test_a_row_with_another_value_is_missing(data: Means, change: dict[str, object]) -> None:
+    assert found(data, DUE[0] | change, DUE[1], DUE[2]) == faults(missing=1)
 
 
-def test_a_value_in_the_place_of_none_is_wrong(story: Means) -> None:
-    assert found(story, DUE[0], DUE[1] | {"mean": 0.0}, DUE[2]) == faults(missing=1)
+def test_a_value_in_the_place_of_none_is_wrong(data: Means) -> None:
+    assert found(data, DUE[0], DUE[1] | {"mean": 0.0}, DUE[2]) == faults(missing=1)
 
 
-def test_a_row_that_is_not_there_is_missing(story: Means) -> None:
-    assert found(story, DUE[0]) == faults(missing=2)
-    assert not story.is_complete()
+def test_a_row_that_is_not_there_is_missing(data: Means) -> None:
+    assert found(data, DUE[0]) == faults(missing=2)
+    assert not data.is_complete()
 
 
-def test_a_row_that_is_there_twice_is_double(story: Means) -> None:
-    assert found(story, *DUE, DUE[1], DUE[1]) == faults(duplicates=2)
+def test_a_row_that_is_there_twice_is_double(data: Means) -> None:
+    assert found(data, *DUE, DUE[1], DUE[1]) == faults(duplicates=2)
 
 
-def test_a_row_that_nobody_sent_is_unexpected(story: Means) -> None:
-    assert found(story, *DUE, DUE[1] | {"who": "c"}) == faults(unexpected=1)
+def test_a_row_that_nobody_sent_is_unexpected(data: Means) -> None:
+    assert found(data, *DUE, DUE[1] | {"who": "c"}) == faults(unexpected=1)

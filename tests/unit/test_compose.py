@@ -26,7 +26,7 @@ import yaml
 
 import rejeu
 from rejeu.local.processes.leftovers import MARK
-from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, PROJECT, SERVERS, USER, Place
+from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, PROJECT, SERVERS, USER, StackSettings
 from rejeu.target import PREFIX, Target
 
 ROOT = Path(__file__).parents[2]
@@ -211,7 +211,7 @@ def test_the_pages_are_served_where_they_say_they_are() -> None:
 
 @pytest.mark.parametrize("name", AIRFLOW)
 def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) -> None:
-    place = Place(
+    settings = StackSettings(
         "s", "/r", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, dict.fromkeys(("fernet", "session", "jwt"), "")
     )
     # The image sets PYTHONPATH; the others are the supervisor's, SQLite's, the emulator's and the demo's own.
@@ -222,11 +222,10 @@ def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) ->
         "PYTHONPATH",
         "CLOUDSDK_CONFIG",
         "BQEMU_GCS_LOCAL_ROOT",
-        "REJEU_TARGET",
         "REJEU_DAGS",
     }
     ours = environment(name)
-    assert set(place.variables()) - elsewhere <= set(ours)
+    assert set(settings.variables()) - elsewhere <= set(ours)
     assert {key: ours[f"AIRFLOW__{key}"] for key in AIRFLOW_SETTINGS} == AIRFLOW_SETTINGS
     assert ours["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == f"{USER}:admin"
     assert ours["GOOGLE_CLOUD_PROJECT"] == ours["PUBSUB_PROJECT_ID"] == ours["REJEU_PROJECT"] == PROJECT

@@ -12,7 +12,7 @@ import requests
 
 from rejeu.local.servers.open_data import FAULTS, PATH, OpenDataServer, records_at
 from rejeu.local.stack.parts import parts_of
-from rejeu.local.stack.settings import Place
+from rejeu.local.stack.settings import StackSettings
 from rejeu.target import Target
 
 NOON = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)
@@ -70,8 +70,8 @@ def test_a_seed_says_which_answers_a_fault_befalls() -> None:
 
 def test_the_local_stack_names_it_to_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REJEU_UI_PORT", raising=False)
-    place = Place.choose(Path("/somewhere/rejeu"), tmp_path)
-    target = Target.from_env(place.environment())
-    assert target.open_data == f"http://{place.address('open_data')}"
-    (part,) = parts_of(place, ["open-data"])
-    assert part.program.command[-1] == str(place.ports["open_data"])
+    settings = StackSettings.choose(Path("/somewhere/rejeu"), tmp_path)
+    target = Target.from_env(settings.environment())
+    assert target.open_data == f"http://{settings.address('open_data')}"
+    (part,) = parts_of(settings, ["open-data"])
+    assert part.program.command[-1] == str(settings.ports["open_data"])

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from rejeu.local.stack import database
-from rejeu.local.stack.settings import Place
+from rejeu.local.stack.settings import StackSettings
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def airflow(file: Path, tmp_path: Path) -> Iterator[Engine]:
     """As every Airflow process of the stack connects."""
-    variables = Place.choose(tmp_path, tmp_path).variables()
+    variables = StackSettings.choose(tmp_path, tmp_path).variables()
     connect_args = pkgutil.resolve_name(variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"])
     engine = create_engine(f"sqlite:///{file}", connect_args=connect_args)
     yield engine

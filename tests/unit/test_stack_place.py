@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import StackError
-from rejeu.local.stack.settings import Place, stack_id
+from rejeu.local.stack.settings import StackSettings, stack_id
 
 ROOT = Path("/somewhere/rejeu")
 
@@ -20,7 +20,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_home_keeps_its_ports_and_its_secrets(tmp_path: Path) -> None:
-    assert Place.choose(ROOT, tmp_path) == Place.choose(ROOT, tmp_path)
+    assert StackSettings.choose(ROOT, tmp_path) == StackSettings.choose(ROOT, tmp_path)
 
 
 def test_two_homes_share_nothing(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_two_homes_share_nothing(tmp_path: Path) -> None:
     one.mkdir()
     other.mkdir()
 
-    first, second = Place.choose(ROOT, one), Place.choose(ROOT, other)
+    first, second = StackSettings.choose(ROOT, one), StackSettings.choose(ROOT, other)
 
     assert first.stack != second.stack
     assert not set(first.ports.values()) & set(second.ports.values())
@@ -36,16 +36,16 @@ def test_two_homes_share_nothing(tmp_path: Path) -> None:
 
 
 def test_a_port_that_somebody_listens_on_is_passed_over(tmp_path: Path) -> None:
-    wanted = Place.choose(ROOT, tmp_path).ports["ui"]
+    wanted = StackSettings.choose(ROOT, tmp_path).ports["ui"]
     with socket.create_server(("127.0.0.1", wanted)):
-        assert wanted not in Place.choose(ROOT, tmp_path).ports.values()
+        assert wanted not in StackSettings.choose(ROOT, tmp_path).ports.values()
 
 
 def test_the_ui_port_is_the_one_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = Place.choose(ROOT, tmp_path).ports["metadata"] + 1000
+    free = StackSettings.choose(ROOT, tmp_path).ports["metadata"] + 1000
     monkeypatch.setenv("REJEU_UI_PORT", str(free))
 
-    assert Place.choose(ROOT, tmp_path).ui_url == f"http://127.0.0.1:{free}"
+    assert StackSettings.choose(ROOT, tmp_path).ui_url == f"http://127.0.0.1:{free}"
 
 
 def test_a_ui_port_in_use_is_refused_with_value_rule_and_remedy(
@@ -56,7 +56,7 @@ def test_a_ui_port_in_use_is_refused_with_value_rule_and_remedy(
         monkeypatch.setenv("REJEU_UI_PORT", str(port))
 
         with pytest.raises(StackError, match=rf"REJEU_UI_PORT is {port}: it must be free.*set another port"):
-            Place.choose(ROOT, tmp_path)
+            StackSettings.choose(ROOT, tmp_path)
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
@@ -64,25 +64,25 @@ def test_a_ui_port_that_is_none_is_refused(port: str, tmp_path: Path, monkeypatc
     monkeypatch.setenv("REJEU_UI_PORT", port)
 
     with pytest.raises(StackError, match=f"REJEU_UI_PORT is '{port}': it must be a port"):
-        Place.choose(ROOT, tmp_path)
+        StackSettings.choose(ROOT, tmp_path)
 
 
 def test_somebody_elses_pubsub_emulator_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "pubsub.test:8085")
 
-    place = Place.choose(ROOT, tmp_path)
+    settings = StackSettings.choose(ROOT, tmp_path)
 
-    assert not place.own_pubsub
-    assert place.environment()["PUBSUB_EMULATOR_HOST"] == "pubsub.test:8085"
+    assert not settings.own_pubsub
+    assert settings.environment()["PUBSUB_EMULATOR_HOST"] == "pubsub.test:8085"
 
 
 def test_the_environment_of_a_stack_does_not_pass_for_somebody_elses_pubsub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in Place.choose(ROOT, tmp_path).variables().items():
+    for name, value in StackSettings.choose(ROOT, tmp_path).variables().items():
         monkeypatch.setenv(name, value)
 
-    assert Place.choose(ROOT, tmp_path).own_pubsub
+    assert StackSettings.choose(ROOT, tmp_path).own_pubsub
 
 
 def test_the_users_own_credentials_and_airflow_settings_stay_out(
@@ -94,7 +94,7 @@ def test_the_users_own_credentials_and_airflow_settings_stay_out(
     monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_LOGGING", "True")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "production")
 
-    environment = Place.choose(ROOT, tmp_path).environment()
+    environment = StackSettings.choose(ROOT, tmp_path).environment()
 
     assert "GOOGLE_APPLICATION_CREDENTIALS" not in environment
     assert "AIRFLOW__LOGGING__REMOTE_LOGGING" not in environment
@@ -104,20 +104,20 @@ def test_the_users_own_credentials_and_airflow_settings_stay_out(
 
 
 def test_emulators_are_named_as_each_client_wants_them(tmp_path: Path) -> None:
-    place = Place.choose(ROOT, tmp_path)
+    settings = StackSettings.choose(ROOT, tmp_path)
 
-    environment = place.environment()
+    environment = settings.environment()
 
-    assert environment["BIGQUERY_EMULATOR_HOST"] == f"http://127.0.0.1:{place.ports['bigquery']}"
-    assert environment["BIGQUERY_STORAGE_EMULATOR_HOST"] == f"127.0.0.1:{place.ports['bigquery_grpc']}"
-    assert environment["STORAGE_EMULATOR_HOST"] == f"http://127.0.0.1:{place.ports['storage']}"
-    assert environment["PUBSUB_EMULATOR_HOST"] == f"127.0.0.1:{place.ports['pubsub']}"
+    assert environment["BIGQUERY_EMULATOR_HOST"] == f"http://127.0.0.1:{settings.ports['bigquery']}"
+    assert environment["BIGQUERY_STORAGE_EMULATOR_HOST"] == f"127.0.0.1:{settings.ports['bigquery_grpc']}"
+    assert environment["STORAGE_EMULATOR_HOST"] == f"http://127.0.0.1:{settings.ports['storage']}"
+    assert environment["PUBSUB_EMULATOR_HOST"] == f"127.0.0.1:{settings.ports['pubsub']}"
 
 
 def test_this_machine_is_never_asked_for_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet")
 
-    environment = Place.choose(ROOT, tmp_path).environment()
+    environment = StackSettings.choose(ROOT, tmp_path).environment()
 
     assert environment["NO_PROXY"] == environment["no_proxy"] == "intranet,127.0.0.1,localhost"
 
@@ -125,20 +125,20 @@ def test_this_machine_is_never_asked_for_through_a_proxy(tmp_path: Path, monkeyp
 def test_programs_of_the_virtual_environment_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
 
-    assert Place.choose(ROOT, tmp_path).environment()["PATH"].endswith(f"bin{os.pathsep}/usr/bin")
+    assert StackSettings.choose(ROOT, tmp_path).environment()["PATH"].endswith(f"bin{os.pathsep}/usr/bin")
 
 
 def test_a_saved_place_reads_back_the_same_and_is_private(tmp_path: Path) -> None:
-    place, file = Place.choose(ROOT, tmp_path), tmp_path / "stack.json"
+    settings, file = StackSettings.choose(ROOT, tmp_path), tmp_path / "stack.json"
 
-    place.save(file)
+    settings.save(file)
 
-    assert Place.read(file) == place
+    assert StackSettings.read(file) == settings
     assert [path.stat().st_mode & 0o777 for path in (file, tmp_path / "keys.json")] == [0o600, 0o600]
 
 
 def test_the_connection_needs_no_key_file(tmp_path: Path) -> None:
-    connection = json.loads(Place.choose(ROOT, tmp_path).environment()["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"])
+    connection = json.loads(StackSettings.choose(ROOT, tmp_path).environment()["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"])
 
     assert connection == {"conn_type": "google_cloud_platform", "extra": {"project": "rejeu-local"}}
 

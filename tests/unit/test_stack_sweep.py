@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from rejeu.local.processes.leftovers import MARK, end, family, marked, sweep
+from rejeu.local.processes.leftovers import MARK, end, end_leftovers, family, marked
 
 Start = Callable[..., subprocess.Popen[str]]
 STACK = f"rejeu-test-{os.getpid()}"
@@ -103,14 +103,14 @@ def test_nothing_is_left_after_a_sweep(start: Start) -> None:
     start(STUBBORN)
     bystander = start(PATIENT, stack=OTHER)
 
-    sweep(STACK, patience=0.2)
+    end_leftovers(STACK, patience=0.2)
 
     assert marked(STACK) == []
     assert bystander.poll() is None
 
 
 def test_there_may_be_nothing_to_sweep() -> None:
-    sweep("rejeu-never-was", patience=60)
+    end_leftovers("rejeu-never-was", patience=60)
 
 
 def test_the_family_of_a_process_that_is_gone_is_empty(start: Start) -> None:

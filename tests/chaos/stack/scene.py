@@ -22,7 +22,7 @@ from rejeu.local.processes.supervision import Supervisor
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.health import answers_grpc
 from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATOR_GROUP, EMULATORS, PARTS, Part, parts_of
-from rejeu.local.stack.settings import Place, stack_id
+from rejeu.local.stack.settings import StackSettings, stack_id
 from rejeu.local.stack.stack import Stack
 from rejeu.spec_files import read_spec
 from rejeu.state import open_store
@@ -108,7 +108,7 @@ class Scene:
         self.store = open_store(self.target.state)
         self.airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         self.stages: dict[str, Stage] = {}
-        self._place = Place.read(home / "stack.json")
+        self._settings = StackSettings.read(home / "stack.json")
         self._supervisor = Supervisor(home / "run", home / "logs", self.id)
 
     def pid(self, victim: Victim) -> int:
@@ -176,8 +176,8 @@ class Scene:
 
     def _parts(self) -> list[Part]:
         """Made anew for each wait: Airflow's heartbeats count from here on."""
-        assert self._place is not None
-        return parts_of(self._place, PARTS)
+        assert self._settings is not None
+        return parts_of(self._settings, PARTS)
 
     def _holder(self, stream: str) -> int:
         process = self.stages[stream].state().holder_process

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from rejeu.local.demos.stories import story_of
+from rejeu.local.demos.registry import data_of
 from rejeu.spec_files import read_spec
 from rejeu.target import Target
 
@@ -21,7 +21,7 @@ def main() -> int:
     """Write the data; the exit code is 0."""
     spec, done = read_spec(Path(sys.argv[1])), Path(sys.argv[2])
     day = due_day(datetime.now(UTC))
-    story_of(spec.stream)(spec, Target.from_env(), day).write()
+    data_of(spec.stream)(spec, Target.from_env(), day).write()
     partial = done.with_suffix(".partial")
     partial.write_text(json.dumps({"day": day.isoformat()}), encoding="utf-8")
     partial.replace(done)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from rejeu.live import replay_of
-from rejeu.local.demos.story import Story
+from rejeu.local.demos.demo_data import DemoData
 from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import Column
 from rejeu.replay.source.raw import RawFiles
@@ -18,7 +18,7 @@ from rejeu.timeline import MICROSECOND, Position, format_instant, to_us
 BATCH_EVERY: Final = timedelta(minutes=30)
 
 
-class BikeStations(Story):
+class BikeStations(DemoData):
     """Every station of every answer that was kept: nobody can ask the API what it said then."""
 
     truth = """

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rejeu.live import replay_of
-from rejeu.local.demos.story import Story
+from rejeu.local.demos.demo_data import DemoData
 from rejeu.pipelines import Column
 from rejeu.replay.format.encode import encode
 from rejeu.replay.source.generators.clickstream import Clickstream
@@ -22,7 +22,7 @@ BATCH_EVERY, STREAMED_EVERY = 5.0, 1.0
 """Mean seconds between two clicks."""
 
 
-class Clicks(Story):
+class Clicks(DemoData):
     """How often each user clicked in each minute."""
 
     truth = """

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rejeu.live import replay_of
-from rejeu.local.demos.story import Story
+from rejeu.local.demos.demo_data import DemoData
 from rejeu.pipelines import Column
 from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
 from rejeu.timeline import Position
@@ -17,7 +17,7 @@ BATCH_EVERY, STREAMED_EVERY = 10.0, 1.5
 """Mean seconds between two requests: the chain's own pace was about one a block of 3 s."""
 
 
-class CryptoRates(Story):
+class CryptoRates(DemoData):
     """Every rate of script 3, and only of requests with as many rates as symbols."""
 
     truth = """

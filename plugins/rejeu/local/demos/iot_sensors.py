@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rejeu.local.demos.simulated import SimulatedStory
+from rejeu.local.demos.simulated import SimulatedData
 from rejeu.pipelines import Column
 
 
-class IotSensors(SimulatedStory):
+class IotSensors(SimulatedData):
     """The mean of each field, by sensor and quarter of a minute."""
 
     truth = """

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from rejeu.errors import StackError
 from rejeu.live import silence
-from rejeu.local.demos.stories import story_of
+from rejeu.local.demos.registry import data_of
 from rejeu.local.processes.interrupts import interruptible
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.parts import DEMO, DEMO_DATA, PARTS
@@ -121,7 +121,7 @@ class Demo:
         self._airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         self._say = say
         written = json.loads((self._target.home / "demo-data.json").read_text(encoding="utf-8"))
-        self._story = story_of(spec.stream)(spec, self._target, date.fromisoformat(written["day"]))
+        self._data = data_of(spec.stream)(spec, self._target, date.fromisoformat(written["day"]))
 
     def run(self, begun: float) -> Result:
         """The whole life of the stream."""
@@ -132,17 +132,17 @@ class Demo:
         self._await_end()
         self._say("comparing the live view with the source, in SQL")
         end = self._state().cursor
-        source_rows = self._story.expect(end)
-        self._until(self._story.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
-        incident = self._story.last_incident()
+        source_rows = self._data.expect(end)
+        self._until(self._data.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
+        incident = self._data.last_incident()
         gap = (incident["resumed_at"] - killed_at).total_seconds()
         return Result.model_validate(
             {
                 "stream": self._spec.stream,
                 "source_rows": source_rows,
-                **self._story.compare(),
-                "panes": self._story.panes(),
-                "further_checks": self._story.further_checks(end),
+                **self._data.compare(),
+                "panes": self._data.panes(),
+                "further_checks": self._data.further_checks(end),
                 "killed_at": _text(killed_at),
                 **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
                 "gap_seconds": round(gap, 2),
@@ -193,11 +193,11 @@ class Demo:
 
     def _await_end(self) -> None:
         """The replay reaches the end of its source; one without an end is told to stop, and says where it was."""
-        if self._story.endless:
+        if self._data.endless:
             resumed = datetime.now(UTC)
             self._until(lambda: datetime.now(UTC) >= resumed + KILL_AFTER, "some more seconds of streaming")
             silence(self._store, self._spec.stream)
-        ended = Status.STOPPED if self._story.endless else Status.FINISHED
+        ended = Status.STOPPED if self._data.endless else Status.FINISHED
         self._until(lambda: self._state().status is ended, "the end of the source")
         self._say(f"the replay has ended: {self._state().published:,} rows since its return")
 

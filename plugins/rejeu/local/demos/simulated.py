@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from rejeu.live import replay_of
-from rejeu.local.demos.story import Story
+from rejeu.local.demos.demo_data import DemoData
 from rejeu.replay.format.encode import encode
 from rejeu.replay.source.generators import open_generator
 from rejeu.replay.source.times import event_times
 from rejeu.timeline import Position, to_us
 
 
-class SimulatedStory(Story):
+class SimulatedData(DemoData):
     """The spec's own simulator makes the day's files, too."""
 
     endless = True

@@ -8,13 +8,13 @@ import msgspec
 
 from rejeu.gcp.bigtable import read_statuses
 from rejeu.gcp.clients import bigtable_table
-from rejeu.local.demos.simulated import SimulatedStory
-from rejeu.local.demos.story import TIMEOUT_SECONDS
+from rejeu.local.demos.demo_data import TIMEOUT_SECONDS
+from rejeu.local.demos.simulated import SimulatedData
 from rejeu.pipelines import Column
 from rejeu.timeline import Position
 
 
-class SiteAccess(SimulatedStory):
+class SiteAccess(SimulatedData):
     """Every entry and exit; and the occupancy that follows from them."""
 
     truth = """

@@ -56,7 +56,7 @@ def await_end(processes: Iterable[psutil.Process], patience: float) -> list[psut
     return living
 
 
-def sweep(stack: str, patience: float) -> None:
+def end_leftovers(stack: str, patience: float) -> None:
     """End every process of the stack, and what they start while they end. Raises StackError if one cannot be ended.
 
     Only a second empty look is believed: a process may fork and end while the first one is going on.

@@ -13,7 +13,7 @@ from typing import Final
 from rejeu.local.processes.supervision import Program
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
 from rejeu.local.stack.health import Check, answers_grpc, answers_http, beats
-from rejeu.local.stack.settings import BIGTABLE, BUCKET, HOST, PROJECT, Place
+from rejeu.local.stack.settings import BIGTABLE, BUCKET, HOST, PROJECT, StackSettings
 
 EMULATORS: Final = (
     "pubsub",
@@ -50,36 +50,36 @@ class Part:
         return self.program.name
 
 
-def parts_of(place: Place, names: Iterable[str]) -> list[Part]:
+def parts_of(settings: StackSettings, names: Iterable[str]) -> list[Part]:
     """The parts of these names, and what they need once; without Pub/Sub where somebody else's is used."""
-    known = {part.name: part for part in (*_emulators(place), *_airflow(place), _demo_data(place))}
+    known = {part.name: part for part in (*_emulators(settings), *_airflow(settings), _demo_data(settings))}
     wanted = [known[name] for name in names if name in known]
-    needs_database = any(DATABASE in part.after for part in wanted) and not place.database.exists()
-    return [_database(place), *wanted] if needs_database else wanted
+    needs_database = any(DATABASE in part.after for part in wanted) and not settings.database.exists()
+    return [_database(settings), *wanted] if needs_database else wanted
 
 
-def _emulators(place: Place) -> list[Part]:
-    bigquery, storage, metadata, data = map(place.address, ("bigquery", "storage", "metadata", "open_data"))
+def _emulators(settings: StackSettings) -> list[Part]:
+    bigquery, storage, metadata, data = map(settings.address, ("bigquery", "storage", "metadata", "open_data"))
     parts = [
-        Part(_emulator("bigquery", _bigquery(place)), bigquery, answers_http(bigquery, "/readyz")),
-        Part(_emulator("storage", _storage(place)), storage, answers_http(storage, f"/storage/v1/b/{BUCKET}")),
-        Part(_emulator("metadata", _metadata(place)), metadata, answers_http(metadata, "/")),
-        Part(_emulator("open-data", _open_data(place)), data, answers_http(data, "/")),
+        Part(_emulator("bigquery", _bigquery(settings)), bigquery, answers_http(bigquery, "/readyz")),
+        Part(_emulator("storage", _storage(settings)), storage, answers_http(storage, f"/storage/v1/b/{BUCKET}")),
+        Part(_emulator("metadata", _metadata(settings)), metadata, answers_http(metadata, "/")),
+        Part(_emulator("open-data", _open_data(settings)), data, answers_http(data, "/")),
     ]
-    if BIGTABLE in place.ports:
-        bigtable = place.address(BIGTABLE)
-        parts.append(Part(_emulator(BIGTABLE, _bigtable(place)), bigtable, answers_grpc(bigtable)))
-    if place.own_pubsub:
-        parts.insert(0, Part(_emulator("pubsub", _pubsub(place)), place.pubsub, answers_grpc(place.pubsub)))
+    if BIGTABLE in settings.ports:
+        bigtable = settings.address(BIGTABLE)
+        parts.append(Part(_emulator(BIGTABLE, _bigtable(settings)), bigtable, answers_grpc(bigtable)))
+    if settings.own_pubsub:
+        parts.insert(0, Part(_emulator("pubsub", _pubsub(settings)), settings.pubsub, answers_grpc(settings.pubsub)))
     return parts
 
 
-def _airflow(place: Place) -> list[Part]:
-    ui = place.address("ui")
+def _airflow(settings: StackSettings) -> list[Part]:
+    ui = settings.address("ui")
     since = datetime.now(UTC)
-    server = ("api-server", "--host", HOST, "--port", str(place.ports["ui"]), "--workers", "1")
+    server = ("api-server", "--host", HOST, "--port", str(settings.ports["ui"]), "--workers", "1")
     return [
-        Part(_component("api-server", *server), place.ui_url, answers_http(ui, "/api/v2/version"), (DATABASE,)),
+        Part(_component("api-server", *server), settings.ui_url, answers_http(ui, "/api/v2/version"), (DATABASE,)),
         # Their log servers are for other machines, and listen on fixed ports.
         Part(
             _component("triggerer", "triggerer", "--skip-serve-logs"),
@@ -99,10 +99,10 @@ def _airflow(place: Place) -> list[Part]:
     ]
 
 
-def _database(place: Place) -> Part:
-    command = (sys.executable, "-m", "rejeu.local.stack.database", str(place.database))
+def _database(settings: StackSettings) -> Part:
+    command = (sys.executable, "-m", "rejeu.local.stack.database", str(settings.database))
     program = Program(DATABASE, command, AIRFLOW_GROUP, stop_seconds=1, once=True)
-    return Part(program, "", place.database.exists)
+    return Part(program, "", settings.database.exists)
 
 
 def _emulator(name: str, command: list[str]) -> Program:
@@ -119,39 +119,39 @@ def _warm(name: str, *arguments: str) -> Program:
     return Program(name, command, AIRFLOW_GROUP, stop_seconds=2)
 
 
-def _demo_data(place: Place) -> Part:
+def _demo_data(settings: StackSettings) -> Part:
     """Fills the emulators while Airflow starts; the scheduler, which runs at once what is due, waits for it."""
-    done = Path(place.home, "demo-data.json")
+    done = Path(settings.home, "demo-data.json")
     stream = os.environ.get(DEMO, "crypto_rates")
-    command = (sys.executable, "-m", "rejeu.local.demos", f"{place.root}/dags/streams/{stream}.yaml", str(done))
+    command = (sys.executable, "-m", "rejeu.local.demos", f"{settings.root}/dags/streams/{stream}.yaml", str(done))
     return Part(Program(DEMO_DATA, command, EMULATOR_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
 
 
-def _pubsub(place: Place) -> list[str]:
+def _pubsub(settings: StackSettings) -> list[str]:
     from rejeu.local.servers.pubsub_emulator import find_google_emulator
 
     prefix = find_google_emulator() or [sys.executable, "-m", "rejeu.local.servers.pubsub"]
-    return [*prefix, f"--host={HOST}", f"--port={place.ports['pubsub']}"]
+    return [*prefix, f"--host={HOST}", f"--port={settings.ports['pubsub']}"]
 
 
-def _bigquery(place: Place) -> list[str]:
-    ports = ["--rest-port", str(place.ports["bigquery"]), "--grpc-port", str(place.ports["bigquery_grpc"])]
-    store = ["--persistent", "--data-dir", f"{place.home}/bigquery", "--project", PROJECT]
+def _bigquery(settings: StackSettings) -> list[str]:
+    ports = ["--rest-port", str(settings.ports["bigquery"]), "--grpc-port", str(settings.ports["bigquery_grpc"])]
+    store = ["--persistent", "--data-dir", f"{settings.home}/bigquery", "--project", PROJECT]
     return [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *ports, *store]
 
 
-def _storage(place: Place) -> list[str]:
-    serve = ["start", "--host", HOST, "--port", str(place.ports["storage"]), "--default-bucket", BUCKET]
-    return [sys.executable, "-m", "gcp_storage_emulator", "-d", str(place.storage), *serve]
+def _storage(settings: StackSettings) -> list[str]:
+    serve = ["start", "--host", HOST, "--port", str(settings.ports["storage"]), "--default-bucket", BUCKET]
+    return [sys.executable, "-m", "gcp_storage_emulator", "-d", str(settings.storage), *serve]
 
 
-def _bigtable(place: Place) -> list[str]:
-    return [*(find_bigtable_emulator() or []), f"--host={HOST}", f"--port={place.ports[BIGTABLE]}"]
+def _bigtable(settings: StackSettings) -> list[str]:
+    return [*(find_bigtable_emulator() or []), f"--host={HOST}", f"--port={settings.ports[BIGTABLE]}"]
 
 
-def _metadata(place: Place) -> list[str]:
-    return [sys.executable, "-m", "rejeu.local.servers.metadata", "--port", str(place.ports["metadata"])]
+def _metadata(settings: StackSettings) -> list[str]:
+    return [sys.executable, "-m", "rejeu.local.servers.metadata", "--port", str(settings.ports["metadata"])]
 
 
-def _open_data(place: Place) -> list[str]:
-    return [sys.executable, "-m", "rejeu.local.servers.open_data", "--port", str(place.ports["open_data"])]
+def _open_data(settings: StackSettings) -> list[str]:
+    return [sys.executable, "-m", "rejeu.local.servers.open_data", "--port", str(settings.ports["open_data"])]

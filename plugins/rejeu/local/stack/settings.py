@@ -31,7 +31,7 @@ PORTS: Final = range(20_000, 32_768)
 
 
 @dataclass(frozen=True)
-class Place:
+class StackSettings:
     """Where one stack lives. `pubsub` is an address; `own_pubsub` says whether it is ours to start and stop."""
 
     stack: str
@@ -68,7 +68,7 @@ class Place:
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
-        """The place that was saved there; None if there is none."""
+        """What was saved there; None if there is none."""
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -113,14 +113,13 @@ class Place:
             | {
                 MARK: self.stack,
                 "REJEU_HOME": self.home,
-                "REJEU_TARGET": "local",
                 "REJEU_PROJECT": PROJECT,
                 "REJEU_BUCKET": BUCKET,
                 "REJEU_STATE": f"sqlite:{self.home}/state.db",
                 "REJEU_OPEN_DATA": f"http://{self.address('open_data')}",
                 "REJEU_DAGS": self.dags,
                 "PYTHONPATH": f"{self.root}/plugins:{self.root}",
-                # setproctitle, which Airflow calls, otherwise overwrites the environment that `sweep` reads.
+                # setproctitle, which Airflow calls, otherwise overwrites the environment that leftovers are found by.
                 "SPT_NOENV": "1",
             }
         )

@@ -1,6 +1,6 @@
 """The local stack: everything that the real job needs on one machine, started, watched and ended as one.
 
-What runs is in `parts`, under which settings in `place`, who keeps it running in `supervision`.
+`parts` says what runs, `settings` where and how, and supervisord keeps it running.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Final, NamedTuple
 
 from rejeu.errors import StackError
 from rejeu.local.processes.interrupts import interruptible, uninterruptible
-from rejeu.local.processes.leftovers import end, marked, sweep
+from rejeu.local.processes.leftovers import end, end_leftovers, marked
 from rejeu.local.processes.logs import last_lines, tail
 from rejeu.local.processes.supervision import Condition, Supervisor
 from rejeu.local.stack.health import answers_grpc
 from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATOR_GROUP, ONCE, PARTS, Part, parts_of
-from rejeu.local.stack.settings import USER, Place, stack_id, write_private
+from rejeu.local.stack.settings import USER, StackSettings, stack_id, write_private
 
 START_SECONDS: Final = 180
 LOOK_SECONDS: Final = 0.2
 JOB_DRAIN_SECONDS: Final = 3.0
-SWEEP_SECONDS: Final = 1.0
+LEFTOVERS_SECONDS: Final = 1.0
 ERROR_LINES: Final = 15
 ALIVE: Final = frozenset({"STARTING", "RUNNING"})
 
@@ -97,64 +97,64 @@ class Stack:
                 _tell(progress, "stopping the emulators")
                 self._supervisor.stop(EMULATOR_GROUP)
                 self._supervisor.shutdown()
-            sweep(self._id, SWEEP_SECONDS)
+            end_leftovers(self._id, LEFTOVERS_SECONDS)
             _tell(progress, "nothing of the stack runs")
 
     def status(self) -> list[PartStatus]:
         """Every part and how it is, whether the stack is up or not."""
-        place, conditions = Place.read(self._saved), self._supervisor.conditions()
-        addresses = {part.name: part.address for part in parts_of(place, PARTS)} if place else {}
-        external = place is not None and not place.own_pubsub
+        settings, conditions = StackSettings.read(self._saved), self._supervisor.conditions()
+        addresses = {part.name: part.address for part in parts_of(settings, PARTS)} if settings else {}
+        external = settings is not None and not settings.own_pubsub
         return [
-            PartStatus("pubsub", "external", None, place.pubsub)
-            if name == "pubsub" and place is not None and external
+            PartStatus("pubsub", "external", None, settings.pubsub)
+            if name == "pubsub" and settings is not None and external
             else _status(name, conditions.get(name), addresses.get(name, ""))
             for name in PARTS
         ]
 
     def env(self) -> dict[str, str]:
         """The whole environment for a process that works with the stack. Raises StackError if it is not up."""
-        return self._place().environment()
+        return self._settings().environment()
 
     def variables(self) -> dict[str, str]:
         """What the stack adds to such an environment. Raises StackError if it is not up."""
-        return self._place().variables()
+        return self._settings().variables()
 
     @property
     def ui_url(self) -> str:
         """Where Airflow's pages are. Raises StackError if the stack is not up."""
-        return self._place().ui_url
+        return self._settings().ui_url
 
     @property
     def login(self) -> Login:
         """Raises StackError if the stack is not up."""
-        return Login(USER, self._place().keys["password"])
+        return Login(USER, self._settings().keys["password"])
 
     def logs(self, *, follow: bool = True) -> Iterator[str]:
         """The last lines of every part, then what they add, each with the part's name in front."""
         return tail({name: self._supervisor.log_file(name) for name in PARTS}, follow=follow)
 
-    def _place(self) -> Place:
-        place = Place.read(self._saved)
-        if place is None or not self._supervisor.conditions():
+    def _settings(self) -> StackSettings:
+        settings = StackSettings.read(self._saved)
+        if settings is None or not self._supervisor.conditions():
             raise StackError(f"no stack of {self._home} is up: it must run for this; start it with `rejeu up`")
-        return place
+        return settings
 
     def _is_up(self, names: list[str]) -> bool:
-        place, conditions = Place.read(self._saved), self._supervisor.conditions()
-        return place is not None and all(
-            part.name in conditions and conditions[part.name].state == "RUNNING" for part in parts_of(place, names)
+        settings, conditions = StackSettings.read(self._saved), self._supervisor.conditions()
+        return settings is not None and all(
+            part.name in conditions and conditions[part.name].state == "RUNNING" for part in parts_of(settings, names)
         )
 
     def _start(self, names: list[str], progress: Progress) -> None:
-        sweep(self._id, SWEEP_SECONDS)
-        place = Place.choose(self._root, self._home)
-        _require_given_pubsub(place)
-        parts = parts_of(place, names)
-        _furnish(place)
-        self._supervisor.start([part.program for part in parts], self._root, place.environment())
+        end_leftovers(self._id, LEFTOVERS_SECONDS)
+        settings = StackSettings.choose(self._root, self._home)
+        _require_given_pubsub(settings)
+        parts = parts_of(settings, names)
+        _furnish(settings)
+        self._supervisor.start([part.program for part in parts], self._root, settings.environment())
         self._bring_up(parts, progress)
-        place.save(self._saved)
+        settings.save(self._saved)
 
     def _bring_up(self, parts: list[Part], progress: Progress) -> None:
         """Start each part once those it needs are well, and return when all are."""
@@ -203,21 +203,26 @@ class Stack:
             yield
 
 
-def _require_given_pubsub(place: Place) -> None:
-    if not place.own_pubsub and not answers_grpc(place.pubsub)():
+def _require_given_pubsub(settings: StackSettings) -> None:
+    if not settings.own_pubsub and not answers_grpc(settings.pubsub)():
         raise StackError(
-            f"PUBSUB_EMULATOR_HOST is {place.pubsub!r}: a Pub/Sub emulator must answer there; "
+            f"PUBSUB_EMULATOR_HOST is {settings.pubsub!r}: a Pub/Sub emulator must answer there; "
             "start it, or unset the variable to have one of the stack's own"
         )
 
 
-def _furnish(place: Place) -> None:
+def _furnish(settings: StackSettings) -> None:
     """Make what the programs expect to find."""
-    for folder in (place.airflow_home, place.storage, Path(place.home, "gcloud"), Path(place.home, "bigquery")):
+    for folder in (
+        settings.airflow_home,
+        settings.storage,
+        Path(settings.home, "gcloud"),
+        Path(settings.home, "bigquery"),
+    ):
         folder.mkdir(parents=True, exist_ok=True)
-    write_private(place.passwords, {USER: place.keys["password"]})
+    write_private(settings.passwords, {USER: settings.keys["password"]})
     # Every setting comes from the environment; without a file Airflow writes one of 120 kB, from four processes.
-    (place.airflow_home / "airflow.cfg").touch(mode=0o600)
+    (settings.airflow_home / "airflow.cfg").touch(mode=0o600)
 
 
 def _status(name: str, condition: Condition | None, address: str) -> PartStatus:

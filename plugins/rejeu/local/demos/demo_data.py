@@ -1,4 +1,4 @@
-"""What a stream's demo feeds in, and what must come out of it: the frame that the stories beside this one fill."""
+"""What a stream's demo feeds in, and what must come out of it: the frame that the demos beside this one fill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES: Final = 4
 TIMEOUT_SECONDS: Final = 60.0
 
 
-class Story(ABC):
+class DemoData(ABC):
     """One day as raw files, what is replayed after it, and the truth about both.
 
     The truth is computed by DuckDB from the source's own lines, far from the code that is shown.

@@ -8,11 +8,11 @@ from rejeu.errors import StackError
 from rejeu.local.demos.bike_stations import BikeStations
 from rejeu.local.demos.clickstream import Clicks
 from rejeu.local.demos.crypto_rates import CryptoRates
+from rejeu.local.demos.demo_data import DemoData
 from rejeu.local.demos.iot_sensors import IotSensors
 from rejeu.local.demos.site_access import SiteAccess
-from rejeu.local.demos.story import Story
 
-STORIES: Final[dict[str, type[Story]]] = {
+DEMOS: Final[dict[str, type[DemoData]]] = {
     "crypto_rates": CryptoRates,
     "iot_sensors": IotSensors,
     "bike_stations": BikeStations,
@@ -21,8 +21,8 @@ STORIES: Final[dict[str, type[Story]]] = {
 }
 
 
-def story_of(stream: str) -> type[Story]:
+def data_of(stream: str) -> type[DemoData]:
     """The demo of this stream. Raises StackError where it has none."""
-    if stream not in STORIES:
-        raise StackError(f"there is no demo of {stream!r}: name one of {', '.join(STORIES)}")
-    return STORIES[stream]
+    if stream not in DEMOS:
+        raise StackError(f"there is no demo of {stream!r}: name one of {', '.join(DEMOS)}")
+    return DEMOS[stream]
