@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Browser, Page, sync_playwright
-from rejeu.local.demo_data import STREAM
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from rejeu.cli import DEMO_HOME, root
 from rejeu.errors import RejeuError, StackError
@@ -16,7 +15,8 @@ from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.stack import Stack
 
 PICTURES: Final = Path(__file__).parent / "pictures"
-SIZE: Final = {"width": 1400, "height": 860}
+STREAM: Final = "crypto_rates"
+SIZE: Final[ViewportSize] = {"width": 1400, "height": 860}
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 SETTLE_MS: Final = 2_500
