@@ -53,13 +53,15 @@ lock: $(READY) ## Resolve pyproject.toml into requirements.lock
 	VIRTUAL_ENV=$(VENV) $(UV) compile --quiet --no-header --no-emit-index-url --generate-hashes --all-extras \
 		--python-version 3.11 pyproject.toml -o requirements.lock
 
-docs: $(READY) ## Write what is generated: docs/DAGS.md and the spec's schema
+docs: $(READY) ## Write what is generated (reference, schema, template), then build the site into .rejeu/site
 	$(BIN)/rejeu schema --write dags/streams/stream.schema.json
 	$(BIN)/rejeu template --write beam_jobs/stream.template.json
-	AIRFLOW_HOME=$(CURDIR)/.rejeu/docs $(BIN)/python -m rejeu.airflow.dags_page docs/DAGS.md
+	AIRFLOW_HOME=$(CURDIR)/.rejeu/docs $(BIN)/python -m docs.generate
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --fresh-env docs .rejeu/site
+	@echo "The site: .rejeu/site/index.html"
 
 screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
-	$(BIN)/python docs/screenshots.py
+	$(BIN)/python -m docs.screenshots
 
 bench: $(READY) ## Measure speed against Google's own client, lateness, memory, takeover, the watch over 1,000 streams
 	$(BIN)/python -m benchmarks

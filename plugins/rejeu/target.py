@@ -42,7 +42,7 @@ EMULATORS: Final = (
 class Target(BaseModel):
     """Read from the environment variables `REJEU_<FIELD>`, which containers, Airflow and laptops all have."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     project: str = Field(min_length=6)
     """Google Cloud project of topics, tables and jobs."""

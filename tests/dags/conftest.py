@@ -16,13 +16,14 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 
 from airflow.sdk import DAG  # noqa: E402
 
+from docs.generate.dags import STREAMS, TARGET  # noqa: E402
 from rejeu import watch  # noqa: E402
 from rejeu.airflow import triggers  # noqa: E402
-from rejeu.airflow.dags_page import STREAMS, build_all  # noqa: E402
+from rejeu.airflow.loader import build_all  # noqa: E402
 from rejeu.airflow.operators import base  # noqa: E402
 from rejeu.ports import JobState  # noqa: E402
 from rejeu.spec import StreamSpec  # noqa: E402
-from rejeu.spec_files import read_spec  # noqa: E402
+from rejeu.spec_files import load_specs, read_spec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
 from rejeu.watch import WatchPlan  # noqa: E402
@@ -32,7 +33,7 @@ from tests.dags.builders import FakeBigQuery  # noqa: E402
 @pytest.fixture(scope="session")
 def dags() -> dict[str, DAG]:
     """Every DAG of the project's own streams."""
-    return {dag.dag_id: dag for dag in build_all()}
+    return {dag.dag_id: dag for dag in build_all(load_specs([STREAMS]), TARGET)}
 
 
 @pytest.fixture

@@ -1,21 +1,16 @@
-"""The words that people read: each DAG's page, the page about all of them, and the schema that editors use."""
+"""The words that people read in Airflow: each DAG's page, made from its spec."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG
 
-from rejeu import cli
 from rejeu.airflow import docs
-from rejeu.airflow.dags_page import STREAMS, main, render, schedule_of
 from rejeu.errors import SpecError
 from rejeu.spec import StreamSpec
 from tests.dags.builders import STREAM
 
-ROOT = Path(__file__).parents[2]
 PARTS = ["batch", "live", "watchdog", "reconcile", "stop"]
 
 
@@ -112,50 +107,3 @@ def test_a_wrong_spec_says_file_field_reason_and_remedy() -> None:
 
 def test_a_file_that_is_wrong_as_a_whole_names_no_field() -> None:
     assert "| field | the whole file |" in docs.invalid(SpecError("a.yaml", "", "it is empty", "Begin."))
-
-
-# All DAGs
-
-
-def test_the_page_about_all_dags_is_up_to_date(tmp_path: Path) -> None:
-    main([str(tmp_path / "DAGS.md")])
-    written = (tmp_path / "DAGS.md").read_text(encoding="utf-8")
-    assert (ROOT / "docs" / "DAGS.md").read_text(encoding="utf-8") == written, "run `make docs`"
-
-
-def test_the_page_does_not_depend_on_the_machine(dags: dict[str, DAG], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REJEU_PROJECT", "somebody-elses")
-    monkeypatch.setenv("REJEU_STREAMS", "/nowhere")
-    page = render(dags.values())
-    assert "somebody-elses" not in page
-    assert str(ROOT) not in page
-
-
-def test_the_page_shows_every_dag_task_and_param(dags: dict[str, DAG]) -> None:
-    page = render(dags.values())
-    for dag in dags.values():
-        assert f"## {dag.dag_id}\n" in page
-        for name in [*dag.task_ids, *dag.params]:
-            assert f"| `{name}` |" in page
-    assert {columns(line) for table in tables(page) for line in table} == {3, 4, 5}
-
-
-@pytest.mark.parametrize(
-    ("part", "words"),
-    [
-        ("batch", "at 01:00 UTC (`0 1 * * *`), for the data interval that ends then"),
-        ("live", "at each event of the asset `crypto_rates.batch`"),
-        (
-            "watchdog",
-            "at each event of the asset `crypto_rates.signal`, which the watcher `crypto_rates.silence` sends",
-        ),
-        ("stop", "by hand only"),
-    ],
-)
-def test_a_schedule_is_said_in_words(dags: dict[str, DAG], part: str, words: str) -> None:
-    assert schedule_of(dags[f"{STREAM}.{part}"]) == words
-
-
-def test_the_schema_that_editors_use_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["schema"])
-    assert (STREAMS / "stream.schema.json").read_text(encoding="utf-8") == capsys.readouterr().out, "run `make docs`"

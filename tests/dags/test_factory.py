@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import BaseEventTrigger
 
-from rejeu.airflow.dags_page import STREAMS, TARGET
+from docs.generate.dags import STREAMS, TARGET
 from rejeu.airflow.factory import build_dag, parts_of
 from rejeu.airflow.patrol import PATROL
 from rejeu.airflow.triggers import SilenceTrigger

@@ -16,7 +16,7 @@ import yaml
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
-from rejeu.airflow.dags_page import STREAMS
+from docs.generate.dags import STREAMS
 from rejeu.airflow.loader import load_dags
 from rejeu.airflow.patrol import PATROL
 from rejeu.errors import RequestError

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rejeu.airflow.dags_page import STREAMS
+from docs.generate.dags import STREAMS
 from rejeu.airflow.operators.live import EnsureStream
 from rejeu.errors import RequestError
 from rejeu.gcp import bigtable, resources

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from rejeu.airflow.dags_page import STREAMS
+from docs.generate.dags import STREAMS
 from rejeu.airflow.operators.live import DrainStreamJob, StartReplay
 from rejeu.live import rewind
 from rejeu.request import CURSOR

@@ -1,0 +1,57 @@
+"""The pages that people read, and what can be taken out of them: links, headings, paths, blocks of shell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(page for page in (ROOT / "docs").rglob("*.md")),
+]
+FENCE: Final = re.compile(r"^ *(```+|~~~+|:::+)")
+LINK: Final = re.compile(r"\]\(([^()\s]*)\)")
+CODE: Final = re.compile(r"`([^`\n]+)`")
+PATH: Final = re.compile(r"^(?:plugins|rejeu|beam_jobs|spark_jobs|dags|tests|docs|docker|infra|benchmarks)/[\w./*-]*$")
+MADE_UP: Final = re.compile(r"\b(machines|my_\w+|NAME|STREAM)\b")
+"""Names that pages invent for what the reader will write."""
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    kept, fence = [], ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        found = FENCE.match(line)
+        if found and not fence:
+            fence = found[1]
+        elif fence and line.strip() == fence:
+            fence = ""
+        elif not fence:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def links(page: Path) -> Iterator[tuple[str, str]]:
+    """Every link to a file of ours: the file as written, and the anchor."""
+    for target in LINK.findall(CODE.sub("", prose(page))):
+        if not re.match(r"[a-z]+:", target):
+            file, _, anchor = target.partition("#")
+            yield file, anchor
+
+
+@cache
+def headings(page: Path) -> frozenset[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ +(.*)$", prose(page), re.MULTILINE)
+    return frozenset(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)
+
+
+def named_paths(page: Path) -> Iterator[str]:
+    """Every path of the repository that the page names, as a pattern; `rejeu/…` lies in `plugins/`."""
+    for text in CODE.findall(prose(page)):
+        if PATH.match(text) and not MADE_UP.search(text):
+            yield (f"plugins/{text}" if text.startswith("rejeu/") else text).rstrip("/")
