@@ -19,8 +19,8 @@ from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.files import ReadLines, WriteLines
 from beam_jobs.transforms.validate import Validate
 from rejeu.errors import SourceError
-from rejeu.pipelines import PIPELINES
 from rejeu.request import BatchJobRequest
+from rejeu.spec.pipelines import PIPELINES
 
 
 def run(argv: Sequence[str]) -> None:

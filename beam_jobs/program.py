@@ -13,8 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from rejeu.errors import RejeuError, RequestError
 from rejeu.flags import Request
-from rejeu.pipelines import PIPELINES, Column
 from rejeu.request import PipelineRequest
+from rejeu.spec.columns import Column
+from rejeu.spec.pipelines import PIPELINES
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 

@@ -15,7 +15,7 @@ from beam_jobs.transforms.decode import Decode, row_ids
 from rejeu.errors import RowError
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.source.times import json_times
-from rejeu.request import TimeUnit
+from rejeu.spec.types import TimeUnit
 
 SLICE_ROWS: Final = 50_000
 SLICE_BYTES: Final = 64_000_000

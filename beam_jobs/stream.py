@@ -39,8 +39,9 @@ from rejeu.errors import RejeuError, RequestError
 from rejeu.flex_template import SUBSCRIPTION, TABLE
 from rejeu.gcp.clients import subscriber_client
 from rejeu.message import EVENT_TIME, ROW_ID
-from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
+from rejeu.spec.pipelines import PIPELINES
 
 DRAIN_SECONDS: Final = 10.0
 

@@ -7,7 +7,7 @@ from google.api_core.exceptions import NotFound
 from beam_jobs.transforms.sink import client_for
 from rejeu.errors import RequestError
 from rejeu.gcp.columns import from_api
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 
 
 def columns_of(table: str, flag: str = "--table") -> tuple[Column, ...]:

@@ -23,6 +23,8 @@ from benchmarks.servers import BUILT_IN, PROJECT, bigquery_emulator, running
 from rejeu.local.servers.metadata import MetadataServer
 from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
+from rejeu.spec.pipelines import PIPELINES
 
 DATASET: Final = "live"
 PLAIN: Final = (Column("happened", "TIMESTAMP"), Column("n", "INT64"))

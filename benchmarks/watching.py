@@ -35,7 +35,7 @@ from rejeu.launchers.process import Record
 from rejeu.live import replay_request, stream_job_request
 from rejeu.ports import Verdict
 from rejeu.probes.heartbeat import HeartbeatProbe
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store, rhythm
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target

@@ -14,7 +14,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
-from rejeu.pipelines import PIPELINES
+from rejeu.spec.pipelines import PIPELINES
 
 TABLE: Final = re.compile(r"[A-Za-z0-9-]+\.\w+\.[\w-]+")
 ANSWER: Final = "observed_at STRING, records ARRAY<STRING>"

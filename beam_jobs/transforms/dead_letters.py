@@ -22,7 +22,7 @@ MAX_PAYLOAD_CHARS: Final = 700_000
 
 
 def dead_letter(stream: str, step: str, reason: str, message: Message, row_id: str | None = None) -> Row:
-    """A row of `rejeu.pipelines.DEAD_LETTER_COLUMNS`; `row_id` where only one of the message's rows died."""
+    """A row of `rejeu.spec.pipelines.DEAD_LETTER_COLUMNS`; `row_id` where only one of the message's rows died."""
     row_id = row_id or message.row_id
     values = {
         "failed_at": format_instant(datetime.now(UTC)),

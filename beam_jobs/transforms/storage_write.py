@@ -21,7 +21,7 @@ from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import Message, Row
 from rejeu.errors import RequestError
 from rejeu.message import ROW_ID
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 from rejeu.timeline import parse_instant, to_us
 
 

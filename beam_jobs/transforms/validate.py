@@ -15,7 +15,7 @@ import apache_beam as beam
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Row
 from rejeu.message import ROW_ID
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 
 Check = Callable[[Any], str | None]
 """What is wrong with a value, in the words that follow its name; None where nothing is."""

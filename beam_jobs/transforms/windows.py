@@ -27,8 +27,8 @@ from beam_jobs.transforms.decode import DecodeFn
 from beam_jobs.transforms.records import DEAD, Message, Row
 from rejeu.errors import RequestError
 from rejeu.message import MAX_KEY_CHARS, digest
-from rejeu.pipelines import PIPELINES, Windows
 from rejeu.request import PipelineRequest
+from rejeu.spec.pipelines import PIPELINES, Windows
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 
 FOR_EVER: Final = 10_000 * 366 * 86_400

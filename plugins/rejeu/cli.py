@@ -18,9 +18,9 @@ from rich_argparse import RichHelpFormatter
 
 import rejeu
 from rejeu.errors import RejeuError, SpecError
-from rejeu.request import parse_speed
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import load_files, load_specs, read_spec
+from rejeu.spec.files import load_files, load_specs, read_spec
+from rejeu.spec.model import StreamSpec
+from rejeu.spec.types import parse_speed
 from rejeu.target import Target
 from rejeu.timeline import format_instant
 

@@ -20,7 +20,7 @@ A message says the value, the rule and the remedy, in that order.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class RejeuError(Exception):
@@ -102,3 +102,11 @@ class StackError(RejeuError):
     """The local stack could not be started or reached."""
 
     exit_code = 9
+
+
+def explain(detail: Any) -> str:
+    """What pydantic found, as the value and the rule; the rule alone where the value is a whole mapping."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if "it is" in message or isinstance(detail["input"], dict):
+        return message
+    return f"it is {detail['input']!r}: {message}"

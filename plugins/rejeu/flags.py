@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rejeu.errors import RequestError
+from rejeu.errors import RequestError, explain
 from rejeu.timeline import format_instant
 
 
@@ -68,14 +68,6 @@ class Request(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise RequestError("; ".join(_reason(detail) for detail in error.errors())) from None
-
-
-def explain(detail: Any) -> str:
-    """What pydantic found, as the value and the rule; the rule alone where the value is a whole mapping."""
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if "it is" in message or isinstance(detail["input"], dict):
-        return message
-    return f"it is {detail['input']!r}: {message}"
 
 
 def flag_of(name: str) -> str:

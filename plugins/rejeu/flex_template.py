@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from rejeu.pipelines import PIPELINES
-from rejeu.request import STREAM_NAME, StreamJobRequest
+from rejeu.request import StreamJobRequest
+from rejeu.spec.names import STREAM_NAME
+from rejeu.spec.pipelines import PIPELINES
 
 SUBSCRIPTION: Final = r"projects/[a-z][a-z0-9:.-]{4,}[a-z0-9]/subscriptions/[A-Za-z][A-Za-z0-9_.~+%-]{2,254}"
 TABLE: Final = r"[a-z][a-z0-9-]{4,28}[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"

@@ -10,8 +10,10 @@ from typing import Any
 
 from rejeu.errors import RequestError
 from rejeu.ports import StateStore
-from rejeu.request import CURSOR, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Speed, StreamJobRequest
-from rejeu.spec import Replay, StreamSpec
+from rejeu.request import CURSOR, BatchJobRequest, ReplayRequest, StreamJobRequest
+from rejeu.spec.model import Replay, StreamSpec
+from rejeu.spec.names import SHARD_SUFFIX
+from rejeu.spec.types import Speed
 from rejeu.state.documents import stream_names
 from rejeu.state.lease import update_state
 from rejeu.state.model import Status, StreamState, forgive

@@ -14,7 +14,7 @@ from rejeu.errors import RequestError, StateConflictError
 from rejeu.live import replay_request
 from rejeu.ports import StateStore
 from rejeu.request import ReconcileRequest, SourceRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.documents import Beside
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target

@@ -9,32 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rejeu.errors import RequestError
 from rejeu.flags import Request, flag_of
+from rejeu.spec.names import OBSERVED_AT, STREAM_JOB, STREAM_NAME
+from rejeu.spec.types import Speed, TimeUnit
+from rejeu.spec.workers import Workers
 from rejeu.timeline import format_instant, parse_instant
-from rejeu.workers import Workers
 
-MAX: Literal["max"] = "max"
 CURSOR: Literal["cursor"] = "cursor"
-SHARD_SUFFIX = r"(-\d+-of-\d+)?"
-"""What follows a stream's name in that of a shard's job and state: `Shard.suffix`, or nothing."""
-STREAM_NAME = r"^[a-z][a-z0-9_]{2,62}$"
-STREAM_JOB = "rejeu-stream-"
-"""What the names of streaming jobs begin with, and of no others."""
-OBSERVED_AT = "observed_at"
-"""When the rows of an API's answer happened: the one event time that such a source has."""
-
-
-def _speed(value: object) -> float | Literal["max"]:
-    if value == MAX:
-        return MAX
-    try:
-        speed = float(str(value))
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise ValueError(f'it is {value}: it must be a number above 0, or "{MAX}"')
-    return speed
 
 
 def _instant(value: object) -> object:
@@ -69,18 +50,7 @@ class Shard:
         return f"-{self.index}-of-{self.count}"
 
 
-def parse_speed(text: str) -> Speed:
-    """A speed as a person writes it. Raises RequestError."""
-    try:
-        return _speed(text)
-    except ValueError as error:
-        raise RequestError(f"speed: {error}") from None
-
-
-Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]
-"""Event seconds per wall second; `max` does not wait at all."""
 Instant = Annotated[datetime, BeforeValidator(_instant)]
-TimeUnit = Literal["s", "ms", "us"]
 
 
 class SourceRequest(Request):
@@ -217,7 +187,7 @@ class PipelineRequest(Request):
     """Which pipeline makes rows of messages, and how."""
 
     stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
-    pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")
+    pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
     window_seconds: float | None = Field(None, gt=0, description="fixed windows of this length, in event time")
     session_seconds: float | None = Field(
         None, gt=0, description="instead of fixed windows: sessions, each ended by so long a pause, in event time"
@@ -287,7 +257,7 @@ class ReconcileRequest(SourceRequest):
     module = "beam_jobs.reconcile"
 
     until: Instant = Field(description="last event time, exclusive; never beyond the stream's cursor")
-    pipeline: str = Field(description="the pipeline's name, as in rejeu.pipelines")
+    pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
     streaming_table: str = Field(description="what the streaming job writes, project.dataset.table")
     streaming_time: str = Field(description="its column that says when a row happened")
     dead_letters: str = Field(description="what holds the rows that could not be written, project.dataset.table")

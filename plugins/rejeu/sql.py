@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import dedent
 
-from rejeu.pipelines import Windows
+from rejeu.spec.pipelines import Windows
 
 
 def live_view(streaming: str, batch: str | None, event_time: str, columns: Sequence[str]) -> str:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from rejeu.errors import RequestError
-from rejeu.flags import explain
+from rejeu.errors import RequestError, explain
 from rejeu.ports import Launcher
-from rejeu.request import Speed
-from rejeu.workers import ServiceAccount
+from rejeu.spec.types import Speed
+from rejeu.spec.workers import ServiceAccount
 
 if TYPE_CHECKING:
     from rejeu.launchers.dataflow import DataflowLauncher

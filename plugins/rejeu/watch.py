@@ -19,7 +19,7 @@ from rejeu.live import stream_job_request
 from rejeu.ports import ENDED, Lack, Launcher, Signal, StateStore, Verdict
 from rejeu.probes.combined import Witness, look
 from rejeu.probes.heartbeat import HeartbeatProbe
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
 from rejeu.target import Target

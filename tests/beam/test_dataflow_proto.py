@@ -16,8 +16,9 @@ from apache_beam.utils import proto_utils
 
 from beam_jobs import stream, template
 from rejeu.message import EVENT_TIME, ROW_ID
-from rejeu.pipelines import PIPELINES, ROW_ID_COLUMN
 from rejeu.request import StreamJobRequest
+from rejeu.spec.columns import ROW_ID_COLUMN
+from rejeu.spec.pipelines import PIPELINES
 from tests.fakes import expansion_service as fake
 
 IMAGE = "europe-docker.pkg.dev/rejeu-test/rejeu/beam:1"

@@ -10,7 +10,7 @@ import pytest
 from beam_jobs.transforms.dead_letters import MAX_REASON_CHARS, dead_letter, never_lost, split_large
 from beam_jobs.transforms.records import Message
 from beam_jobs.transforms.validate import fault_finder
-from rejeu.pipelines import DEAD_LETTER_COLUMNS
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS
 
 MAX_ROW_BYTES = 10_000_000
 """BigQuery's limit (https://cloud.google.com/bigquery/quotas#streaming_inserts)."""

@@ -17,8 +17,9 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import BatchSettings
 
 from rejeu.gcp.clients import bigquery_client
-from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
 from rejeu.request import StreamJobRequest
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
+from rejeu.spec.pipelines import PIPELINES
 
 from .builders import STREAM, StartJob, make_request, wait_for
 

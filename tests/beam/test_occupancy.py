@@ -22,9 +22,9 @@ from beam_jobs.transforms.records import Message, Row
 from rejeu.gcp.bigtable import SUM
 from rejeu.gcp.clients import bigquery_client
 from rejeu.gcp.resources import ensure_tables
-from rejeu.pipelines import PIPELINES
 from rejeu.request import PipelineRequest, StreamJobRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
+from rejeu.spec.pipelines import PIPELINES
 from rejeu.target import Target
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 from tests.fakes.bigtable_server import BigtableServer

@@ -8,8 +8,9 @@ import pytest
 
 from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
 from rejeu.errors import RequestError, SourceError
-from rejeu.pipelines import PIPELINES, Column
 from rejeu.request import BatchJobRequest, PipelineRequest
+from rejeu.spec.columns import Column
+from rejeu.spec.pipelines import PIPELINES
 
 ARGV = ["--stream=crypto_rates", "--pipeline=rates", "--files=raw/*", "--output=out", "--event-time=timestamp"]
 

@@ -12,8 +12,8 @@ from apache_beam.testing.util import assert_that
 
 from beam_jobs.sensor_means import FIELDS, make_decoder, means, transform
 from beam_jobs.transforms.records import Message, Row
-from rejeu.pipelines import PIPELINES
 from rejeu.request import PipelineRequest
+from rejeu.spec.pipelines import PIPELINES
 
 from .builders import pipeline_here
 

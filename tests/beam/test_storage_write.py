@@ -17,7 +17,7 @@ from beam_jobs.transforms.records import Row
 from beam_jobs.transforms.storage_write import TYPES, AppendRows, written
 from beam_jobs.transforms.validate import RULES
 from rejeu.errors import RequestError
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 from tests.fakes import expansion_service as fake
 
 from .builders import STREAM, counter, make_message

@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rejeu.request import MAX, ReplayRequest
+from rejeu.request import ReplayRequest
+from rejeu.spec.types import MAX
 from rejeu.state.model import Status
 from tests.chaos.collector import Collector
 from tests.chaos.faults import FAULTS

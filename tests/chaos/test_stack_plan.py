@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
 from rejeu.timeline import Timeline
 from tests.chaos.stack.feeds import FEEDS, GAP_SECONDS, HOURS, START_US, STEP_SECONDS, Feed, due_seconds
 from tests.chaos.stack.plan import PARTS, PAUSE_SECONDS, Victim, plan_calm, plan_rounds

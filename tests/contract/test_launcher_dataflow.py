@@ -12,7 +12,7 @@ from rejeu.errors import LaunchError
 from rejeu.launchers import dataflow
 from rejeu.ports import JobState
 from rejeu.request import StreamJobRequest
-from rejeu.workers import REQUEST_LABEL, Workers
+from rejeu.spec.workers import REQUEST_LABEL, Workers
 from tests.contract.benches.bench import NAME, SmallJob, found
 from tests.contract.benches.dataflow import DataflowBench
 from tests.contract.conftest import Build

@@ -8,7 +8,7 @@ import pytest
 
 from rejeu.airflow import docs
 from rejeu.errors import SpecError
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from tests.dags.builders import STREAM
 
 PARTS = ["batch", "live", "watchdog", "reconcile", "stop"]

@@ -17,8 +17,8 @@ from docs.generate.dags import STREAMS, TARGET
 from rejeu.airflow.factory import build_dag, parts_of
 from rejeu.airflow.patrol import PATROL
 from rejeu.airflow.triggers import SilenceTrigger
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import load_specs
+from rejeu.spec.files import load_specs
+from rejeu.spec.model import StreamSpec
 from rejeu.timeline import parse_instant
 from rejeu.watch import WatchPlan
 from tests.dags.builders import STREAM

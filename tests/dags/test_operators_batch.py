@@ -15,7 +15,7 @@ from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger
 from rejeu.errors import LaunchError, RequestError, SourceError
 from rejeu.ports import JobState
 from rejeu.request import BatchJobRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher
 from tests.dags.builders import DAY, LAST_ROW, FakeBigQuery, a_run, carry_out, measured
 

@@ -11,8 +11,8 @@ from docs.generate.dags import STREAMS
 from rejeu.airflow.operators.live import EnsureStream
 from rejeu.errors import RequestError
 from rejeu.gcp import bigtable, resources
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from tests.dags.builders import FakeBigQuery, a_run
 
 

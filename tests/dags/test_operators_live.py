@@ -16,7 +16,7 @@ from rejeu.errors import LaunchError, RequestError
 from rejeu.live import replay_request, standby_request
 from rejeu.ports import JobState
 from rejeu.request import CURSOR, ReplayRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.state.presence import is_present

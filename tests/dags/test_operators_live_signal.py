@@ -20,7 +20,7 @@ from rejeu.live import announce, replay_request
 from rejeu.ports import JobState, Signal
 from rejeu.repair import OVER
 from rejeu.request import ReplayRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.target import Target

@@ -17,7 +17,7 @@ from rejeu.gcp.texts import write_text
 from rejeu.ports import JobState
 from rejeu.reconciling import Reconciliation, Span, read_done
 from rejeu.request import ReconcileRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import Position, to_us
 from tests.dags.builders import STREAM, FakeBigQuery, a_run, carry_out, remember

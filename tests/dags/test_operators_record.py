@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from rejeu.airflow.operators import watchdog
 from rejeu.airflow.operators.watchdog import RecordIncident
 from rejeu.ports import Signal, Verdict
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, StreamState
 from rejeu.testing import FakeProbe, MemoryStore

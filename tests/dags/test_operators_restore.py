@@ -14,7 +14,7 @@ from rejeu.errors import LaunchError
 from rejeu.live import replay_request, silence, standby_request, stream_job_request
 from rejeu.ports import JobState, Signal
 from rejeu.request import CURSOR, ReplayRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.presence import show
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore

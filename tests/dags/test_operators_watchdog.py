@@ -18,7 +18,7 @@ from rejeu.errors import LaunchError, LeaseLostError
 from rejeu.live import replay_request, silence, standby_request
 from rejeu.ports import Job, JobRequest, Signal, Verdict
 from rejeu.request import CURSOR, ReplayRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.target import Target

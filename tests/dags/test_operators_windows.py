@@ -12,8 +12,8 @@ from docs.generate.dags import STREAMS
 from rejeu.airflow.operators.live import DrainStreamJob, StartReplay
 from rejeu.live import rewind
 from rejeu.request import CURSOR
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import FakeLauncher, MemoryStore

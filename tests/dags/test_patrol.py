@@ -23,7 +23,7 @@ from rejeu.gcp import alerts
 from rejeu.gcp.alerts import Alert
 from rejeu.live import stream_job_request
 from rejeu.ports import JobState, Lack, Signal, Verdict
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Incident
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore

@@ -17,7 +17,7 @@ from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger
 from rejeu.gcp import load_jobs
 from rejeu.ports import JobState, Signal
 from rejeu.request import BatchJobRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Status
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore

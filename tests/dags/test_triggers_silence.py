@@ -24,7 +24,7 @@ from rejeu.airflow.triggers import (
 from rejeu.errors import StateError
 from rejeu.live import stream_job_request
 from rejeu.ports import JobState, Lack, Reason, Signal, Verdict
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import parse_instant

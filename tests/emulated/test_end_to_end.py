@@ -27,7 +27,7 @@ from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.parts import DEMO_DATA, PARTS
 from rejeu.local.stack.stack import Stack
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState

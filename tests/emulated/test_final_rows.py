@@ -7,7 +7,7 @@ import pytest
 from google.cloud import bigquery
 
 from rejeu import sql
-from rejeu.pipelines import PIPELINES
+from rejeu.spec.pipelines import PIPELINES
 from tests.emulated.test_sql import READY_SECONDS, client
 
 __all__ = ["client"]

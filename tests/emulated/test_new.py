@@ -20,8 +20,8 @@ from rejeu.gcp.clients import bigquery_client
 from rejeu.new import sample
 from rejeu.replay.source import read_rows
 from rejeu.request import ReplayRequest
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from tests.emulated.pubsub_feed import free_port
 
 pytestmark = pytest.mark.emulated

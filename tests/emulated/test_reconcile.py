@@ -22,9 +22,10 @@ from google.cloud import bigquery
 from rejeu import sql
 from rejeu.flags import Request
 from rejeu.gcp.clients import bigquery_client
-from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN
 from rejeu.reconciling import Reconciliation
 from rejeu.request import ReconcileRequest, ReplayRequest, StreamJobRequest
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
+from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, to_us
 from tests.beam.builders import make_request
 from tests.emulated.pubsub_feed import PROJECT_ID, Feed, built_in_only, free_port

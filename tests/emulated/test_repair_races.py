@@ -24,7 +24,7 @@ import pytest
 
 from rejeu.live import Decision, Start, stream_job_request
 from rejeu.ports import Lack, Verdict
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState

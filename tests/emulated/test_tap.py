@@ -11,7 +11,7 @@ from rejeu.errors import RejeuError
 from rejeu.gcp.resources import TAP_EXPIRATION, TAP_RETENTION_SECONDS, ensure_tap
 from rejeu.ports import Reason, Signal
 from rejeu.probes.tap import PULL_MESSAGES, TapProbe
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from tests.emulated.pubsub_feed import PROJECT, PROJECT_ID, Feed, PubSubServer, bodies
 

@@ -9,7 +9,8 @@ import pytest
 from rejeu.live import set_pace
 from rejeu.replay.engine import Replay
 from rejeu.replay.report import Report
-from rejeu.request import CURSOR, MAX
+from rejeu.request import CURSOR
+from rejeu.spec.types import MAX
 from rejeu.state.model import Status
 from rejeu.timeline import Position
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies

@@ -16,7 +16,8 @@ from rejeu.live import relaunch_request, set_pace, silence
 from rejeu.ports import Versioned
 from rejeu.replay.engine import Replay
 from rejeu.replay.report import Report
-from rejeu.request import CURSOR, MAX
+from rejeu.request import CURSOR
+from rejeu.spec.types import MAX
 from rejeu.state.model import Status
 from rejeu.state.presence import is_present
 from rejeu.timeline import Position

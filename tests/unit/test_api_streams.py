@@ -12,8 +12,8 @@ from rejeu.errors import RequestError
 from rejeu.live import replay_request
 from rejeu.reconciling import Span, reconcile_request
 from rejeu.request import ReplayRequest
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import parse_instant
 

@@ -11,7 +11,7 @@ import pytest
 
 from rejeu.flex_template import metadata
 from rejeu.request import StreamJobRequest
-from rejeu.workers import Workers
+from rejeu.spec.workers import Workers
 
 FILE = Path(__file__).parents[2] / "beam_jobs" / "stream.template.json"
 PARAMETERS: dict[str, Any] = {each["name"]: each for each in metadata()["parameters"]}

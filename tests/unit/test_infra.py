@@ -13,7 +13,7 @@ from pydantic import AliasPath
 from rejeu.gcp.alerts import Notification
 from rejeu.gcp.resources import TAP_RETENTION_SECONDS
 from rejeu.launchers import dataflow
-from rejeu.spec import StreamSpec, Watchdog
+from rejeu.spec.model import StreamSpec, Watchdog
 from rejeu.target import Target
 
 INFRA = Path(__file__).parents[2] / "infra"

@@ -22,8 +22,8 @@ from rejeu.live import (
     want,
 )
 from rejeu.request import CURSOR, ReplayRequest, Shard
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.presence import show

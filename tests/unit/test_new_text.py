@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rejeu.errors import RequestError, SourceError, SpecError
 from rejeu.new.guess import EventTime, Key
 from rejeu.new.text import Wish, spec_text, write_spec
-from rejeu.pipelines import PIPELINES, Column
-from rejeu.spec_files import read_spec
+from rejeu.spec.columns import Column
+from rejeu.spec.files import read_spec
+from rejeu.spec.pipelines import PIPELINES
 
 INSTANT = datetime(2021, 5, 1, tzinfo=UTC)
 WISH = Wish("web_clicks", "passthrough", table="web.clicks")

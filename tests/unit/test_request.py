@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from rejeu.errors import RequestError
 from rejeu.flags import Request
-from rejeu.request import CURSOR, MAX, SHARD_SUFFIX, BatchJobRequest, ReplayRequest, Shard, StreamJobRequest
+from rejeu.request import CURSOR, BatchJobRequest, ReplayRequest, Shard, StreamJobRequest
+from rejeu.spec.names import SHARD_SUFFIX
+from rejeu.spec.types import MAX
 
 NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
 NEEDED_ARGV = ["--topic", "projects/p/topics/rates", "--table", "crypto.requests", "--event-time", "at"]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rejeu.errors import SpecError
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import load_files, load_specs, read_spec
+from rejeu.spec.files import load_files, load_specs, read_spec
+from rejeu.spec.model import StreamSpec
 
 CRYPTO_RATES = Path(__file__).parents[2] / "dags" / "streams" / "crypto_rates.yaml"
 SCHEMA_HINT = "`rejeu schema` describes every field."

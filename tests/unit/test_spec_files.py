@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rejeu.spec_files import Loaded, load_specs
+from rejeu.spec.files import Loaded, load_specs
 
 SMALLEST = {
     "stream": "clicks",

@@ -10,8 +10,8 @@ import yaml
 
 from rejeu.errors import SpecError
 from rejeu.live import batch_job_request, stream_job_request
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import HandOver
 

@@ -12,8 +12,8 @@ import yaml
 from rejeu.live import batch_job_request, replay_request, stream_job_request
 from rejeu.replay.source.generators import open_generator
 from rejeu.request import BatchJobRequest, ReplayRequest, StreamJobRequest
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
 STREAMS = Path(__file__).parents[2] / "dags" / "streams"

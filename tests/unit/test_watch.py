@@ -13,8 +13,8 @@ from rejeu.errors import LaunchError
 from rejeu.live import stream_job_request
 from rejeu.ports import ENDED, Job, JobState, Lack, Signal, Verdict
 from rejeu.probes import metric, tap
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
+from rejeu.spec.model import StreamSpec
 from rejeu.state import CLOUD, LOCAL
 from rejeu.state.model import Status, StreamState
 from rejeu.state.presence import show

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from rejeu.live import stream_job_request
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
+from rejeu.spec.workers import Workers
 from rejeu.target import Target
-from rejeu.workers import Workers
 
 SPEC = {
     "stream": "web",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import dedent
 
 from rejeu.errors import SpecError
-from rejeu.spec import Replay, StreamSpec
+from rejeu.spec.model import Replay, StreamSpec
 
 SUMMARIES = {
     "batch": "Loads one day's raw files into the batch table; its end is the hand-over to the stream.",

@@ -37,8 +37,8 @@ from rejeu.airflow.operators.reconcile import Reconcile
 from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay, Restore
 from rejeu.airflow.triggers import SilenceTrigger
 from rejeu.errors import SpecError
-from rejeu.request import MAX
-from rejeu.spec import Batch, Replay, StreamSpec
+from rejeu.spec.model import Batch, Replay, StreamSpec
+from rejeu.spec.types import MAX
 from rejeu.target import Target
 from rejeu.timeline import HandOver
 

@@ -12,7 +12,7 @@ from airflow.sdk import DAG, get_parsing_context
 from rejeu.airflow.factory import build_dag, build_invalid, parts_of
 from rejeu.airflow.patrol import PATROL, build_patrol
 from rejeu.errors import SpecError
-from rejeu.spec_files import FOLDERS, Loaded, load_specs
+from rejeu.spec.files import FOLDERS, Loaded, load_specs
 from rejeu.target import Target
 
 log = logging.getLogger(__name__)

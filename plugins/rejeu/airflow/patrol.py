@@ -11,7 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg, chain
 
 from rejeu.airflow.factory import BEGINNING
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
 PATROL: Final = "rejeu.patrol"

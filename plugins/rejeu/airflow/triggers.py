@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from rejeu.errors import RejeuError
 from rejeu.ports import ENDED, JobState, Signal, Verdict
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import format_instant, parse_instant
 from rejeu.watch import Watch, WatchPlan

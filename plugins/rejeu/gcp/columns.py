@@ -10,8 +10,8 @@ from google.cloud import bigquery
 
 from rejeu.errors import SourceError
 from rejeu.message import ROW_ID
-from rejeu.pipelines import Column
-from rejeu.spec import Source, StreamSpec
+from rejeu.spec.columns import Column
+from rejeu.spec.model import Source, StreamSpec
 from rejeu.target import Target
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from rejeu import sql
 from rejeu.errors import SourceError
-from rejeu.pipelines import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
-from rejeu.spec import StreamSpec
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
 log = logging.getLogger(__name__)

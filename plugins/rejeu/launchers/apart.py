@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rejeu.ports import Job, JobRequest, Launcher
-from rejeu.request import STREAM_JOB
+from rejeu.spec.names import STREAM_JOB
 
 
 @dataclass(frozen=True)

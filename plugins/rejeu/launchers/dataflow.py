@@ -17,8 +17,8 @@ from rejeu.gcp.clients import dataflow_endpoint, dataflow_session
 from rejeu.launchers.asking import CALL_SECONDS, asking, look_until, patient
 from rejeu.launchers.names import short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
+from rejeu.spec.workers import REQUEST_LABEL, Workers
 from rejeu.timeline import parse_instant
-from rejeu.workers import REQUEST_LABEL, Workers
 
 if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession

@@ -7,7 +7,7 @@ from typing import Final
 
 from rejeu.new.guess import EventTime, Key, Refused
 from rejeu.new.sample import Sample
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 from rejeu.timeline import format_instant
 
 REFUSED_SHOWN: Final = 6

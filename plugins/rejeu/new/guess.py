@@ -14,10 +14,9 @@ import pyarrow.compute as pc
 
 from rejeu.errors import SourceError
 from rejeu.new.sample import Sample
-from rejeu.pipelines import Column
 from rejeu.replay.source.times import MICROSECONDS
-from rejeu.request import TimeUnit
-from rejeu.spec_types import COLUMN
+from rejeu.spec.columns import Column
+from rejeu.spec.types import COLUMN, TimeUnit
 from rejeu.timeline import from_us, to_us
 
 TIMES: Final = ("TIMESTAMP", "DATETIME", "INT64", "INTEGER", "STRING", "DATE")

@@ -14,10 +14,10 @@ from google.cloud.bigquery.table import RowIterator
 from rejeu.errors import SourceError
 from rejeu.gcp.clients import RETRY_SECONDS, bigquery_client, finite_retry
 from rejeu.gcp.columns import from_api, from_arrow
-from rejeu.pipelines import Column
 from rejeu.replay.source.files import file_schema, first_rows
 from rejeu.replay.source.times import event_times
-from rejeu.request import TimeUnit
+from rejeu.spec.columns import Column
+from rejeu.spec.types import TimeUnit
 from rejeu.target import Target
 
 SAMPLE_ROWS: Final = 10_000

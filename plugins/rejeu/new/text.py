@@ -16,10 +16,11 @@ import yaml
 from rejeu.errors import RequestError, SourceError, SpecError
 from rejeu.message import ROW_ID
 from rejeu.new.guess import EventTime, Key
-from rejeu.pipelines import PIPELINES, Column, Pipeline
-from rejeu.request import STREAM_NAME
-from rejeu.spec_files import load_specs, read_spec
-from rejeu.spec_types import TABLE
+from rejeu.spec.columns import Column
+from rejeu.spec.files import load_specs, read_spec
+from rejeu.spec.names import STREAM_NAME
+from rejeu.spec.pipelines import PIPELINES, Pipeline
+from rejeu.spec.types import TABLE
 
 DATASET: Final = "streams"
 """Where new streams write until somebody says otherwise."""

@@ -22,7 +22,8 @@ from rejeu.replay.send.pacer import Clock
 from rejeu.replay.send.publisher import Publisher
 from rejeu.replay.send.sender import Sender, format_position
 from rejeu.replay.standby import Standby
-from rejeu.request import MAX, ReplayRequest
+from rejeu.request import ReplayRequest
+from rejeu.spec.types import MAX
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status, StreamState

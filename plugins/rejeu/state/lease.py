@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
-from rejeu.flags import explain
+from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError, explain
 from rejeu.ports import StateStore
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import format_instant

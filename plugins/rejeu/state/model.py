@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from rejeu.request import Speed
+from rejeu.spec.types import Speed
 from rejeu.timeline import Position, Timeline
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import rejeu.replay.source.times
 from rejeu.errors import RequestError, RowError, SourceError
 from rejeu.replay.source.times import event_times, json_times
-from rejeu.request import TimeUnit
+from rejeu.spec.types import TimeUnit
 from rejeu.timeline import parse_instant, to_us
 
 NOON_US = 1_619_870_400_000_000

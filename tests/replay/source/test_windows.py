@@ -6,7 +6,7 @@ import pytest
 
 from rejeu.errors import SourceError
 from rejeu.replay.source.windows import TimeColumn, Window, histogram, windows
-from rejeu.request import TimeUnit
+from rejeu.spec.types import TimeUnit
 
 DAY_US = 86_400_000_000
 

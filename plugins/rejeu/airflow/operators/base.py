@@ -16,10 +16,10 @@ from rejeu import sql
 from rejeu.airflow.triggers import JobTrigger, first_event
 from rejeu.errors import LaunchError
 from rejeu.live import standby_request
-from rejeu.pipelines import Column
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
 from rejeu.request import ReplayRequest
-from rejeu.spec import StreamSpec
+from rejeu.spec.columns import Column
+from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.presence import show
 from rejeu.state.turns import taking_turns

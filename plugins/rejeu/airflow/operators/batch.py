@@ -13,9 +13,9 @@ from rejeu.airflow.operators.base import JobOperator, StreamOperator
 from rejeu.airflow.triggers import LoadJobTrigger
 from rejeu.errors import RequestError, SourceError
 from rejeu.live import batch_job_request
-from rejeu.pipelines import DEAD_LETTER_COLUMNS
 from rejeu.ports import JobState
-from rejeu.spec import Batch
+from rejeu.spec.columns import DEAD_LETTER_COLUMNS
+from rejeu.spec.model import Batch
 from rejeu.timeline import format_instant
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from rejeu.airflow.triggers import event_of, needs_repair
 from rejeu.errors import RejeuError
 from rejeu.ports import Signal, Verdict
 from rejeu.repair import ended
-from rejeu.spec import StreamSpec
+from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState

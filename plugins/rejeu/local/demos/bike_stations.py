@@ -13,6 +13,7 @@ from rejeu.local.demos.demo_data import DemoData
 from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import Column
 from rejeu.replay.source.raw import RawFiles
+from rejeu.spec.columns import Column
 from rejeu.timeline import MICROSECOND, Position, format_instant, to_us
 
 BATCH_EVERY: Final = timedelta(minutes=30)

@@ -15,6 +15,7 @@ from rejeu.local.demos.demo_data import DemoData
 from rejeu.pipelines import Column
 from rejeu.replay.format.encode import encode
 from rejeu.replay.source.generators.clickstream import Clickstream
+from rejeu.spec.columns import Column
 from rejeu.timeline import Position
 
 STREAMED_MINUTES: Final = 30.0

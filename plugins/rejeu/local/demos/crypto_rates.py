@@ -10,6 +10,7 @@ from rejeu.live import replay_of
 from rejeu.local.demos.demo_data import DemoData
 from rejeu.pipelines import Column
 from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
+from rejeu.spec.columns import Column
 from rejeu.timeline import Position
 
 STREAMED_MINUTES: Final = 30.0

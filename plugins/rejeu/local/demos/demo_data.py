@@ -14,8 +14,8 @@ import msgspec
 from google.cloud import bigquery, storage
 
 from rejeu.gcp.clients import bigquery_client, storage_client
-from rejeu.pipelines import Column
-from rejeu.spec import StreamSpec
+from rejeu.spec.columns import Column
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import Position
 

@@ -19,7 +19,9 @@ from rejeu.replay.source.asking import SECOND_US, Answer, Api
 from rejeu.replay.source.ndjson import Fields
 from rejeu.replay.source.raw import RawFiles
 from rejeu.replay.source.rows import name_columns
-from rejeu.request import MAX, OBSERVED_AT, ReplayRequest
+from rejeu.request import ReplayRequest
+from rejeu.spec.names import OBSERVED_AT
+from rejeu.spec.types import MAX
 from rejeu.timeline import format_instant, from_us
 
 log = logging.getLogger(__name__)

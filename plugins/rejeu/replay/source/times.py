@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rejeu.errors import RequestError, RowError, SourceError
-from rejeu.request import TimeUnit
+from rejeu.spec.types import TimeUnit
 from rejeu.timeline import parse_instant, to_us
 
 MICROSECONDS: Final[dict[TimeUnit, int]] = {"s": 1_000_000, "ms": 1_000, "us": 1}

@@ -9,7 +9,7 @@ from typing import Final
 
 from rejeu.errors import SourceError
 from rejeu.replay.source.times import BEYOND_MICROSECONDS, RULE, unit_factor
-from rejeu.request import TimeUnit
+from rejeu.spec.types import TimeUnit
 from rejeu.timeline import format_instant, from_us
 
 BUCKETS: Final = 10_000

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Final
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from rejeu.pipelines import Column
 from rejeu.replay.format.encode import encode
+from rejeu.spec.columns import Column
 
 Row = dict[str, Any]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from itertools import accumulate, takewhile
 from typing import Final
 
-from rejeu.pipelines import Column
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US, Endless, Many, Seconds, moments
+from rejeu.spec.columns import Column
 
 MEDIAN_CLICKS, CLICKS_SPREAD = 16.0, 1.1
 """How many a visit has, log-normal."""

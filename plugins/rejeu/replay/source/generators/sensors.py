@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from rejeu.pipelines import Column
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US, Endless, Seconds
+from rejeu.spec.columns import Column
 
 HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US

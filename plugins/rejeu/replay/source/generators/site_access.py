@@ -8,9 +8,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from rejeu.pipelines import Column
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, Endless, Seconds, moments
+from rejeu.spec.columns import Column
 
 HOUR_US: Final = 60 * MINUTE_US
 ARRIVALS: Final = (1, 1, 1, 1, 1, 1, 2, 8, 9, 4, 2, 1, 2, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1)

@@ -17,11 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from rejeu.pipelines import PIPELINES, Pipeline
-from rejeu.request import OBSERVED_AT, STREAM_NAME, Speed, TimeUnit
-from rejeu.spec_types import ColumnName, Cron, Duration, TableName, TopicName, path_of
+from rejeu.spec.names import OBSERVED_AT, STREAM_NAME
+from rejeu.spec.pipelines import PIPELINES, Pipeline
+from rejeu.spec.types import ColumnName, Cron, Duration, Speed, TableName, TimeUnit, TopicName, path_of
+from rejeu.spec.workers import Workers
 from rejeu.timeline import HandOver
-from rejeu.workers import Workers
 
 PROBES_SCHEMA = {
     "anyOf": [

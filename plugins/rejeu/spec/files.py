@@ -1,4 +1,4 @@
-"""From YAML files to specs, each good or bad on its own; what a spec is, is in `rejeu.spec`."""
+"""From YAML files to specs, each good or bad on its own; what a spec is, is in `rejeu.spec.model`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rejeu.errors import SpecError
-from rejeu.flags import explain
-from rejeu.spec import Batch, Live, Part, Reconcile, Replay, Source, StreamSpec, Watchdog, Window
+from rejeu.errors import SpecError, explain
+from rejeu.spec.model import Batch, Live, Part, Reconcile, Replay, Source, StreamSpec, Watchdog, Window
 
 SUFFIXES = (".yaml", ".yml")
 FOLDERS = "REJEU_STREAMS"

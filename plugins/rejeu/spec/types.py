@@ -1,21 +1,45 @@
-"""The types of a spec's fields: durations, schedules, paths, and the names of columns, tables and topics."""
+"""The types of a spec's fields: speeds, durations, schedules, paths, and the names of columns, tables and topics."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Literal
 
 from croniter import croniter
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from rejeu.errors import RequestError
 
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 TABLE = r"^([a-z][a-z0-9-]{4,28}[a-z0-9]\.)?[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$"
 TOPIC = r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
 DURATION = r"^(\d+(?:\.\d+)?)(ms|s|m|h)$"
 
+MAX: Literal["max"] = "max"
+
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
+
+
+def _speed(value: object) -> float | Literal["max"]:
+    if value == MAX:
+        return MAX
+    try:
+        speed = float(str(value))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise ValueError(f'it is {value}: it must be a number above 0, or "{MAX}"')
+    return speed
+
+
+def parse_speed(text: str) -> Speed:
+    """A speed as a person writes it. Raises RequestError."""
+    try:
+        return _speed(text)
+    except ValueError as error:
+        raise RequestError(f"speed: {error}") from None
 
 
 def _duration(value: object) -> timedelta:
@@ -50,6 +74,9 @@ def path_of(*known: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]
+"""Event seconds per wall second; `max` does not wait at all."""
+TimeUnit = Literal["s", "ms", "us"]
 Duration = Annotated[
     timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]})
 ]
