@@ -19,7 +19,7 @@ from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.files import ReadLines, WriteLines
 from beam_jobs.transforms.validate import Validate
 from rejeu.errors import SourceError
-from rejeu.request import BatchJobRequest
+from rejeu.jobs.request import BatchJobRequest
 from rejeu.spec.pipelines import PIPELINES
 
 

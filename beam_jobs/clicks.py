@@ -9,7 +9,7 @@ import apache_beam as beam
 import msgspec
 
 from beam_jobs.transforms.windows import Decoder, Record, Windowed, event_us_of
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 
 
 class _Click(msgspec.Struct):

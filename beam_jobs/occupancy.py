@@ -17,7 +17,7 @@ from beam_jobs.transforms.decode import Decode, Decoder
 from beam_jobs.transforms.records import DEAD, ROWS, Message, Row
 from rejeu.errors import RequestError
 from rejeu.gcp.bigtable import EVENT, OCCUPANCY, SEPARATOR, STATUS, STATUS_ROWS, SUM, key_part
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 from rejeu.timeline import format_instant, parse_instant, to_us
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

@@ -10,7 +10,7 @@ import apache_beam as beam
 import msgspec
 
 from beam_jobs.transforms.decode import Decode, Decoder
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 
 
 def transform(request: PipelineRequest) -> beam.PTransform:

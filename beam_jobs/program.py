@@ -12,8 +12,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from rejeu.errors import RejeuError, RequestError
-from rejeu.flags import Request
-from rejeu.request import PipelineRequest
+from rejeu.jobs.flags import Request
+from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.columns import Column
 from rejeu.spec.pipelines import PIPELINES
 

@@ -12,7 +12,7 @@ import msgspec
 
 from beam_jobs.transforms.decode import Decode, Decoder
 from rejeu.errors import RequestError
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 from rejeu.timeline import format_instant, parse_instant
 
 RATES_SCRIPT: Final = 3

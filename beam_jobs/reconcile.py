@@ -34,13 +34,13 @@ from rejeu import sql
 from rejeu.errors import PublishError, RejeuError, RequestError, SourceError
 from rejeu.gcp.clients import finite_retry, query_read_client
 from rejeu.gcp.texts import write_text
+from rejeu.jobs.request import ReconcileRequest
 from rejeu.message import EVENT_TIME, ROW_ID, STREAM
 from rejeu.reconciling import Place, Reconciliation
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.source.times import FIRST_US
 from rejeu.replay.source.windows import TimeColumn
-from rejeu.request import ReconcileRequest
 from rejeu.timeline import Position, format_instant, from_us, to_us
 
 QUERY_SECONDS: Final = 600.0

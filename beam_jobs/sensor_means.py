@@ -10,7 +10,7 @@ import apache_beam as beam
 import msgspec
 
 from beam_jobs.transforms.windows import Decoder, Record, Windowed, event_us_of
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 
 FIELDS: Final = ("Airtight", "AtmP", "H2OC", "Temp")
 Measure = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]

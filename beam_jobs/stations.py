@@ -15,7 +15,7 @@ import msgspec
 from beam_jobs.transforms.decode import WRONG, Decode, Decoder
 from beam_jobs.transforms.records import Message
 from rejeu.errors import RequestError
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.names import OBSERVED_AT
 from rejeu.timeline import format_instant, parse_instant
 

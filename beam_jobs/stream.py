@@ -36,10 +36,10 @@ from beam_jobs.transforms.storage_write import AppendRows
 from beam_jobs.transforms.validate import Validate
 from beam_jobs.transforms.windows import Windowed
 from rejeu.errors import RejeuError, RequestError
-from rejeu.flex_template import SUBSCRIPTION, TABLE
 from rejeu.gcp.clients import subscriber_client
+from rejeu.jobs.flex_template import SUBSCRIPTION, TABLE
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.message import EVENT_TIME, ROW_ID
-from rejeu.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from beam_jobs.program import main
 from beam_jobs.stream import run
-from rejeu.request import StreamJobRequest
+from rejeu.jobs.request import StreamJobRequest
 
 
 def apart(argv: Sequence[str]) -> list[str]:

@@ -21,9 +21,9 @@ from beam_jobs.transforms.records import Message
 from benchmarks.feed import FIRST_EPOCH, STREAM_NAME
 from benchmarks.measure import Stopwatch
 from benchmarks.section import Options, Result, figures_table, steps
+from rejeu.jobs.request import PipelineRequest
 from rejeu.message import EPOCH, EVENT_TIME, ROW_ID, STREAM
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
-from rejeu.request import PipelineRequest
 
 NO_OP: Final = "no-op"
 SUBJECTS: Final = (NO_OP, "rates", "passthrough")

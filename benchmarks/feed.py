@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rejeu.jobs.request import ReplayRequest
 from rejeu.message import EPOCH, EVENT_TIME, MAX_REQUEST_MESSAGES, ROW_ID, STREAM
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.wire import messages, topic_field
 from rejeu.replay.reading import read_chunks
-from rejeu.request import ReplayRequest
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 
 TOPIC: Final = "projects/rejeu-bench/topics/bench"

@@ -20,12 +20,12 @@ from rich.table import Table
 from benchmarks.feed import FIRST_EPOCH, STREAM_NAME, replay_of, write_rows
 from benchmarks.section import Options, Result, figures_table, steps
 from benchmarks.servers import PROJECT, START_SECONDS, bigquery_emulator
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.format.encode import encode
 from rejeu.replay.format.wire import messages
 from rejeu.replay.order import CHUNK_ROWS
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.source import read_rows
-from rejeu.request import ReplayRequest
 
 BUCKET: Final = "bench"
 TABLE: Final = "bench.rows"

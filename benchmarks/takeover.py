@@ -16,8 +16,8 @@ from benchmarks.processes import Program, wait_until
 from benchmarks.record import Arrivals
 from benchmarks.section import Options, Result, figures_table, steps
 from benchmarks.servers import NULL, running
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
-from rejeu.request import ReplayRequest
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 

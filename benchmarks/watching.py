@@ -31,8 +31,8 @@ from rich.table import Table
 from benchmarks.measure import spread
 from benchmarks.memory import resident
 from benchmarks.section import Options, Result, errors, figures_table
+from rejeu.jobs.build import replay_request, stream_job_request
 from rejeu.launchers.process import Record
-from rejeu.live import replay_request, stream_job_request
 from rejeu.ports import Verdict
 from rejeu.probes.heartbeat import HeartbeatProbe
 from rejeu.spec.model import StreamSpec

@@ -26,8 +26,8 @@ from beam_jobs.transforms.counts import Count
 from beam_jobs.transforms.decode import DecodeFn
 from beam_jobs.transforms.records import DEAD, Message, Row
 from rejeu.errors import RequestError
+from rejeu.jobs.request import PipelineRequest
 from rejeu.message import MAX_KEY_CHARS, digest
-from rejeu.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES, Windows
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 

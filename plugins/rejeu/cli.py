@@ -155,14 +155,14 @@ def schema(arguments: argparse.Namespace) -> int:
 
 def template(arguments: argparse.Namespace) -> int:
     """What `gcloud dataflow flex-template build` asks for as --metadata-file."""
-    from rejeu.flex_template import metadata
+    from rejeu.jobs.flex_template import metadata
 
     return _write(metadata(), arguments.write)
 
 
 def update(arguments: argparse.Namespace) -> int:
     """Wait until the new job has taken over, and say where it is."""
-    from rejeu.live import stream_job_request
+    from rejeu.jobs.build import stream_job_request
 
     target = Target.from_env()
     request = stream_job_request(read_spec(arguments.file), target)
@@ -174,8 +174,8 @@ def update(arguments: argparse.Namespace) -> int:
 
 def pace(arguments: argparse.Namespace) -> int:
     """Leave the wish in the stream's document, where the replay hears it."""
-    from rejeu.live import set_pace
     from rejeu.state import open_store
+    from rejeu.state.stream import set_pace
 
     uri = arguments.state or os.environ.get("REJEU_STATE") or _stack(_running()).variables()["REJEU_STATE"]
     if arguments.wish in ("pause", "resume"):

@@ -11,9 +11,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from rejeu.errors import RequestError, StateConflictError
-from rejeu.live import replay_request
+from rejeu.jobs.build import replay_request
+from rejeu.jobs.request import ReconcileRequest, SourceRequest
 from rejeu.ports import StateStore
-from rejeu.request import ReconcileRequest, SourceRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.state.documents import Beside
 from rejeu.state.model import Status, StreamState

@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rejeu.errors import GivenUpError, NothingToRepairError
-from rejeu.live import relaunch_request
+from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Signal, StateStore, Verdict
 from rejeu.probes.heartbeat import HeartbeatProbe
-from rejeu.request import ReplayRequest
 from rejeu.state.lease import update_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import format_instant, from_us
@@ -31,6 +30,13 @@ class Seen:
     verdict: Verdict
     detected_at: datetime
     dag_run_id: str
+
+
+def relaunch_request(state: StreamState) -> ReplayRequest:
+    """The stream's last replay once more, from its cursor; one that never took the lease as it was asked for."""
+    if state.announced:
+        return ReplayRequest.from_argv(state.announced)
+    return ReplayRequest.from_argv(state.request).model_copy(update={"from_": CURSOR})
 
 
 def claim(

@@ -15,7 +15,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict
 
 from rejeu.errors import LaunchError
-from rejeu.live import stream_job_request
+from rejeu.jobs.build import stream_job_request
 from rejeu.ports import ENDED, Lack, Launcher, Signal, StateStore, Verdict
 from rejeu.probes.combined import Witness, look
 from rejeu.probes.heartbeat import HeartbeatProbe

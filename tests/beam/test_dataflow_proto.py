@@ -15,8 +15,8 @@ from apache_beam.runners.dataflow.internal import apiclient
 from apache_beam.utils import proto_utils
 
 from beam_jobs import stream, template
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.message import EVENT_TIME, ROW_ID
-from rejeu.request import StreamJobRequest
 from rejeu.spec.columns import ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from tests.fakes import expansion_service as fake

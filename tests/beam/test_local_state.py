@@ -25,7 +25,7 @@ from beam_jobs.clicks import transform
 from beam_jobs.journal import Journal
 from beam_jobs.local_state import KeyState
 from beam_jobs.local_windows import EventClock, LocalWindows
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 
 SECONDS = 10
 STEPS = 400

@@ -18,7 +18,7 @@ from beam_jobs.journal import Journal
 from beam_jobs.local_pulls import LocalPulls
 from beam_jobs.local_windows import IDLE_SECONDS, EventClock, LocalWindows, RawMessage
 from beam_jobs.transforms.records import Row, from_pubsub
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 
 from .builders import wait_for
 from .test_local_pulls import SUBSCRIPTION, FakeClock, FakeSubscriber

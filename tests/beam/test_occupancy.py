@@ -22,7 +22,7 @@ from beam_jobs.transforms.records import Message, Row
 from rejeu.gcp.bigtable import SUM
 from rejeu.gcp.clients import bigquery_client
 from rejeu.gcp.resources import ensure_tables
-from rejeu.request import PipelineRequest, StreamJobRequest
+from rejeu.jobs.request import PipelineRequest, StreamJobRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.target import Target

@@ -8,7 +8,7 @@ import pytest
 
 from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
 from rejeu.errors import RequestError, SourceError
-from rejeu.request import BatchJobRequest, PipelineRequest
+from rejeu.jobs.request import BatchJobRequest, PipelineRequest
 from rejeu.spec.columns import Column
 from rejeu.spec.pipelines import PIPELINES
 

@@ -10,7 +10,7 @@ from apache_beam import Create
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.rates import make_decoder, transform
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
 
 from .builders import STREAM, counter, make_message, make_request, pipeline_here

@@ -17,9 +17,9 @@ from beam_jobs import slices as slicing
 from beam_jobs.reconcile import LOOK_SECONDS, BigQueryLook, Found, Message, Reconciler, decode_of
 from beam_jobs.slices import TEXT, Slice, Window, expect, slices
 from rejeu.errors import RequestError
+from rejeu.jobs.request import ReconcileRequest
 from rejeu.reconciling import Place, Reconciliation
 from rejeu.replay.reading import read_chunks
-from rejeu.request import ReconcileRequest
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.timeline import format_instant, to_us
 

@@ -12,7 +12,7 @@ from apache_beam.testing.util import assert_that
 
 from beam_jobs.sensor_means import FIELDS, make_decoder, means, transform
 from beam_jobs.transforms.records import Message, Row
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
 
 from .builders import pipeline_here

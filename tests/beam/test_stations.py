@@ -22,7 +22,6 @@ from beam_jobs.transforms.records import Message
 from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import PIPELINES
 from rejeu.replay.reading import read_chunks
-from rejeu.request import PipelineRequest, ReconcileRequest
 from rejeu.spec.pipelines import PIPELINES
 
 from .builders import counter, make_message, pipeline_here

@@ -20,7 +20,7 @@ from beam_jobs.stream import check_names, prepare, run
 from beam_jobs.transforms.records import Row
 from rejeu.errors import RequestError
 from rejeu.gcp.clients import bigquery_client
-from rejeu.request import StreamJobRequest
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES
 

@@ -19,7 +19,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from rejeu import sql
 from rejeu.gcp.clients import bigquery_client
-from rejeu.request import StreamJobRequest
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, from_us

@@ -20,7 +20,7 @@ from beam_jobs.journal import Journal
 from beam_jobs.local_windows import EventClock, LocalWindows
 from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.records import Message, Row
-from rejeu.request import PipelineRequest
+from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
 
 from .builders import pipeline_here

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rejeu.errors import LeaseLostError
+from rejeu.jobs.request import CURSOR
 from rejeu.probes.heartbeat import HeartbeatProbe
-from rejeu.request import CURSOR
 from tests.chaos.plan import Fault
 from tests.chaos.rows import STREAM
 from tests.chaos.scene import Scene, wait_until

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rejeu.request import ReplayRequest
+from rejeu.jobs.request import ReplayRequest
 from rejeu.spec.types import MAX
 from rejeu.state.model import Status
 from tests.chaos.collector import Collector

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from rejeu.request import ReplayRequest
+from rejeu.jobs.request import ReplayRequest
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.reading import read_chunks
-from rejeu.request import ReplayRequest
 from tests.chaos.plan import MAX_ORDERED_ROWS, MAX_ROWS, RATES, Fault, plan
 from tests.chaos.rows import STREAM, write_rows
 

@@ -9,9 +9,9 @@ import pytest
 
 from rejeu.cli import main
 from rejeu.errors import LaunchError
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.launchers import dataflow
 from rejeu.ports import JobState
-from rejeu.request import StreamJobRequest
 from rejeu.spec.workers import REQUEST_LABEL, Workers
 from tests.contract.benches.bench import NAME, SmallJob, found
 from tests.contract.benches.dataflow import DataflowBench

@@ -13,8 +13,8 @@ from airflow.sdk.exceptions import TaskDeferred
 from rejeu.airflow.operators.batch import AwaitLoadJob, MeasureBatch, PreparePartition, partition_of
 from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger
 from rejeu.errors import LaunchError, RequestError, SourceError
+from rejeu.jobs.request import BatchJobRequest
 from rejeu.ports import JobState
-from rejeu.request import BatchJobRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher
 from tests.dags.builders import DAY, LAST_ROW, FakeBigQuery, a_run, carry_out, measured

@@ -13,9 +13,9 @@ from airflow.sdk import Asset
 from rejeu.airflow.operators import base
 from rejeu.airflow.operators.live import BeginWatch, HandOverInstant, StartReplay, StartStreamJob
 from rejeu.errors import LaunchError, RequestError
-from rejeu.live import replay_request, standby_request
+from rejeu.jobs.build import replay_request, standby_request
+from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import JobState
-from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status

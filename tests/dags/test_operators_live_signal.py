@@ -16,13 +16,14 @@ from rejeu.airflow.operators import base
 from rejeu.airflow.operators.live import AwaitSignal, DrainStreamJob, HandOverInstant, StartStreamJob, StopReplay
 from rejeu.airflow.triggers import ReturnTrigger
 from rejeu.errors import LaunchError
-from rejeu.live import announce, replay_request
+from rejeu.jobs.build import replay_request
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import JobState, Signal
 from rejeu.repair import OVER
-from rejeu.request import ReplayRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
+from rejeu.state.stream import announce
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import MICROSECOND, Position, to_us

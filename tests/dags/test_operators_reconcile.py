@@ -14,9 +14,9 @@ from rejeu.airflow.triggers import JobTrigger
 from rejeu.errors import LaunchError, RequestError
 from rejeu.gcp.resources import RECONCILIATION_COLUMNS
 from rejeu.gcp.texts import write_text
+from rejeu.jobs.request import ReconcileRequest
 from rejeu.ports import JobState
 from rejeu.reconciling import Reconciliation, Span, read_done
-from rejeu.request import ReconcileRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import Position, to_us

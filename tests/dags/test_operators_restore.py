@@ -11,11 +11,12 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from rejeu.airflow.operators import base
 from rejeu.airflow.operators.watchdog import Restore
 from rejeu.errors import LaunchError
-from rejeu.live import replay_request, silence, standby_request, stream_job_request
+from rejeu.jobs.build import replay_request, standby_request, stream_job_request
+from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import JobState, Signal
-from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.state.presence import show
+from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from tests.dags.builders import REPLAY_JOB, STREAM, STREAM_JOB, a_run, ago, alive, carry_out, dead, remember
@@ -143,7 +144,7 @@ def test_a_stop_while_the_turn_is_waited_for_wins(
 ) -> None:
     @contextmanager
     def stopped_meanwhile(store: MemoryStore, stream: str, who: str) -> Iterator[None]:
-        silence(store, stream)
+        mark_unwanted(store, stream)
         yield
 
     monkeypatch.setattr(base, "taking_turns", stopped_meanwhile)

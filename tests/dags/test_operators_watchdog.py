@@ -15,12 +15,13 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rejeu.airflow.operators import base, watchdog
 from rejeu.airflow.operators.watchdog import RelaunchReplay
 from rejeu.errors import LaunchError, LeaseLostError
-from rejeu.live import replay_request, silence, standby_request
+from rejeu.jobs.build import replay_request, standby_request
+from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Job, JobRequest, Signal, Verdict
-from rejeu.request import CURSOR, ReplayRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
+from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us
@@ -212,7 +213,7 @@ def test_a_stop_during_the_relaunch_wins(
     stop = launcher.stop
 
     def stopped_meanwhile(name: str, *, drain: bool = True) -> Job | None:
-        silence(store, STREAM)
+        mark_unwanted(store, STREAM)
         return stop(name, drain=drain)
 
     monkeypatch.setattr(launcher, "stop", stopped_meanwhile)

@@ -10,12 +10,12 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from docs.generate.dags import STREAMS
 from rejeu.airflow.operators.live import DrainStreamJob, StartReplay
-from rejeu.live import rewind
-from rejeu.request import CURSOR
+from rejeu.jobs.request import CURSOR
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
+from rejeu.state.stream import rewind
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us
 from tests.dags.builders import a_run

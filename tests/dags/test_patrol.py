@@ -21,7 +21,7 @@ from rejeu.airflow.patrol import PATROL, build_patrol
 from rejeu.errors import RejeuError, StateError
 from rejeu.gcp import alerts
 from rejeu.gcp.alerts import Alert
-from rejeu.live import stream_job_request
+from rejeu.jobs.build import stream_job_request
 from rejeu.ports import JobState, Lack, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Incident

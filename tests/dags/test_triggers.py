@@ -15,8 +15,8 @@ from google.cloud import bigquery
 from rejeu.airflow import triggers
 from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger
 from rejeu.gcp import load_jobs
+from rejeu.jobs.request import BatchJobRequest
 from rejeu.ports import JobState, Signal
-from rejeu.request import BatchJobRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Status
 from rejeu.target import Target

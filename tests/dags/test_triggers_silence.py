@@ -22,7 +22,7 @@ from rejeu.airflow.triggers import (
     SilenceTrigger,
 )
 from rejeu.errors import StateError
-from rejeu.live import stream_job_request
+from rejeu.jobs.build import stream_job_request
 from rejeu.ports import JobState, Lack, Reason, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target

@@ -17,9 +17,9 @@ from pyarrow import parquet
 
 from rejeu import cli
 from rejeu.gcp.clients import bigquery_client
+from rejeu.jobs.request import ReplayRequest
 from rejeu.new import sample
 from rejeu.replay.source import read_rows
-from rejeu.request import ReplayRequest
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from tests.emulated.pubsub_feed import free_port

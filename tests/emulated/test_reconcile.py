@@ -20,10 +20,10 @@ import pytest
 from google.cloud import bigquery
 
 from rejeu import sql
-from rejeu.flags import Request
 from rejeu.gcp.clients import bigquery_client
+from rejeu.jobs.flags import Request
+from rejeu.jobs.request import ReconcileRequest, ReplayRequest, StreamJobRequest
 from rejeu.reconciling import Reconciliation
-from rejeu.request import ReconcileRequest, ReplayRequest, StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, to_us

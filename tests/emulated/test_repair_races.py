@@ -22,7 +22,8 @@ from typing import Any, Final, Self
 import psutil
 import pytest
 
-from rejeu.live import Decision, Start, stream_job_request
+from rejeu.handover import Decision, Start
+from rejeu.jobs.build import stream_job_request
 from rejeu.ports import Lack, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store

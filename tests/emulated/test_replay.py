@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from google.pubsub_v1.types import PubsubMessage
 
-from rejeu.live import silence
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore
+from rejeu.state.stream import mark_unwanted
 from rejeu.timeline import Position, format_instant, from_us, parse_instant, to_us
 from tests.emulated.gate import Gate
 from tests.emulated.pubsub_feed import PLUGINS, PROJECT, Feed, PubSubServer
@@ -388,7 +388,7 @@ def test_a_stream_that_nobody_wants_ends_by_itself_and_is_not_gone_on_with(
     write_rows(tmp_path, 1_000, timedelta(milliseconds=250))
     program = start("--speed=1")
     take(feed, 1)
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     code, said = program.end()
     assert code == 0, said
     assert f"{STREAM}: nobody wants this stream any more, so its replay ends" in said

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pytest
 
 from rejeu.errors import StateError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import Versioned
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.engine import Replay
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.report import Report
 from rejeu.replay.send.pacer import Clock
-from rejeu.request import ReplayRequest
 from rejeu.state.model import StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us

@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 from rejeu.errors import PublishError, RequestError, SourceError, StateError
-from rejeu.live import relaunch_request
+from rejeu.jobs.request import CURSOR
+from rejeu.repair import relaunch_request
 from rejeu.replay import engine, report
-from rejeu.request import CURSOR
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.timeline import Position

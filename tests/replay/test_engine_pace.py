@@ -6,12 +6,12 @@ from concurrent.futures import Future
 
 import pytest
 
-from rejeu.live import set_pace
+from rejeu.jobs.request import CURSOR
 from rejeu.replay.engine import Replay
 from rejeu.replay.report import Report
-from rejeu.request import CURSOR
 from rejeu.spec.types import MAX
 from rejeu.state.model import Status
+from rejeu.state.stream import set_pace
 from rejeu.timeline import Position
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies
 from tests.replay.fake_broker import FakeBroker

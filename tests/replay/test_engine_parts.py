@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from rejeu.errors import PublishError
-from rejeu.request import CURSOR
+from rejeu.jobs.request import CURSOR
 from rejeu.state.lease import read_state
 from rejeu.timeline import Position
 from tests.replay.conftest import STREAM, T0, MakeReplay, Store, bodies, body

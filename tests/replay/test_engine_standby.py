@@ -12,14 +12,15 @@ import grpc
 import pytest
 
 from rejeu.errors import LeaseLostError, PublishError, StateError
-from rejeu.live import relaunch_request, set_pace, silence
+from rejeu.jobs.request import CURSOR
 from rejeu.ports import Versioned
+from rejeu.repair import relaunch_request
 from rejeu.replay.engine import Replay
 from rejeu.replay.report import Report
-from rejeu.request import CURSOR
 from rejeu.spec.types import MAX
 from rejeu.state.model import Status
 from rejeu.state.presence import is_present
+from rejeu.state.stream import mark_unwanted, set_pace
 from rejeu.timeline import Position
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies, body
 from tests.replay.fake_broker import FakeBroker, refuse
@@ -135,7 +136,7 @@ def test_a_stream_that_nobody_wants_any_more_ends_both(
     broker: FakeBroker, store: Store, holder: Holder, stand_by: Callable[..., Future[Report]]
 ) -> None:
     standby = stand_by()
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     assert holder.running.result(SECONDS).status is Status.STOPPED
     assert standby.result(SECONDS).status is Status.STOPPED
     assert broker.bodies == bodies(0)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError
-from rejeu.live import announce, silence
+from rejeu.jobs.request import CURSOR
 from rejeu.replay import engine
-from rejeu.request import CURSOR
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status
+from rejeu.state.stream import announce, mark_unwanted
 from rejeu.timeline import Position
 from tests.conftest import fence_off
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, at, bodies, body
@@ -97,7 +97,7 @@ def test_going_on_at_another_speed_is_at_that_speed(broker: FakeBroker, replay: 
 
 def test_a_stream_that_nobody_wants_is_not_gone_on_with(broker: FakeBroker, store: Store, replay: MakeReplay) -> None:
     replay(until="2021-05-01T00:00:04Z").run()
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     found = replay(from_=CURSOR).run()
     assert (found.status, found.published) == (Status.STOPPED, 0)
     assert broker.bodies == bodies(0, 1, 2, 3)
@@ -106,7 +106,7 @@ def test_a_stream_that_nobody_wants_is_not_gone_on_with(broker: FakeBroker, stor
 
 
 def test_a_stream_that_is_started_afresh_is_wanted_again(broker: FakeBroker, store: Store, replay: MakeReplay) -> None:
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     assert replay().run().published == 10
     assert store.stream.wanted
 
@@ -164,7 +164,7 @@ def test_a_stream_that_is_silenced_ends_by_itself(
 ) -> None:
     running = background(replay(speed=0.01))
     broker.wait_for(lambda: len(broker.got) >= 1)
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     assert running.result(SECONDS).status is Status.STOPPED
     assert (store.stream.wanted, store.stream.holder) == (False, None)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rejeu.jobs.request import ReplayRequest, Shard
 from rejeu.replay.health import main, trouble
-from rejeu.request import ReplayRequest, Shard
 from rejeu.state import open_store
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rejeu.errors import LeaseLostError, RejeuError, StateError
-from rejeu.live import set_pace, silence
 from rejeu.replay.keeper import Keeper
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState
+from rejeu.state.stream import mark_unwanted, set_pace
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
 from tests.conftest import fence_off
@@ -93,7 +93,7 @@ def test_what_others_wish_is_heard_with_the_next_checkpoint(store: ShakyStore, l
         assert changed.wait_for(lambda: (True, False, None) in told, SECONDS)
         set_pace(store, STREAM, paused=True, speed=60.0)
         assert changed.wait_for(lambda: (True, True, 60.0) in told, SECONDS)
-        silence(store, STREAM)
+        mark_unwanted(store, STREAM)
         assert changed.wait_for(lambda: (False, True, 60.0) in told, SECONDS)
 
 

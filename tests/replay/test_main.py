@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rejeu.jobs.request import ReplayRequest, Shard
 from rejeu.message import MAX_MESSAGE_BYTES
 from rejeu.replay.__main__ import main, sharded
-from rejeu.request import ReplayRequest, Shard
 from rejeu.state.lease import read_state
 from rejeu.state.sqlite import SqliteStore
 from tests.replay.conftest import TOPIC

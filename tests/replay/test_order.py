@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import rejeu.replay.order
 from rejeu.errors import RowError, SourceError
+from rejeu.jobs.request import ReplayRequest, Shard
 from rejeu.message import MAX_KEY_CHARS, MAX_MESSAGE_BYTES, digest
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.order import in_order
-from rejeu.request import ReplayRequest, Shard
 from rejeu.timeline import Position
 from tests.replay.conftest import TOPIC, Rows, rows_of
 

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from rejeu.errors import LeaseHeldError, SourceError, StateError
-from rejeu.live import announce, silence, standby_request
+from rejeu.jobs.build import standby_request
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay import standby as standby_module
 from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.standby import GRACE, Standby, is_free, is_over
-from rejeu.request import ReplayRequest
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, update_state
 from rejeu.state.model import Status, StreamState
+from rejeu.state.stream import announce, mark_unwanted
 from rejeu.timeline import Position
 from tests.conftest import fence_off
 from tests.replay.conftest import SECONDS, STREAM, Store, chunk_of
@@ -205,7 +206,7 @@ def test_it_ends_with_a_stream_that_is_finished_or_not_wanted(store: Store, wait
     still_waiting: list[str] = []
     assert wait(nothing, lambda: lease.release(Status.FINISHED), lambda: still_waiting.append("finished")) is None
     lease = hold(store)
-    assert wait(nothing, lambda: silence(store, STREAM), lambda: still_waiting.append("unwanted")) is None
+    assert wait(nothing, lambda: mark_unwanted(store, STREAM), lambda: still_waiting.append("unwanted")) is None
     assert still_waiting == []
 
 

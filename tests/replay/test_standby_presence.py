@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rejeu.live import standby_request
+from rejeu.jobs.build import standby_request
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay import standby as standby_module
 from rejeu.replay.standby import Standby
-from rejeu.request import ReplayRequest
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from rejeu.errors import RequestError
-from rejeu.live import replay_request
+from rejeu.jobs.build import replay_request
+from rejeu.jobs.request import ReplayRequest
 from rejeu.reconciling import Span, reconcile_request
-from rejeu.request import ReplayRequest
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rejeu.flex_template import metadata
-from rejeu.request import StreamJobRequest
+from rejeu.jobs.flex_template import metadata
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.workers import Workers
 
 FILE = Path(__file__).parents[2] / "beam_jobs" / "stream.template.json"

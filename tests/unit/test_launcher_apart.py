@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import RequestError
+from rejeu.jobs.request import BatchJobRequest, ReconcileRequest, ReplayRequest, StreamJobRequest
 from rejeu.launchers.apart import Apart
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.ports import JobState
-from rejeu.request import BatchJobRequest, ReconcileRequest, ReplayRequest, StreamJobRequest
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher
 

@@ -7,26 +7,16 @@ from typing import Any
 import pytest
 
 from rejeu.errors import RequestError
-from rejeu.live import (
-    Decision,
-    Start,
-    announce,
-    batch_job_request,
-    decide_start,
-    relaunch_request,
-    replay_request,
-    set_pace,
-    silence,
-    standby_request,
-    stream_job_request,
-    want,
-)
-from rejeu.request import CURSOR, ReplayRequest, Shard
+from rejeu.handover import Decision, Start, decide_start
+from rejeu.jobs.build import batch_job_request, replay_request, standby_request, stream_job_request
+from rejeu.jobs.request import CURSOR, ReplayRequest, Shard
+from rejeu.repair import relaunch_request
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.presence import show
+from rejeu.state.stream import announce, mark_unwanted, mark_wanted, set_pace
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import MICROSECOND, HandOver, Position, Timeline, from_us, parse_instant, to_us
@@ -205,7 +195,7 @@ def test_a_wrong_start_is_refused_before_a_job_is_started(spec: StreamSpec) -> N
 def test_an_announced_stream_is_starting_and_wanted_again(spec: StreamSpec) -> None:
     store, request = MemoryStore(), replay_request(spec, TARGET, BATCH_MAX, None)
     Lease.acquire(store, STREAM, "here", 60).release(Status.FAILED, "the topic is gone")
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     begun = datetime.now(UTC)
     state = announce(store, request)
     assert (state.wanted, state.status, state.error) == (True, Status.STARTING, None)
@@ -233,15 +223,15 @@ def test_a_shard_is_announced_under_its_own_name(spec: StreamSpec) -> None:
 
 def test_a_stream_of_somebody_else_is_wanted_without_a_replay() -> None:
     store = MemoryStore()
-    silence(store, STREAM)
-    want(store, STREAM)
+    mark_unwanted(store, STREAM)
+    mark_wanted(store, STREAM)
     assert read_state(store, STREAM) == _state(wanted=True)
 
 
 def test_silencing_a_stream_leaves_its_lease_and_cursor() -> None:
     store = MemoryStore()
     lease = Lease.acquire(store, STREAM, "here", 60, cursor=Position(7, 1))
-    silence(store, STREAM)
+    mark_unwanted(store, STREAM)
     assert read_state(store, STREAM) == lease.state.model_copy(update={"wanted": False})
 
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from rejeu.errors import LeaseLostError, NothingToRepairError, StateConflictError, StateError
-from rejeu.live import announce, silence
 from rejeu.ports import Signal
 from rejeu.repair import FIRST_DELAY, claim
 from rejeu.state.lease import Lease
 from rejeu.state.model import Incident, Status
+from rejeu.state.stream import announce, mark_unwanted
 from tests.unit.watched import AGAIN, FIRST, GRACE_SECONDS, LEASE_SECONDS, SILENCE_SECONDS, STREAM, Watched, place
 
 
@@ -131,7 +131,7 @@ def test_a_standby_that_takes_over_between_keeps_the_stream(stream: Watched) -> 
 
 @pytest.mark.usefixtures("dead")
 def test_a_stop_that_comes_between_wins(stream: Watched) -> None:
-    stream.store.between = lambda: silence(stream.store, STREAM)
+    stream.store.between = lambda: mark_unwanted(stream.store, STREAM)
     with pytest.raises(NothingToRepairError, match="stopped on request"):
         stream.claim()
     assert (stream.state.wanted, stream.state.incidents) == (False, ())

@@ -3,10 +3,10 @@
 import pytest
 
 from rejeu.errors import NothingToRepairError
-from rejeu.live import silence, want
 from rejeu.ports import Signal, Verdict
 from rejeu.repair import OVER, Seen, ended, mark_recorded, note
 from rejeu.state.model import Incident
+from rejeu.state.stream import mark_unwanted, mark_wanted
 from tests.unit.watched import STREAM, Watched, place
 
 
@@ -64,7 +64,7 @@ def test_each_of_several_incidents_has_the_end_that_was_its_own(stream: Watched,
 
 
 def test_a_silence_that_a_person_ended_never_came_to_its_end(stream: Watched, repaired: Incident) -> None:
-    silence(stream.store, STREAM)
+    mark_unwanted(stream.store, STREAM)
     (incident,) = ended(stream.state, stream.look())
     assert incident.resumed_at is None
 
@@ -116,7 +116,7 @@ def seen(stream: Watched, run: str = "run-1") -> Seen:
 
 
 def test_a_silence_that_nobody_here_can_repair_is_written_down(stream: Watched) -> None:
-    want(stream.store, STREAM)
+    mark_wanted(stream.store, STREAM)
     incident = note(stream.store, STREAM, seen(stream))
     assert incident == Incident(
         lost_at=stream.now,

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rejeu.errors import RequestError
-from rejeu.flags import Request
-from rejeu.request import CURSOR, BatchJobRequest, ReplayRequest, Shard, StreamJobRequest
+from rejeu.jobs.flags import Request
+from rejeu.jobs.request import CURSOR, BatchJobRequest, ReplayRequest, Shard, StreamJobRequest
 from rejeu.spec.names import SHARD_SUFFIX
 from rejeu.spec.types import MAX
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rejeu.errors import SpecError
-from rejeu.live import batch_job_request, stream_job_request
+from rejeu.jobs.build import batch_job_request, stream_job_request
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target

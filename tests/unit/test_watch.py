@@ -10,7 +10,7 @@ import pytest
 
 from rejeu import watch as watch_module
 from rejeu.errors import LaunchError
-from rejeu.live import stream_job_request
+from rejeu.jobs.build import stream_job_request
 from rejeu.ports import ENDED, Job, JobState, Lack, Signal, Verdict
 from rejeu.probes import metric, tap
 from rejeu.spec.files import read_spec

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rejeu.live import stream_job_request
+from rejeu.jobs.build import stream_job_request
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.workers import Workers
 from rejeu.target import Target

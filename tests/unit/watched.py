@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 
+from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Verdict
 from rejeu.probes.heartbeat import HeartbeatProbe
 from rejeu.repair import Seen, claim
-from rejeu.request import CURSOR, ReplayRequest
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import Position, parse_instant, to_us

@@ -11,7 +11,7 @@ from importlib.abc import MetaPathFinder
 from typing import Final
 
 from rejeu.errors import RejeuError
-from rejeu.request import ReplayRequest, Shard
+from rejeu.jobs.request import ReplayRequest, Shard
 
 SWITCH_SECONDS: Final = 0.0005
 

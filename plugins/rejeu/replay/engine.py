@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from rejeu.errors import LeaseHeldError, PublishError, RejeuError, StateError
 from rejeu.gcp.clients import publisher_channel
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
 from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.keeper import Keeper
@@ -22,7 +23,6 @@ from rejeu.replay.send.pacer import Clock
 from rejeu.replay.send.publisher import Publisher
 from rejeu.replay.send.sender import Sender, format_position
 from rejeu.replay.standby import Standby
-from rejeu.request import ReplayRequest
 from rejeu.spec.types import MAX
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import Lease

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from rejeu.errors import RejeuError
-from rejeu.request import ReplayRequest
+from rejeu.jobs.request import ReplayRequest
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rejeu.errors import RowError, SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.message import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, digest
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.encode import encode, key_values
 from rejeu.replay.format.ids import key_texts, row_ids
 from rejeu.replay.source.rows import ROW, by_time, key_columns, times_of
-from rejeu.request import ReplayRequest
 from rejeu.timeline import Position, format_instant, from_us
 
 CHUNK_ROWS: Final = 5_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.order import in_order
 from rejeu.replay.source import read_rows
-from rejeu.request import ReplayRequest
 from rejeu.timeline import Position
 
 

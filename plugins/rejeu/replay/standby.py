@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from rejeu.errors import LeaseHeldError, StateError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
 from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.reading import read_chunks
-from rejeu.request import ReplayRequest
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState

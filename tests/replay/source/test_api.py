@@ -19,7 +19,6 @@ from rejeu.replay.order import in_order
 from rejeu.replay.source import asking
 from rejeu.replay.source.api import read_api
 from rejeu.replay.source.rows import ROW
-from rejeu.request import ReconcileRequest, ReplayRequest
 from rejeu.timeline import Position
 from tests.replay.conftest import TOPIC, Rows, rows_of
 from tests.replay.fake_clock import NOW, SECOND, FakeClock

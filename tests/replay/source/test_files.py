@@ -24,10 +24,10 @@ import rejeu.replay.source.ndjson
 import rejeu.replay.source.parquet
 from rejeu.errors import RowError, SourceError
 from rejeu.gcp.clients import storage_client
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.files import read_files
 from rejeu.replay.source.merge import Run
 from rejeu.replay.source.spill import spill
-from rejeu.request import ReplayRequest
 from rejeu.timeline import Position
 from tests.replay.conftest import PROJECT
 

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rejeu.errors import LeaseLostError
+from rejeu.jobs.request import CURSOR
 from rejeu.replay.source.generators import open_generator
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US
-from rejeu.request import CURSOR
 from rejeu.timeline import Position, format_instant, from_us, parse_instant, to_us
 from tests.conftest import fence_off
 from tests.replay.conftest import SECONDS, STREAM, MakeReplay, Rows, Run, Store

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import rejeu.replay.source.ndjson
 from rejeu.errors import SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
-from rejeu.request import ReplayRequest
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(

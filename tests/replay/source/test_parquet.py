@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import rejeu.replay.source.parquet
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import Run, merge
 from rejeu.replay.source.parquet import parquet_runs
-from rejeu.request import ReplayRequest
 
 Requests = Callable[..., ReplayRequest]
 

@@ -15,9 +15,9 @@ from airflow.sdk import BaseOperator
 from rejeu import sql
 from rejeu.airflow.triggers import JobTrigger, first_event
 from rejeu.errors import LaunchError
-from rejeu.live import standby_request
+from rejeu.jobs.build import standby_request
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
-from rejeu.request import ReplayRequest
 from rejeu.spec.columns import Column
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store

@@ -12,7 +12,7 @@ from rejeu import sql
 from rejeu.airflow.operators.base import JobOperator, StreamOperator
 from rejeu.airflow.triggers import LoadJobTrigger
 from rejeu.errors import RequestError, SourceError
-from rejeu.live import batch_job_request
+from rejeu.jobs.build import batch_job_request
 from rejeu.ports import JobState
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS
 from rejeu.spec.model import Batch

@@ -13,11 +13,13 @@ from rejeu import sql
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import DrainTrigger, ReturnTrigger
 from rejeu.errors import LaunchError
-from rejeu.live import Start, announce, decide_start, replay_request, rewind, silence, stream_job_request, want
+from rejeu.handover import Start, decide_start
+from rejeu.jobs.build import replay_request, stream_job_request
+from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import ENDED, Signal
 from rejeu.repair import OVER
-from rejeu.request import CURSOR, ReplayRequest
 from rejeu.state.lease import read_state
+from rejeu.state.stream import announce, mark_unwanted, mark_wanted, rewind
 from rejeu.timeline import HandOver, format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class BeginWatch(StreamOperator):
     """Says that the stream is wanted: somebody else publishes it, and from now on their silence counts."""
 
     def execute(self, context: Context) -> None:
-        want(self.store, self.spec.stream)
+        mark_wanted(self.store, self.spec.stream)
 
 
 class StartReplay(StreamOperator):
@@ -182,11 +184,11 @@ class StopReplay(StreamOperator):
     """Tells the watchdog to expect silence, then lets the replay finish what it has in hand and end."""
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        silence(self.store, self.spec.stream)
+        mark_unwanted(self.store, self.spec.stream)
         if self.spec.replay is not None:
             with self.turn(context):
                 # Once more: who had the turn before may just have started it anew.
-                silence(self.store, self.spec.stream)
+                mark_unwanted(self.store, self.spec.stream)
                 self.stop_replays(replay_request(self.spec, self.target, None, None))
         state = read_state(self.store, self.spec.stream)
         return None if state is None else state.model_dump(mode="json", include={"status", "cursor", "published"})

@@ -12,10 +12,10 @@ from rejeu.airflow.notify import given_up_text, incident_text, notify
 from rejeu.airflow.operators.base import JobOperator, StreamOperator, conf_of
 from rejeu.airflow.triggers import CALLING
 from rejeu.errors import GivenUpError, NothingToRepairError
-from rejeu.live import relaunch_request, standby_request, stream_job_request
+from rejeu.jobs.build import standby_request, stream_job_request
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import ENDED, Lack
-from rejeu.repair import Seen, claim, ended, mark_recorded, note
-from rejeu.request import ReplayRequest
+from rejeu.repair import Seen, claim, ended, mark_recorded, note, relaunch_request
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import format_instant, parse_instant

@@ -28,6 +28,7 @@ from rejeu.spec_files import FOLDERS
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
+from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 
 SPEED: Final = 60

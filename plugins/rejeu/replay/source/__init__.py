@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.bigquery import read_query, read_table
 from rejeu.replay.source.files import read_files
 from rejeu.replay.source.generators import read_generator
-from rejeu.request import ReplayRequest
 from rejeu.timeline import to_us
 
 

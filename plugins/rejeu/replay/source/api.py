@@ -14,12 +14,12 @@ import msgspec
 import pyarrow as pa
 
 from rejeu.errors import SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.send.pacer import Clock
 from rejeu.replay.source.asking import SECOND_US, Answer, Api
 from rejeu.replay.source.ndjson import Fields
 from rejeu.replay.source.raw import RawFiles
 from rejeu.replay.source.rows import name_columns
-from rejeu.request import ReplayRequest
 from rejeu.spec.names import OBSERVED_AT
 from rejeu.spec.types import MAX
 from rejeu.timeline import format_instant, from_us

@@ -17,10 +17,10 @@ from rejeu.gcp.clients import (
     finite_retry,
     query_read_client,
 )
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.format.encode import EXTENSION
 from rejeu.replay.source.rows import arrange
 from rejeu.replay.source.windows import TimeColumn, Window, histogram, windows
-from rejeu.request import ReplayRequest
 
 if TYPE_CHECKING:
     from google.cloud import bigquery

@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from rejeu.errors import SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import Run, apart, held_bytes, merge
 from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
 from rejeu.replay.source.parquet import parquet_rows, parquet_runs, parquet_schema
 from rejeu.replay.source.rows import clip
 from rejeu.replay.source.spill import spill
-from rejeu.request import ReplayRequest
 
 HELD_BYTES: Final = 64_000_000
 """What merging may hold in memory; where it takes more, rows are sorted on disk."""

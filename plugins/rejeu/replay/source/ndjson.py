@@ -19,10 +19,10 @@ import pyarrow as pa
 from pyarrow import json
 
 from rejeu.errors import RowError, SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import BLOCK_BYTES, Block, Run
 from rejeu.replay.source.rows import name_columns
 from rejeu.replay.source.times import event_times, json_times
-from rejeu.request import ReplayRequest
 
 TEXT: Final = pa.string()
 INSTANT: Final = pa.timestamp("us", "UTC")

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rejeu.errors import RowError, SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import BLOCK_BYTES, Block, Run
 from rejeu.replay.source.rows import arrange, check_columns, event_column
-from rejeu.request import ReplayRequest
 
 SAMPLE_ROWS: Final = 1_000
 MIN_ROW_BYTES: Final = 50

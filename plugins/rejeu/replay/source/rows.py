@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rejeu.errors import SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.times import event_times
-from rejeu.request import ReplayRequest
 
 EVENT_US = "event_us"
 ROW = "row"

@@ -9,13 +9,13 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from rejeu.errors import RequestError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.generators.base import Generator
 from rejeu.replay.source.generators.clickstream import Clickstream
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
 from rejeu.replay.source.generators.sensors import IotSensors
 from rejeu.replay.source.generators.site_access import SiteAccess
 from rejeu.replay.source.rows import EVENT_US, arrange, clip
-from rejeu.request import ReplayRequest
 
 __all__ = ["GENERATORS", "Generator", "open_generator", "read_generator"]
 

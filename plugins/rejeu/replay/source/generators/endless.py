@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar, Final
 import pyarrow as pa
 from pydantic import Field
 
+from rejeu.jobs.request import Instant
 from rejeu.replay.source.generators.base import TABLE_ROWS, Generator, Positive, Row, arrow_schema
-from rejeu.request import Instant
 from rejeu.timeline import to_us
 
 SECOND_US: Final = 1_000_000

@@ -13,8 +13,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from rejeu.jobs.request import Instant
 from rejeu.replay.source.generators.base import TABLE_ROWS, Generator, Positive, Row, arrow_schema
-from rejeu.request import Instant
 from rejeu.spec.columns import Column
 
 _PACKET = (Column("oracle_script_id", "INT64"), Column("calldata", "STRING"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from rejeu.request import StreamJobRequest
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.names import STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rejeu.flags import Request, flag_of
+from rejeu.jobs.flags import Request, flag_of
 from rejeu.spec.names import OBSERVED_AT, STREAM_JOB, STREAM_NAME
 from rejeu.spec.types import Speed, TimeUnit
 from rejeu.spec.workers import Workers

@@ -1,0 +1,101 @@
+"""The requests that start a stream's jobs, made from its spec and the target."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rejeu.errors import RequestError
+from rejeu.jobs.request import BatchJobRequest, ReplayRequest, StreamJobRequest
+from rejeu.spec.model import Replay, StreamSpec
+from rejeu.spec.types import Speed
+from rejeu.target import Target
+
+
+def replay_request(
+    spec: StreamSpec, target: Target, start: datetime | str | None, speed: Speed | None
+) -> ReplayRequest:
+    """The replay of this stream, from an instant, the cursor, or the source's first row."""
+    replay = replay_of(spec)
+    source = replay.source
+    if source.generator and target.production:
+        raise RequestError(
+            f"{spec.stream}: its source is the simulator {source.generator!r}, and REJEU_PRODUCTION marks this target: "
+            "made-up rows are for targets that nobody relies on; name a table, a query or files"
+        )
+    return ReplayRequest.of(
+        topic=target.topic(spec.live.topic),
+        stream=spec.stream,
+        project=target.project,
+        table=source.table,
+        query=source.query,
+        file=target.place(source.files) if source.files else None,
+        generator=source.generator,
+        api=source.api and source.api.format(open_data=target.open_data),
+        raw=source.raw and target.place(source.raw, partition="{partition}"),
+        every_seconds=source.every.total_seconds(),
+        event_time=spec.source_time,
+        time_unit=source.time_unit,
+        key=spec.source_key,
+        ordering_key=replay.ordering_key,
+        from_=start,
+        speed=speed or target.speed or replay.speed,
+        state=target.state,
+    )
+
+
+def replay_of(spec: StreamSpec) -> Replay:
+    """What the spec says of the replay. Raises RequestError where somebody else publishes the stream."""
+    if spec.replay is None:
+        raise RequestError(f"{spec.stream} has no replay: somebody else publishes it; add `replay` to its spec")
+    return spec.replay
+
+
+def standby_request(request: ReplayRequest, *, twin: bool = True) -> ReplayRequest:
+    """The replay that stands by for this one, under the name of a pair's other one, or of this one itself."""
+    return request.model_copy(update={"from_": None, "standby": True, "twin": twin})
+
+
+def stream_job_request(spec: StreamSpec, target: Target) -> StreamJobRequest:
+    """The streaming job of this stream."""
+    return StreamJobRequest.of(
+        **_pipeline_fields(spec),
+        bigtable=_bigtable(spec, target),
+        subscription=target.subscription(spec.subscription),
+        table=target.table(spec.live.table),
+        dead_letters=target.table(spec.dead_letters),
+        event_time=spec.event_time,
+        workers=spec.live.workers,
+    )
+
+
+def batch_job_request(spec: StreamSpec, target: Target, files: str, partition: str, output: str) -> BatchJobRequest:
+    """The job that prepares one partition's raw files for the load job."""
+    return BatchJobRequest.of(
+        **_pipeline_fields(spec),
+        files=target.place(files, partition=partition),
+        output=output,
+        event_time=spec.event_time,
+        partition=partition,
+    )
+
+
+def _bigtable(spec: StreamSpec, target: Target) -> str | None:
+    """The instance that the stream's rows are served from; a batch's rows, whose ids differ, do not come there."""
+    served = spec.pipeline.serves_bigtable and target.bigtable
+    return f"projects/{target.project}/instances/{target.bigtable}" if served else None
+
+
+def _pipeline_fields(spec: StreamSpec) -> dict[str, Any]:
+    """What every job of the stream's pipeline is told of it."""
+    window = spec.window
+    fields: dict[str, Any] = {"stream": spec.stream, "pipeline": spec.live.pipeline}
+    if window is None:
+        return fields
+    if window.session is not None:
+        fields["session_seconds"] = window.session.total_seconds()
+    if window.fixed is not None:
+        fields["window_seconds"] = window.fixed.total_seconds()
+    if window.lateness is not None:
+        fields["lateness_seconds"] = window.lateness.total_seconds()
+    return fields | {"early_seconds": window.early.total_seconds()}
