@@ -30,13 +30,13 @@ from beam_jobs.slices import MINUTE_US, TEXT, Expected, Slice, Window, expect, s
 from beam_jobs.tables import columns_of
 from beam_jobs.transforms.decode import Decode
 from beam_jobs.transforms.sink import client_for
-from rejeu import sql
+from rejeu.bigquery import sql
 from rejeu.errors import PublishError, RejeuError, RequestError, SourceError
 from rejeu.gcp.clients import finite_retry, query_read_client
-from rejeu.gcp.texts import write_text
+from rejeu.gcp.small_files import write_text
 from rejeu.jobs.request import ReconcileRequest
 from rejeu.message import EVENT_TIME, ROW_ID, STREAM
-from rejeu.reconciling import Place, Reconciliation
+from rejeu.reconcile import Place, Reconciliation
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.source.times import FIRST_US

@@ -5,8 +5,8 @@ from __future__ import annotations
 from google.api_core.exceptions import NotFound
 
 from beam_jobs.transforms.sink import client_for
+from rejeu.bigquery.columns import from_api
 from rejeu.errors import RequestError
-from rejeu.gcp.columns import from_api
 from rejeu.spec.columns import Column
 
 

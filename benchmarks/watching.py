@@ -34,12 +34,12 @@ from benchmarks.section import Options, Result, errors, figures_table
 from rejeu.jobs.build import replay_request, stream_job_request
 from rejeu.launchers.process import Record
 from rejeu.ports import Verdict
-from rejeu.probes.heartbeat import HeartbeatProbe
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store, rhythm
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.timeline import Position, Timeline, to_us
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 
 OURS: Final = "trigger"
 POLL: Final = "poll"

@@ -163,11 +163,12 @@ def template(arguments: argparse.Namespace) -> int:
 def update(arguments: argparse.Namespace) -> int:
     """Wait until the new job has taken over, and say where it is."""
     from rejeu.jobs.build import stream_job_request
+    from rejeu.launchers.choose import dataflow_launcher
 
     target = Target.from_env()
     request = stream_job_request(read_spec(arguments.file), target)
     console.print(f"{request.job_name}: this takes Dataflow some minutes", markup=False, soft_wrap=True)
-    job = target.dataflow_launcher().update(request, dict(arguments.renamed))
+    job = dataflow_launcher(target).update(request, dict(arguments.renamed))
     console.print(f"{job.name} is {job.state} {job.detail}", markup=False, soft_wrap=True)
     return 0
 
@@ -187,8 +188,8 @@ def pace(arguments: argparse.Namespace) -> int:
 
 def incidents(arguments: argparse.Namespace) -> int:
     """The table of incidents, for a person or a program."""
+    from rejeu.bigquery.incidents import recent_incidents
     from rejeu.gcp.clients import bigquery_client
-    from rejeu.gcp.incidents import recent_incidents
 
     target = _target()
     table = target.incidents

@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from rejeu.errors import RequestError, explain
-from rejeu.ports import Launcher
 from rejeu.spec.types import Speed
 from rejeu.spec.workers import ServiceAccount
-
-if TYPE_CHECKING:
-    from rejeu.launchers.dataflow import DataflowLauncher
-    from rejeu.launchers.process import ProcessLauncher
 
 PREFIX = "REJEU_"
 NEEDS: Final = {
@@ -29,13 +24,6 @@ NEEDS: Final = {
 """Which other variables a launcher cannot do without."""
 REGION: Final = r"^([a-z]+-[a-z]+[0-9]+)?$"
 TEMPLATE: Final = r"^(gs://.+/.+)?$"
-EMULATORS: Final = (
-    "PUBSUB_EMULATOR_HOST",
-    "BIGQUERY_EMULATOR_HOST",
-    "BIGQUERY_STORAGE_EMULATOR_HOST",
-    "STORAGE_EMULATOR_HOST",
-)
-"""What names the servers that a container on this machine is to talk to, as its starter does."""
 
 
 class Target(BaseModel):
@@ -139,50 +127,3 @@ class Target(BaseModel):
     def reconciliations(self) -> str:
         """The table of what was compared, missing and healed."""
         return f"{self.project}.{self.dataset}.reconciliations"
-
-    def job_launcher(self) -> Launcher:
-        """What starts Beam's jobs: those that end by themselves here, and streaming ones where the target says."""
-        if self.jobs == "process":
-            return self._here()
-        from rejeu.launchers.apart import Apart
-
-        return Apart(self.dataflow_launcher(), self._here())
-
-    def dataflow_launcher(self) -> DataflowLauncher:
-        """What starts streaming jobs on Dataflow. Raises RequestError where they do not run there."""
-        if self.jobs != "dataflow":
-            raise RequestError("REJEU_JOBS is 'process': set it to dataflow, where streaming jobs are to run there")
-        from rejeu.launchers.dataflow import DataflowLauncher
-
-        folder = f"gs://{self.bucket}/rejeu/dataflow"
-        account = self.jobs_service_account or None
-        return DataflowLauncher(self.project, self.region, self.template, self.jobs_image, folder, account)
-
-    def replay_launcher(self) -> Launcher:
-        """What starts replays."""
-        account = self.service_account or None
-        match self.launcher:
-            case "docker":
-                from rejeu.launchers.docker import DockerLauncher
-
-                emulators = {name: os.environ[name] for name in EMULATORS if name in os.environ}
-                return DockerLauncher(self.image, emulators, self.network or None)
-            case "kubernetes":
-                from rejeu.launchers.kubernetes import KubernetesLauncher
-
-                return KubernetesLauncher(self.image, self.namespace, account)
-            case "cloud-run":
-                from rejeu.launchers.cloud_run import CloudRunLauncher
-
-                return CloudRunLauncher(self.project, self.region, self.image, account)
-            case "vertex-ai":
-                from rejeu.launchers.vertex_ai import VertexLauncher
-
-                return VertexLauncher(self.project, self.region, self.image, account)
-        return self._here()
-
-    def _here(self) -> ProcessLauncher:
-        """What starts processes of this machine."""
-        from rejeu.launchers.process import ProcessLauncher
-
-        return ProcessLauncher(self.home / "jobs")

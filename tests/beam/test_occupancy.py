@@ -19,9 +19,9 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from beam_jobs.occupancy import make_decoder, transform
 from beam_jobs.transforms.bigtable import write
 from beam_jobs.transforms.records import Message, Row
+from rejeu.bigquery.ensure import ensure_tables
 from rejeu.gcp.bigtable import SUM
 from rejeu.gcp.clients import bigquery_client
-from rejeu.gcp.resources import ensure_tables
 from rejeu.jobs.request import PipelineRequest, StreamJobRequest
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.pipelines import PIPELINES

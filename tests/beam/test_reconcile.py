@@ -18,7 +18,7 @@ from beam_jobs.reconcile import LOOK_SECONDS, BigQueryLook, Found, Message, Reco
 from beam_jobs.slices import TEXT, Slice, Window, expect, slices
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest
-from rejeu.reconciling import Place, Reconciliation
+from rejeu.reconcile import Place, Reconciliation
 from rejeu.replay.reading import read_chunks
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.timeline import format_instant, to_us

@@ -17,7 +17,7 @@ import pytest
 from google.cloud import bigquery
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from rejeu import sql
+from rejeu.bigquery import sql
 from rejeu.gcp.clients import bigquery_client
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN

@@ -11,7 +11,7 @@ from typing import Final
 
 from rejeu.errors import LeaseLostError
 from rejeu.jobs.request import CURSOR
-from rejeu.probes.heartbeat import HeartbeatProbe
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from tests.chaos.plan import Fault
 from tests.chaos.rows import STREAM
 from tests.chaos.scene import Scene, wait_until

@@ -26,7 +26,7 @@ from rejeu.spec import StreamSpec  # noqa: E402
 from rejeu.spec_files import load_specs, read_spec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
-from rejeu.watch import WatchPlan  # noqa: E402
+from rejeu.watchdog.watch import WatchPlan  # noqa: E402
 from tests.dags.builders import FakeBigQuery  # noqa: E402
 
 

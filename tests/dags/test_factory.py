@@ -20,7 +20,7 @@ from rejeu.airflow.triggers import SilenceTrigger
 from rejeu.spec.files import load_specs
 from rejeu.spec.model import StreamSpec
 from rejeu.timeline import parse_instant
-from rejeu.watch import WatchPlan
+from rejeu.watchdog.watch import WatchPlan
 from tests.dags.builders import STREAM
 
 SPECS = [loaded.spec for loaded in load_specs([STREAMS]) if loaded.spec is not None]

@@ -19,7 +19,7 @@ from rejeu.ports import JobState
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
-from rejeu.state.presence import is_present
+from rejeu.state.standby_marker import stands_by
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import MICROSECOND, Position, parse_instant, to_us
@@ -190,7 +190,7 @@ def test_a_stream_with_a_standby_has_two_replays_and_a_start_ends_both_old_ones_
     assert isinstance(second, ReplayRequest)
     assert (first.job_name, first.standby) == (REPLAY_JOB, False)
     assert (second.job_name, second.standby, second.from_) == (f"{REPLAY_JOB}-twin", True, None)
-    assert is_present(store, STREAM, ago(-25)), "it has the grace to come and say so itself"
+    assert stands_by(store, STREAM, ago(-25)), "it has the grace to come and say so itself"
 
 
 def test_whoever_ends_the_task_ends_what_it_started(start: Callable[..., StartReplay], launcher: FakeLauncher) -> None:
@@ -298,7 +298,7 @@ def test_a_start_is_made_by_one_at_a_time(
         yield
         happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started)])
 
-    monkeypatch.setattr(base, "taking_turns", turn)
+    monkeypatch.setattr(base, "launch_lock", turn)
     start("first row").execute(a_run())
     assert happened == [f"{STREAM}: run-1/start_replay", REPLAY_JOB, REPLAY_JOB]
 

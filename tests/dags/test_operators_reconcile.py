@@ -11,12 +11,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from rejeu.airflow.operators.reconcile import Reconcile
 from rejeu.airflow.triggers import JobTrigger
+from rejeu.bigquery.ensure import RECONCILIATION_COLUMNS
 from rejeu.errors import LaunchError, RequestError
-from rejeu.gcp.resources import RECONCILIATION_COLUMNS
-from rejeu.gcp.texts import write_text
+from rejeu.gcp.small_files import write_text
 from rejeu.jobs.request import ReconcileRequest
 from rejeu.ports import JobState
-from rejeu.reconciling import Reconciliation, Span, read_done
+from rejeu.reconcile import Reconciliation, Span, read_done
 from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import Position, to_us

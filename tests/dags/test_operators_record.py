@@ -165,7 +165,7 @@ def test_a_silence_of_somebody_else_ends_with_the_message_that_the_probe_saw(
     noted = INCIDENT.model_copy(update={"relaunched_at": None, "probe": "tap", "attempts": 0})
     remember(store, incidents=(noted,))
     back = Verdict(Signal.FLOWING, last_seen=RESUMED, probe="tap")
-    monkeypatch.setattr("rejeu.probes.tap.TapProbe", lambda *_: FakeProbe([back]))
+    monkeypatch.setattr("rejeu.watchdog.probes.tap.TapProbe", lambda *_: FakeProbe([back]))
     (row,) = RecordIncident(task_id="record_incident", spec=foreign_spec).execute(a_run())
     assert (row["resumed_at"], row["gap_seconds"]) == ("2026-11-20T12:00:09.250000Z", 9.25)
     assert (row["probe"], row["relaunched_at"], row["rows_owed"], row["rows_lost"]) == ("tap", None, None, None)

@@ -15,7 +15,7 @@ from rejeu.jobs.build import replay_request, standby_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import JobState, Signal
 from rejeu.spec.model import StreamSpec
-from rejeu.state.presence import show
+from rejeu.state.standby_marker import mark_standby
 from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
@@ -67,7 +67,7 @@ def made_sure(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_where_nothing_lacks_nothing_is_done(
     restore: Restore, store: MemoryStore, launcher: FakeLauncher, pair: None
 ) -> None:
-    show(store, STREAM, "host:8", ago(-60))
+    mark_standby(store, STREAM, "host:8", ago(-60))
     with pytest.raises(AirflowSkipException, match="nothing lacks"):
         restore.execute(a_run())
     assert (launcher.started, launcher.stopped) == ([], [])
@@ -133,7 +133,7 @@ def test_a_standby_is_restored_by_one_at_a_time(
         yield
         happened.extend(request.job_name for request in launcher.started)
 
-    monkeypatch.setattr(base, "taking_turns", turn)
+    monkeypatch.setattr(base, "launch_lock", turn)
     launcher.end(TWIN_JOB, JobState.FAILED)
     restore.execute(a_run())
     assert happened == [f"{STREAM}: run-1/restore", TWIN_JOB]
@@ -147,7 +147,7 @@ def test_a_stop_while_the_turn_is_waited_for_wins(
         mark_unwanted(store, stream)
         yield
 
-    monkeypatch.setattr(base, "taking_turns", stopped_meanwhile)
+    monkeypatch.setattr(base, "launch_lock", stopped_meanwhile)
     launcher.end(TWIN_JOB, JobState.FAILED)
     restore.execute(a_run())
     assert launcher.started == []
@@ -193,7 +193,7 @@ def test_the_streaming_job_of_what_somebody_else_publishes_is_ours(
     foreign_spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, end: End, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(store)
-    monkeypatch.setattr("rejeu.probes.tap.TapProbe", lambda *_: FakeProbe([Signal.FLOWING]))
+    monkeypatch.setattr("rejeu.watchdog.probes.tap.TapProbe", lambda *_: FakeProbe([Signal.FLOWING]))
     launcher.end(STREAM_JOB, JobState.STOPPED)
     carry_out(Restore(task_id="restore", spec=foreign_spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
     assert [request.job_name for request in launcher.started] == [STREAM_JOB]

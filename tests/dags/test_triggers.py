@@ -14,7 +14,7 @@ from google.cloud import bigquery
 
 from rejeu.airflow import triggers
 from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger
-from rejeu.gcp import load_jobs
+from rejeu.bigquery import load_jobs
 from rejeu.jobs.request import BatchJobRequest
 from rejeu.ports import JobState, Signal
 from rejeu.spec.model import StreamSpec

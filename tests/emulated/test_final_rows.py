@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from google.cloud import bigquery
 
-from rejeu import sql
+from rejeu.bigquery import sql
 from rejeu.spec.pipelines import PIPELINES
 from tests.emulated.test_sql import READY_SECONDS, client
 

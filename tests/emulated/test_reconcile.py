@@ -19,11 +19,11 @@ import grpc
 import pytest
 from google.cloud import bigquery
 
-from rejeu import sql
+from rejeu.bigquery import sql
 from rejeu.gcp.clients import bigquery_client
 from rejeu.jobs.flags import Request
 from rejeu.jobs.request import ReconcileRequest, ReplayRequest, StreamJobRequest
-from rejeu.reconciling import Reconciliation
+from rejeu.reconcile import Reconciliation
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, to_us

@@ -24,6 +24,7 @@ import pytest
 
 from rejeu.handover import Decision, Start
 from rejeu.jobs.build import stream_job_request
+from rejeu.launchers.choose import job_launcher
 from rejeu.ports import Lack, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
@@ -31,7 +32,7 @@ from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.timeline import Position, format_instant, from_us, to_us
-from rejeu.watch import Watch, WatchPlan
+from rejeu.watchdog.watch import Watch, WatchPlan
 from tests.chaos.collector import PROJECT, Collector, Got
 from tests.chaos.plan import plan
 from tests.chaos.rows import START_US, STREAM, write_rows
@@ -173,18 +174,18 @@ class Stage:
                 "watchdog": {"silence": "200ms"},
             }
         )
-        self._watch = Watch(WatchPlan.of(self._spec, self._target), self._target.job_launcher())
+        self._watch = Watch(WatchPlan.of(self._spec, self._target), job_launcher(self._target))
 
     def __enter__(self) -> Self:
         """With a streaming job, which nobody need restore."""
         self._stream_job = stream_job_request(self._spec, self._target).job_name
         job = SmallJob(("wait",), self._stream_job, module="tests.contract.small_job")
-        self._target.job_launcher().start(job)
+        job_launcher(self._target).start(job)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave no process behind, however the tests went."""
-        self._target.job_launcher().stop(self._stream_job, drain=False)
+        job_launcher(self._target).stop(self._stream_job, drain=False)
         for session in self.jobs():
             with suppress(ProcessLookupError):
                 os.killpg(session, signal.SIGKILL)

@@ -15,7 +15,7 @@ from duckdb_extensions import import_extension
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
-from rejeu import sql
+from rejeu.bigquery import sql
 from tests.emulated.pubsub_feed import free_port
 
 pytestmark = pytest.mark.emulated

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rejeu.errors import RejeuError
-from rejeu.gcp.resources import TAP_EXPIRATION, TAP_RETENTION_SECONDS, ensure_tap
+from rejeu.gcp.topics import TAP_EXPIRATION, TAP_RETENTION_SECONDS, ensure_tap
 from rejeu.ports import Reason, Signal
-from rejeu.probes.tap import PULL_MESSAGES, TapProbe
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
+from rejeu.watchdog.probes.tap import PULL_MESSAGES, TapProbe
 from tests.emulated.pubsub_feed import PROJECT, PROJECT_ID, Feed, PubSubServer, bodies
 
 pytestmark = pytest.mark.emulated

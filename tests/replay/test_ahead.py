@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from rejeu.errors import RejeuError, RowError
-from rejeu.replay.ahead import CHUNKS_AHEAD, ReadAhead
 from rejeu.replay.chunk import Chunk
+from rejeu.replay.read_ahead import CHUNKS_AHEAD, ReadAhead
 from rejeu.timeline import Position
 from tests.replay.conftest import chunk_of
 

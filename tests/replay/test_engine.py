@@ -11,11 +11,11 @@ import pytest
 
 from rejeu.errors import PublishError, RequestError, SourceError, StateError
 from rejeu.jobs.request import CURSOR
-from rejeu.repair import relaunch_request
 from rejeu.replay import engine, report
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.timeline import Position
+from rejeu.watchdog.repair import relaunch_request
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, at, bodies, body
 from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, refuse
 from tests.replay.fake_clock import NOW, SECOND, FakeClock

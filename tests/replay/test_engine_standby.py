@@ -14,14 +14,14 @@ import pytest
 from rejeu.errors import LeaseLostError, PublishError, StateError
 from rejeu.jobs.request import CURSOR
 from rejeu.ports import Versioned
-from rejeu.repair import relaunch_request
 from rejeu.replay.engine import Replay
 from rejeu.replay.report import Report
 from rejeu.spec.types import MAX
 from rejeu.state.model import Status
-from rejeu.state.presence import is_present
+from rejeu.state.standby_marker import stands_by
 from rejeu.state.stream import mark_unwanted, set_pace
 from rejeu.timeline import Position
+from rejeu.watchdog.repair import relaunch_request
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies, body
 from tests.replay.fake_broker import FakeBroker, refuse
 from tests.replay.fake_clock import SECOND
@@ -192,7 +192,7 @@ def test_a_standby_is_present_until_it_takes_over(
     broker: FakeBroker, store: Store, holder: Holder, stand_by: Callable[..., Future[Report]]
 ) -> None:
     standby = stand_by()
-    store.wait_for(lambda: is_present(store, STREAM, datetime.now(UTC)))
+    store.wait_for(lambda: stands_by(store, STREAM, datetime.now(UTC)))
     holder.replay.stop()
     standby.result(SECONDS)
-    assert not is_present(store, STREAM, datetime.now(UTC))
+    assert not stands_by(store, STREAM, datetime.now(UTC))

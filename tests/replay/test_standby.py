@@ -13,8 +13,8 @@ from rejeu.errors import LeaseHeldError, SourceError, StateError
 from rejeu.jobs.build import standby_request
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay import standby as standby_module
-from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.chunk import Chunk
+from rejeu.replay.read_ahead import ReadAhead
 from rejeu.replay.standby import GRACE, Standby, is_free, is_over
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, update_state

@@ -15,7 +15,7 @@ from rejeu.replay.standby import Standby
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease
 from rejeu.state.model import Status
-from rejeu.state.presence import RENEWALS_MISSED, is_present
+from rejeu.state.standby_marker import RENEWALS_MISSED, stands_by
 from rejeu.timeline import parse_instant
 from tests.replay.conftest import STREAM, Store
 
@@ -50,7 +50,7 @@ def hold(store: Store, who: str = "holder") -> Lease:
 
 
 def is_there(store: Store) -> bool:
-    return is_present(store, STREAM, datetime.now(UTC))
+    return stands_by(store, STREAM, datetime.now(UTC))
 
 
 def times(number: int) -> Callable[[], bool]:

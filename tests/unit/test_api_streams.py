@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rejeu.errors import RequestError
 from rejeu.jobs.build import replay_request
 from rejeu.jobs.request import ReplayRequest
-from rejeu.reconciling import Span, reconcile_request
+from rejeu.reconcile import Span, reconcile_request
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target

@@ -18,9 +18,9 @@ import pytest
 from google.cloud import bigquery
 
 from rejeu import cli, sql
+from rejeu.bigquery.ensure import INCIDENT_COLUMNS, INCIDENT_KEY, ensure_table
+from rejeu.bigquery.incidents import recent_incidents
 from rejeu.gcp.clients import bigquery_client
-from rejeu.gcp.incidents import recent_incidents
-from rejeu.gcp.resources import INCIDENT_COLUMNS, INCIDENT_KEY, ensure_table
 from rejeu.target import Target
 
 pytestmark = pytest.mark.emulated

@@ -11,7 +11,7 @@ import pytest
 from pydantic import AliasPath
 
 from rejeu.gcp.alerts import Notification
-from rejeu.gcp.resources import TAP_RETENTION_SECONDS
+from rejeu.gcp.topics import TAP_RETENTION_SECONDS
 from rejeu.launchers import dataflow
 from rejeu.spec.model import StreamSpec, Watchdog
 from rejeu.target import Target

@@ -10,16 +10,16 @@ from rejeu.errors import RequestError
 from rejeu.handover import Decision, Start, decide_start
 from rejeu.jobs.build import batch_job_request, replay_request, standby_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest, Shard
-from rejeu.repair import relaunch_request
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
-from rejeu.state.presence import show
+from rejeu.state.standby_marker import mark_standby
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted, set_pace
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import MICROSECOND, HandOver, Position, Timeline, from_us, parse_instant, to_us
+from rejeu.watchdog.repair import relaunch_request
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 BATCH_MAX = parse_instant("2021-04-30T23:59:58.5Z")
@@ -254,7 +254,7 @@ def test_a_wish_for_another_pace_reaches_the_stream_and_all_its_shards_and_no_ot
     store = MemoryStore()
     for name in ("clicks", "clicks-0-of-2", "clicks-1-of-2", "clicks_too", "more-clicks"):
         Lease.acquire(store, name, "host:1", 3.0)
-    show(store, "clicks", "host:2", NOW)
+    mark_standby(store, "clicks", "host:2", NOW)
     set_pace(store, "clicks", speed=2.0)
     set_pace(store, "clicks-1-of-2", paused=True)
     found = {name: read_state(store, name) for name in store.names() if name != "clicks.standby"}
@@ -284,6 +284,6 @@ def test_a_wish_for_a_stream_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(RequestError, match="no stream 'clicks': it is empty"):
         set_pace(store, "clicks", paused=True)
     Lease.acquire(store, "machines", "host:1", 3.0)
-    show(store, "machines", "host:2", NOW)
+    mark_standby(store, "machines", "host:2", NOW)
     with pytest.raises(RequestError, match="no stream 'clicks': it knows machines; name one"):
         set_pace(store, "clicks", paused=True)

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from rejeu.bigquery.columns import from_arrow
 from rejeu.errors import SourceError
-from rejeu.gcp.columns import from_arrow
 from rejeu.new.guess import find_event_time, find_key
 from rejeu.new.sample import Sample
 

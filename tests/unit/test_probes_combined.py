@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rejeu.ports import Lack, Reason, Signal, Verdict
-from rejeu.probes.combined import combine, look
 from rejeu.timeline import parse_instant
+from rejeu.watchdog.probes.combined import combine, look
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 SECOND = timedelta(seconds=1)

@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rejeu.ports import Lack, Reason, Signal, Verdict
-from rejeu.probes.heartbeat import HeartbeatProbe
 from rejeu.state.model import Incident, Status, StreamState
-from rejeu.state.presence import show
+from rejeu.state.standby_marker import mark_standby
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, parse_instant
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 SILENCE, GRACE, TAKEOVER = timedelta(seconds=5), timedelta(seconds=30), timedelta(seconds=2)
@@ -42,7 +42,7 @@ def _pair(present_until: datetime | None, **fields: Any) -> Verdict:
     """What is seen of a stream that wants a standby, which says that it is there until this instant, or never came."""
     store = MemoryStore()
     if present_until is not None:
-        show(store, "clicks", "host:8", present_until)
+        mark_standby(store, "clicks", "host:8", present_until)
     store.save("clicks", _state(**fields).model_dump(mode="json"), None)
     return HeartbeatProbe(store, "clicks", SILENCE, GRACE, standby=True, takeover=TAKEOVER).check(NOW)
 
@@ -216,7 +216,7 @@ def test_where_nobody_stands_by_nobody_is_waited_for(present_until: datetime | N
 
 def test_a_stream_without_a_standby_waits_for_none() -> None:
     store = MemoryStore()
-    show(store, "clicks", "host:8", NOW + SECOND)
+    mark_standby(store, "clicks", "host:8", NOW + SECOND)
     probe = HeartbeatProbe(store, "clicks", SILENCE, GRACE, takeover=TAKEOVER)
     assert probe.judge(_state(**LAPSED, **OVERDUE), NOW).signal is Signal.SILENT
 
@@ -261,7 +261,7 @@ def test_before_it_is_to_be_looked_at_again_nothing_turns_silent_and_then_someth
     state: StreamState, standby: bool, present_until: datetime, part: float
 ) -> None:
     store = MemoryStore()
-    show(store, "clicks", "host:8", present_until)
+    mark_standby(store, "clicks", "host:8", present_until)
     probe = HeartbeatProbe(store, "clicks", SILENCE, GRACE, standby=standby, takeover=TAKEOVER)
     look_again = probe.judge(state, NOW).look_again
     assume(look_again is not None)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
 from rejeu.ports import Reason, Signal, Verdict
-from rejeu.probes.metric import ASK_EVERY, DELAYS, SAMPLING, MetricProbe
 from rejeu.timeline import parse_instant
+from rejeu.watchdog.probes.metric import ASK_EVERY, DELAYS, SAMPLING, MetricProbe
 from tests.fakes.metric_server import MetricServer
 
 BEGIN = parse_instant("2026-11-20T12:00:00Z")

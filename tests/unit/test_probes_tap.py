@@ -10,8 +10,8 @@ from google.pubsub_v1.types import PullRequest, PullResponse, SeekRequest, SeekR
 
 from rejeu.errors import RejeuError
 from rejeu.ports import Signal
-from rejeu.probes.tap import TapProbe
 from rejeu.timeline import parse_instant
+from rejeu.watchdog.probes.tap import TapProbe
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 SILENCE = timedelta(seconds=5)

@@ -8,7 +8,7 @@ import pytest
 
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest
-from rejeu.reconciling import Span, read_done, remember_done, span_to_compare
+from rejeu.reconcile import Span, read_done, remember_done, span_to_compare
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import MICROSECOND, Position, to_us

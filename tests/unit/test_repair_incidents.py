@@ -4,9 +4,9 @@ import pytest
 
 from rejeu.errors import NothingToRepairError
 from rejeu.ports import Signal, Verdict
-from rejeu.repair import OVER, Seen, ended, mark_recorded, note
 from rejeu.state.model import Incident
 from rejeu.state.stream import mark_unwanted, mark_wanted
+from rejeu.watchdog.repair import OVER, Seen, ended, mark_recorded, note
 from tests.unit.watched import STREAM, Watched, place
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rejeu import sql
+from rejeu.bigquery import sql
 
 STATEMENTS = {
     "live view": sql.live_view("p.d.streaming", "p.d.batch", "at", ["at", "user"]),

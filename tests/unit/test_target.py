@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import RequestError
+from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.launchers.cloud_run import CloudRunLauncher
 from rejeu.launchers.docker import DockerLauncher
 from rejeu.launchers.kubernetes import KubernetesLauncher
@@ -104,8 +105,8 @@ def test_a_path_gets_the_bucket_and_the_partition() -> None:
 
 def test_local_jobs_are_kept_in_the_targets_home(tmp_path: Path) -> None:
     target = Target.from_env(LEAST | {"REJEU_HOME": str(tmp_path)})
-    assert isinstance(target.job_launcher(), ProcessLauncher)
-    assert isinstance(target.replay_launcher(), ProcessLauncher)
+    assert isinstance(job_launcher(target), ProcessLauncher)
+    assert isinstance(replay_launcher(target), ProcessLauncher)
     assert (tmp_path / "jobs").is_dir()
 
 
@@ -123,5 +124,5 @@ def test_a_replay_is_started_where_the_target_says_and_beams_jobs_here(
 ) -> None:
     given = {"LAUNCHER": name, "IMAGE": "replay:1", "REGION": "europe-west1", "HOME": str(tmp_path)}
     target = Target.from_env(LEAST | {f"REJEU_{key}": value for key, value in given.items()})
-    assert isinstance(target.replay_launcher(), launcher)
-    assert isinstance(target.job_launcher(), ProcessLauncher)
+    assert isinstance(replay_launcher(target), launcher)
+    assert isinstance(job_launcher(target), ProcessLauncher)

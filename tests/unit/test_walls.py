@@ -88,8 +88,8 @@ def test_the_state_store_brings_neither_airflow_nor_beam_nor_google() -> None:
 
 
 def test_the_watch_brings_neither_airflow_nor_beam_and_google_only_when_a_probe_is_used() -> None:
-    probes = _modules(PLUGINS / "rejeu" / "probes", PLUGINS)
-    assert _comes_with([*probes, "rejeu.watch", "rejeu.repair"], AIRFLOW, BEAM, *GOOGLE) == []
+    probes = _modules(PLUGINS / "rejeu" / "watchdog" / "probes", PLUGINS)
+    assert _comes_with([*probes, "rejeu.watchdog.watch", "rejeu.watchdog.repair"], AIRFLOW, BEAM, *GOOGLE) == []
 
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from rejeu import watch as watch_module
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
 from rejeu.ports import ENDED, Job, JobState, Lack, Signal, Verdict
-from rejeu.probes import metric, tap
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state import CLOUD, LOCAL
 from rejeu.state.model import Status, StreamState
-from rejeu.state.presence import show
+from rejeu.state.standby_marker import mark_standby
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from rejeu.timeline import MICROSECOND, parse_instant
-from rejeu.watch import JOB_LOOK_SECONDS, TAKEOVERS, Watch, WatchPlan
+from rejeu.watchdog import watch as watch_module
+from rejeu.watchdog.probes import metric, tap
+from rejeu.watchdog.watch import JOB_LOOK_SECONDS, TAKEOVERS, Watch, WatchPlan
 from tests.unit.crowded import Clock
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
@@ -177,7 +177,7 @@ def test_one_that_stands_by_has_two_leases_to_take_over(
     assert spec.replay is not None
     pair = with_(spec, replay=spec.replay.model_dump() | {"standby": True})
     remember(store, **DEAD)
-    show(store, STREAM, "host:8", NOW + timedelta(minutes=1))
+    mark_standby(store, STREAM, "host:8", NOW + timedelta(minutes=1))
     watch = Watch(WatchPlan.of(pair, TARGET), jobs)
     too_late = NOW + TAKEOVERS * timedelta(seconds=LOCAL.lease_seconds)
     assert watch.look(too_late - MICROSECOND).signal is Signal.STARTING

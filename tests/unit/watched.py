@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Verdict
-from rejeu.probes.heartbeat import HeartbeatProbe
-from rejeu.repair import Seen, claim
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import Position, parse_instant, to_us
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
+from rejeu.watchdog.repair import Seen, claim
 from tests.unit.crowded import Clock, CrowdedStore
 
 STREAM = "clicks"

@@ -15,11 +15,12 @@ from typing import Any, Self
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from rejeu.errors import RejeuError
+from rejeu.launchers.choose import job_launcher
 from rejeu.ports import ENDED, JobState, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import format_instant, parse_instant
-from rejeu.watch import Watch, WatchPlan
+from rejeu.watchdog.watch import Watch, WatchPlan
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class _WatchTrigger(BaseTrigger):
     def _look(self) -> Verdict:
         if self._watch is None:
             seen = parse_instant(self.last_seen) if self.last_seen else None
-            self._watch = Watch(self.plan, Target.from_env().job_launcher(), seen)
+            self._watch = Watch(self.plan, job_launcher(Target.from_env()), seen)
         return self._watch.look(datetime.now(UTC))
 
 
@@ -155,7 +156,7 @@ class JobTrigger(BaseTrigger):
         return class_path(self), {"name": self.name, "awaited": str(self.awaited)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        launcher = Target.from_env().job_launcher()
+        launcher = job_launcher(Target.from_env())
         while True:
             job = await asyncio.to_thread(launcher.find, self.name)
             if job is None:
@@ -169,7 +170,7 @@ class JobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Somebody killed the task that waits: the job ends with it."""
-        await asyncio.to_thread(Target.from_env().job_launcher().stop, self.name)
+        await asyncio.to_thread(job_launcher(Target.from_env()).stop, self.name)
 
 
 class DrainTrigger(BaseTrigger):
@@ -186,7 +187,7 @@ class DrainTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         await asyncio.sleep(self.after_seconds)
         try:
-            job = await asyncio.to_thread(Target.from_env().job_launcher().stop, self.name)
+            job = await asyncio.to_thread(job_launcher(Target.from_env()).stop, self.name)
         except RejeuError as error:
             yield TriggerEvent({"error": str(error)})
             return
@@ -206,7 +207,7 @@ class LoadJobTrigger(BaseTrigger):
         return class_path(self), arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from rejeu.gcp.load_jobs import find_load_job
+        from rejeu.bigquery.load_jobs import find_load_job
 
         while (job_id := await asyncio.to_thread(find_load_job, **self.question)) is None:
             await asyncio.sleep(self.poll_seconds)

@@ -11,9 +11,9 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 from google.cloud.bigquery.table import RowIterator
 
+from rejeu.bigquery.columns import from_api, from_arrow
 from rejeu.errors import SourceError
 from rejeu.gcp.clients import RETRY_SECONDS, bigquery_client, finite_retry
-from rejeu.gcp.columns import from_api, from_arrow
 from rejeu.replay.source.files import file_schema, first_rows
 from rejeu.replay.source.times import event_times
 from rejeu.spec.columns import Column

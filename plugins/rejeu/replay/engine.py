@@ -15,8 +15,8 @@ from rejeu.errors import LeaseHeldError, PublishError, RejeuError, StateError
 from rejeu.gcp.clients import publisher_channel
 from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
-from rejeu.replay.ahead import ReadAhead
 from rejeu.replay.keeper import Keeper
+from rejeu.replay.read_ahead import ReadAhead
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.report import Progress, Report, check_writable
 from rejeu.replay.send.pacer import Clock

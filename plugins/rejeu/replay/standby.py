@@ -13,12 +13,12 @@ from typing import Final, Self
 from rejeu.errors import LeaseHeldError, StateError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
-from rejeu.replay.ahead import ReadAhead
+from rejeu.replay.read_ahead import ReadAhead
 from rejeu.replay.reading import read_chunks
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status, StreamState
-from rejeu.state.presence import RENEWALS_MISSED, show
+from rejeu.state.standby_marker import RENEWALS_MISSED, mark_standby
 from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
@@ -83,12 +83,12 @@ class Standby:
         lasts = RENEWALS_MISSED * self._every
         if self._shown_until is None or self._shown_until - lasts + self._every <= now:
             self._shown_until = now + lasts
-            show(self._store, self._request.state_name, self._name, self._shown_until)
+            mark_standby(self._store, self._request.state_name, self._name, self._shown_until)
 
     def _taken(self, lease: Lease) -> tuple[Lease, ReadAhead]:
         log.warning("%s: takes over under epoch %d", self._request.state_name, lease.epoch)
         with suppress(StateError):  # the lease is held: publishing comes first
-            show(self._store, self._request.state_name, self._name, datetime.now(UTC))
+            mark_standby(self._store, self._request.state_name, self._name, datetime.now(UTC))
         ahead = self._follow(lease.state.cursor)
         if ahead.failed:  # some time ago: the source may be well again
             self._ahead = None

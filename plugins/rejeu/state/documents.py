@@ -11,7 +11,7 @@ class Beside(StrEnum):
     """What is remembered beside a stream's own document."""
 
     STANDBY = "standby"
-    TURN = "turn"
+    LAUNCH_LOCK = "launch_lock"
     RECONCILED = "reconciled"
 
     def of(self, stream: str) -> str:

@@ -28,7 +28,7 @@ from rejeu.spec_files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState
-from rejeu.state.presence import is_present
+from rejeu.state.standby_marker import stands_by
 from rejeu.target import Target
 from tests.chaos.stack.feeds import FEEDS, Feed, due_seconds
 from tests.chaos.stack.plan import Victim
@@ -88,7 +88,7 @@ class Stage:
         wanted = 2 if self.feed.standby else 1
         holder = state.holder_process
         overdue = int(np.searchsorted(self.due(), time.time() - SETTLED_SECONDS)) - 1
-        standby = not self.feed.standby or is_present(self._scene.store, self.name, datetime.now(UTC))
+        standby = not self.feed.standby or stands_by(self._scene.store, self.name, datetime.now(UTC))
         found = {
             f"row {overdue} is due and {self.tap.furthest} is the last that came": self.tap.furthest < overdue,
             f"{len(replays)} replays, not {wanted}": len(replays) != wanted,
@@ -187,7 +187,7 @@ class Scene:
     def _restore_topics(self) -> None:
         from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-        from rejeu.gcp.resources import ensure_topic
+        from rejeu.gcp.topics import ensure_topic
 
         with PublisherClient() as publisher, SubscriberClient() as subscriber:
             for each in self.stages.values():

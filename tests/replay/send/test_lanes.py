@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rejeu.replay.send import lanes as lanes_module
-from rejeu.replay.send.lanes import KEY_BYTES_PER_SECOND, Lanes
+from rejeu.replay.send import key_queues as lanes_module
+from rejeu.replay.send.key_queues import KEY_BYTES_PER_SECOND, KeyQueues
 from tests.replay.fake_time import FakeTime
 
 SECONDS = 20.0
@@ -20,10 +20,10 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 class Bench:
-    """Lanes, and which requests were let go, with the wait that each was given."""
+    """KeyQueues, and which requests were let go, with the wait that each was given."""
 
     def __init__(self) -> None:
-        self.lanes = Lanes()
+        self.lanes = KeyQueues()
         self.gone: list[tuple[str, float]] = []
 
     def enter(self, key: str, name: str, size: int = 0) -> None:
@@ -108,7 +108,7 @@ def test_keys_that_are_gone_for_good_are_forgotten(time: FakeTime, bench: Bench)
 
 
 def test_order_is_kept_per_key_whichever_threads_bring_the_answers() -> None:
-    lanes, gone, changed = Lanes(), defaultdict[str, list[int]](list), threading.Condition()
+    lanes, gone, changed = KeyQueues(), defaultdict[str, list[int]](list), threading.Condition()
     chance, under_way = random.Random(7), defaultdict[str, int](int)
 
     with ThreadPoolExecutor(4) as answers:

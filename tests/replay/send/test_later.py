@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rejeu.replay.send import later as later_module
-from rejeu.replay.send.later import Later
+from rejeu.replay.send import timer as later_module
+from rejeu.replay.send.timer import Timer
 from tests.replay.fake_time import FakeTime
 
 SECONDS = 20.0
@@ -18,8 +18,8 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 @pytest.fixture
-def later(time: FakeTime) -> Iterator[Later]:
-    made = Later()
+def later(time: FakeTime) -> Iterator[Timer]:
+    made = Timer()
     yield made
     made.close()
 
@@ -48,7 +48,7 @@ def done() -> Done:
     return Done()
 
 
-def test_what_waits_is_done_in_the_order_in_which_it_falls_due(time: FakeTime, later: Later, done: Done) -> None:
+def test_what_waits_is_done_in_the_order_in_which_it_falls_due(time: FakeTime, later: Timer, done: Done) -> None:
     for seconds, name in ((5, "fifth"), (3, "third"), (4, "fourth")):
         later.call(seconds, lambda name=name: done(name))  # type: ignore[misc]
     time.seconds += 10
@@ -57,7 +57,7 @@ def test_what_waits_is_done_in_the_order_in_which_it_falls_due(time: FakeTime, l
     assert done.names == ["third", "fourth", "fifth", "last"]
 
 
-def test_what_falls_due_together_is_done_in_the_order_of_asking(time: FakeTime, later: Later, done: Done) -> None:
+def test_what_falls_due_together_is_done_in_the_order_of_asking(time: FakeTime, later: Timer, done: Done) -> None:
     for number in range(100):
         later.call(5, lambda number=number: done(str(number)))  # type: ignore[misc]
     time.seconds += 5
@@ -66,7 +66,7 @@ def test_what_falls_due_together_is_done_in_the_order_of_asking(time: FakeTime, 
     assert done.names == [*map(str, range(100)), "last"]
 
 
-def test_nothing_is_done_before_its_time(time: FakeTime, later: Later, done: Done) -> None:
+def test_nothing_is_done_before_its_time(time: FakeTime, later: Timer, done: Done) -> None:
     later.call(5, lambda: done("later"))
     time.seconds += 4.999
     later.call(0, lambda: done("now"))
@@ -76,7 +76,7 @@ def test_nothing_is_done_before_its_time(time: FakeTime, later: Later, done: Don
     assert done.names == ["now", "again"]
 
 
-def test_a_shorter_wait_that_is_asked_for_later_is_not_held_up(later: Later, done: Done) -> None:
+def test_a_shorter_wait_that_is_asked_for_later_is_not_held_up(later: Timer, done: Done) -> None:
     later.call(3600, lambda: done("in an hour"))
     later.call(0, lambda: done("now"))
     done.wait_for(1)
@@ -84,18 +84,18 @@ def test_a_shorter_wait_that_is_asked_for_later_is_not_held_up(later: Later, don
 
 
 def test_real_time_goes_by(done: Done) -> None:
-    later = Later()
+    later = Timer()
     later.call(0.01, lambda: done("later"))
     done.wait_for(1)
     later.close()
 
 
-def test_what_is_done_may_ask_for_more(later: Later, done: Done) -> None:
+def test_what_is_done_may_ask_for_more(later: Timer, done: Done) -> None:
     later.call(0, lambda: later.call(0, lambda: done("more")))
     done.wait_for(1)
 
 
-def test_one_thread_does_all_of_it(later: Later, done: Done) -> None:
+def test_one_thread_does_all_of_it(later: Timer, done: Done) -> None:
     for _ in range(1_000):
         later.call(0, lambda: done("it"))
     done.wait_for(1_000)
@@ -104,7 +104,7 @@ def test_one_thread_does_all_of_it(later: Later, done: Done) -> None:
 
 
 def test_nothing_is_done_once_it_is_closed(time: FakeTime, done: Done) -> None:
-    later, running, may_end = Later(), threading.Event(), threading.Event()
+    later, running, may_end = Timer(), threading.Event(), threading.Event()
 
     def block() -> None:
         running.set()
@@ -123,14 +123,14 @@ def test_nothing_is_done_once_it_is_closed(time: FakeTime, done: Done) -> None:
 
 
 def test_what_was_never_asked_for_anything_has_no_thread_to_end(done: Done) -> None:
-    later = Later()
+    later = Timer()
     later.close()
     later.call(0, lambda: done("asked afterwards"))
     assert later._thread is None
 
 
 def test_one_that_fails_is_told_and_holds_up_no_other(
-    later: Later, done: Done, caplog: pytest.LogCaptureFixture
+    later: Timer, done: Done, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise ValueError("no channel")

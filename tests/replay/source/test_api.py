@@ -16,7 +16,7 @@ from rejeu.errors import SourceError
 from rejeu.local.servers import open_data
 from rejeu.local.servers.open_data import OpenDataServer
 from rejeu.replay.order import in_order
-from rejeu.replay.source import asking
+from rejeu.replay.source import api_client
 from rejeu.replay.source.api import read_api
 from rejeu.replay.source.rows import ROW
 from rejeu.timeline import Position
@@ -229,7 +229,7 @@ def test_a_key_that_no_record_has_is_refused(read: Read) -> None:
 def test_what_does_not_answer_well_is_asked_again(
     faults: list[str | None], read: Read, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(api_client, "READ_SECONDS", 0.2)
     server.faults = list(faults)
     assert observed(next(read())) == ["12:00:00"] * STATIONS
     assert server.asked == len(faults) + 1

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from rejeu import sql
 from rejeu.airflow.triggers import JobTrigger, first_event
+from rejeu.bigquery import sql
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import standby_request
 from rejeu.jobs.request import ReplayRequest
+from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
 from rejeu.spec.columns import Column
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
-from rejeu.state.presence import show
-from rejeu.state.turns import taking_turns
+from rejeu.state.launch_lock import hold_launch_lock
+from rejeu.state.standby_marker import mark_standby
 from rejeu.target import Target
-from rejeu.watch import Watch, WatchPlan
+from rejeu.watchdog.watch import Watch, WatchPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,12 +55,12 @@ class StreamOperator(BaseOperator):
     @cached_property
     def replays(self) -> Launcher:
         """What starts replays."""
-        return self.target.replay_launcher()
+        return replay_launcher(self.target)
 
     @cached_property
     def jobs(self) -> Launcher:
         """What starts Beam's jobs."""
-        return self.target.job_launcher()
+        return job_launcher(self.target)
 
     def start_replays(self, request: ReplayRequest) -> Job:
         """The replay, and the one that stands by for it where the spec wants one."""
@@ -70,7 +71,7 @@ class StreamOperator(BaseOperator):
 
     def start_standby(self, request: ReplayRequest) -> Job:
         """The one that stands by; until it can say so itself, nobody is to find it lacking."""
-        show(self.store, request.state_name, request.job_name, datetime.now(UTC) + self.spec.watchdog.grace)
+        mark_standby(self.store, request.state_name, request.job_name, datetime.now(UTC) + self.spec.watchdog.grace)
         return self.replays.start(request)
 
     def stop_replays(self, request: ReplayRequest, *, drain: bool = True) -> None:
@@ -78,10 +79,10 @@ class StreamOperator(BaseOperator):
         for each in (standby_request(request), request):
             self.replays.stop(each.job_name, drain=drain)
 
-    def turn(self, context: Context) -> AbstractContextManager[None]:
+    def alone(self, context: Context) -> AbstractContextManager[None]:
         """Alone with the stream's replays: nobody else starts or stops them while this lasts."""
         who = f"{context['run_id']}/{self.task_id}"
-        return taking_turns(self.store, self.spec.stream, who)
+        return hold_launch_lock(self.store, self.spec.stream, who)
 
     def watch(self, last_seen: datetime | None = None) -> Watch:
         """What the watchdog looks through."""
@@ -100,12 +101,12 @@ class StreamOperator(BaseOperator):
         """Make what is missing of topic and subscriptions."""
         from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
 
-        from rejeu.gcp.resources import ensure_topic
+        from rejeu.gcp.topics import ensure_topic
 
         hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
         ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
         if "tap" in self.spec.watchdog.probe:
-            from rejeu.gcp.resources import ensure_tap
+            from rejeu.gcp.topics import ensure_tap
 
             ensure_tap(hook.subscriber_client, self.spec, self.target)
 

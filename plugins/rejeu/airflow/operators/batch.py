@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
-from rejeu import sql
 from rejeu.airflow.operators.base import JobOperator, StreamOperator
 from rejeu.airflow.triggers import LoadJobTrigger
+from rejeu.bigquery import sql
 from rejeu.errors import RequestError, SourceError
 from rejeu.jobs.build import batch_job_request
 from rejeu.ports import JobState
@@ -63,7 +63,7 @@ class PreparePartition(BatchOperator, JobOperator):
         return self.start(context, request)
 
     def finish(self, context: Context) -> dict[str, Any]:
-        from rejeu.gcp.columns import output_columns
+        from rejeu.replay.source.columns import output_columns
 
         partition = partition_of(context)
         day = partition.replace("-", "")

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
-from rejeu import sql
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import DrainTrigger, ReturnTrigger
+from rejeu.bigquery import sql
 from rejeu.errors import LaunchError
 from rejeu.handover import Start, decide_start
 from rejeu.jobs.build import replay_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import ENDED, Signal
-from rejeu.repair import OVER
 from rejeu.state.lease import read_state
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted, rewind
 from rejeu.timeline import HandOver, format_instant, parse_instant
+from rejeu.watchdog.repair import OVER
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,8 +33,8 @@ class EnsureStream(StreamOperator):
     """Makes what is missing of topic, subscription, dataset, tables and views; leaves alone what exists."""
 
     def execute(self, context: Context) -> None:
-        from rejeu.gcp.columns import output_columns
-        from rejeu.gcp.resources import ensure_tables
+        from rejeu.bigquery.ensure import ensure_tables
+        from rejeu.replay.source.columns import output_columns
 
         self._check_source()
         self.ensure_topic()
@@ -137,7 +137,7 @@ class StartReplay(StreamOperator):
             self.log.info("%s: an earlier try of this task started %s", self.spec.stream, request.job_name)
             return
         self._request = request
-        with self.turn(context):
+        with self.alone(context):
             self.stop_replays(request)
             if start is Start.RESUME:
                 rewind(self.store, self.spec)
@@ -186,8 +186,8 @@ class StopReplay(StreamOperator):
     def execute(self, context: Context) -> dict[str, Any] | None:
         mark_unwanted(self.store, self.spec.stream)
         if self.spec.replay is not None:
-            with self.turn(context):
-                # Once more: who had the turn before may just have started it anew.
+            with self.alone(context):
+                # Once more: whoever held the lock before may just have started it anew.
                 mark_unwanted(self.store, self.spec.stream)
                 self.stop_replays(replay_request(self.spec, self.target, None, None))
         state = read_state(self.store, self.spec.stream)

@@ -17,14 +17,15 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION
 from rejeu.airflow.triggers import event_of, needs_repair
 from rejeu.errors import RejeuError
+from rejeu.launchers.choose import job_launcher
 from rejeu.ports import Signal, Verdict
-from rejeu.repair import ended
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState
 from rejeu.target import Target
-from rejeu.watch import Watch, WatchPlan
+from rejeu.watchdog.repair import ended
+from rejeu.watchdog.watch import Watch, WatchPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -112,7 +113,7 @@ class LookAround(PatrolOperator):
         return looks
 
     def _look_at(self, spec: StreamSpec, now: datetime) -> Look:
-        verdict = Watch(WatchPlan.of(spec, self.target), self.target.job_launcher()).look(now)
+        verdict = Watch(WatchPlan.of(spec, self.target), job_launcher(self.target)).look(now)
         state = read_state(open_store(self.target.state), spec.stream)
         return Look(spec.stream, verdict, needs_watchdog=_needs_watchdog(spec, state, verdict))
 

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rejeu.airflow.operators.base import JobOperator
 from rejeu.errors import LaunchError
 from rejeu.ports import JobState
-from rejeu.reconciling import (
+from rejeu.reconcile import (
     Reconciliation,
     Span,
     read_done,
@@ -77,13 +77,13 @@ class Reconcile(JobOperator):
         return f"gs://{self.target.bucket}/rejeu/{place}" if self.target.bucket else str(self.target.home / place)
 
     def _found(self, context: Context) -> Reconciliation | None:
-        from rejeu.gcp.texts import read_text
+        from rejeu.gcp.small_files import read_text
 
         text = read_text(self._report(context))
         return Reconciliation.model_validate_json(text) if text else None
 
     def _record(self, report: Reconciliation, context: Context) -> None:
-        from rejeu.gcp.resources import RECONCILIATION_COLUMNS, RECONCILIATION_KEY
+        from rejeu.bigquery.ensure import RECONCILIATION_COLUMNS, RECONCILIATION_KEY
 
         self.log.info("%s", report)
         row = report.model_dump() | {"dag_run_id": str(context["run_id"])}

@@ -15,10 +15,10 @@ from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.build import standby_request, stream_job_request
 from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import ENDED, Lack
-from rejeu.repair import Seen, claim, ended, mark_recorded, note, relaunch_request
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import format_instant, parse_instant
+from rejeu.watchdog.repair import Seen, claim, ended, mark_recorded, note, relaunch_request
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,7 +39,7 @@ class RelaunchReplay(StreamOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         now = datetime.now(UTC)
         events = self._events(context)
-        with self.turn(context):
+        with self.alone(context):
             watch = self.watch(_latest(events, "last_seen"))
             verdict = watch.look(now)
             if verdict.signal not in CALLING:
@@ -88,7 +88,7 @@ class Restore(JobOperator):
         if not lacks:
             raise AirflowSkipException(f"{self.spec.stream}: nothing lacks")
         if Lack.STANDBY in lacks:
-            with self.turn(context):
+            with self.alone(context):
                 self._restore_standby()
         if Lack.STREAM_JOB in lacks:
             self.log.warning("%s: %s", self.spec.stream, Lack.STREAM_JOB)
@@ -123,7 +123,7 @@ class RecordIncident(StreamOperator):
         incidents = [] if state is None else ended(state, verdict)
         if state is None or not incidents:
             raise AirflowSkipException(f"{self.spec.stream}: no silence has ended: {verdict.signal}")
-        from rejeu.gcp.resources import INCIDENT_COLUMNS, INCIDENT_KEY
+        from rejeu.bigquery.ensure import INCIDENT_COLUMNS, INCIDENT_KEY
 
         rows = [self._row(incident, state) for incident in incidents]
         for row in rows:

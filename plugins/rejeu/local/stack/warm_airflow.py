@@ -20,7 +20,7 @@ SHARED: Final = (
     "airflow.providers.standard.operators.trigger_dagrun",
     "airflow.sdk.execution_time.task_runner",
     "rejeu.airflow.loader",
-    "rejeu.gcp.resources",
+    "rejeu.bigquery.ensure",
     "rejeu.launchers.process",
     "rejeu.state.sqlite",
 )

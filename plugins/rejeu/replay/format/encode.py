@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from rejeu.errors import SourceError
-from rejeu.replay.format import texts
+from rejeu.replay.format import json_text
 from rejeu.replay.format.pieces import BINARY, Choice, Piece, Values, binary, join, shown
 
 EXTENSION = b"ARROW:extension:name"
@@ -40,15 +40,15 @@ def key_values(column: pa.ChunkedArray, field: pa.Field) -> pa.LargeStringArray:
 
     Null stays null. Raises SourceError as `encode` does.
     """
-    return _one([_key_texts(chunk, field) for chunk in column.chunks], texts.TEXT)
+    return _one([_key_texts(chunk, field) for chunk in column.chunks], json_text.TEXT)
 
 
 def _key_texts(array: pa.Array, field: pa.Field) -> pa.LargeStringArray:
     if types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if _is_text(array.type) and not _is_json(field):
-        return array.cast(texts.TEXT)
-    written = pc.ascii_trim(_texts(array, field.with_type(array.type)).view(texts.TEXT), '"')
+        return array.cast(json_text.TEXT)
+    written = pc.ascii_trim(_texts(array, field.with_type(array.type)).view(json_text.TEXT), '"')
     return pc.if_else(array.is_valid(), written, None) if array.null_count else written
 
 
@@ -72,7 +72,7 @@ def _pieces(array: pa.Array, field: pa.Field) -> list[Piece]:
     if _is_list(kind):
         return _nullable(_elements(array, field), array, "[]")
     if _is_text(kind):
-        return _text(array.cast(texts.TEXT), field)
+        return _text(array.cast(json_text.TEXT), field)
     for is_type, write, quotes in TYPES:
         if is_type(kind):
             return _nullable(write(array), array, quotes)
@@ -117,14 +117,14 @@ def _elements(array: pa.ListArray, field: pa.Field) -> list[Piece]:
 def _words(array: pa.DictionaryArray, field: pa.Field) -> list[Piece]:
     words = _texts(array.dictionary, field.with_type(array.type.value_type))
     # Below a null of a struct an index may point to nowhere; `dictionary_decode` would stumble over it.
-    return [Values(words, texts.numbers(array.indices).astype(np.int32))]
+    return [Values(words, json_text.numbers(array.indices).astype(np.int32))]
 
 
 def _text(array: pa.LargeStringArray, field: pa.Field) -> list[Piece]:
     try:
         if _is_json(field):
-            return _nullable(texts.json(array), array)
-        return _nullable(texts.strings(array), array, '""')
+            return _nullable(json_text.json(array), array)
+        return _nullable(json_text.strings(array), array, '""')
     except pa.ArrowInvalid as error:
         raise SourceError(f"column {field.name} has text that is not UTF-8 ({error}): read it as BYTES") from None
 
@@ -154,15 +154,15 @@ def _one(arrays: list[pa.Array], kind: pa.DataType) -> pa.Array:
 
 
 TYPES: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[Piece]], str], ...]] = (
-    (types.is_null, texts.nulls, ""),
-    (types.is_boolean, texts.booleans, ""),
-    (types.is_integer, texts.integers, ""),
-    (types.is_floating, texts.floats, ""),
-    (types.is_decimal, texts.decimals, '""'),
-    (_is_bytes, texts.base64, '""'),
-    (types.is_date32, texts.dates, '""'),
-    (types.is_time, texts.times, '""'),
-    (types.is_timestamp, texts.timestamps, '""'),
-    (types.is_interval, texts.intervals, '""'),
-    (_is_uuid, lambda array: texts.uuids(array.storage), '""'),
+    (types.is_null, json_text.nulls, ""),
+    (types.is_boolean, json_text.booleans, ""),
+    (types.is_integer, json_text.integers, ""),
+    (types.is_floating, json_text.floats, ""),
+    (types.is_decimal, json_text.decimals, '""'),
+    (_is_bytes, json_text.base64, '""'),
+    (types.is_date32, json_text.dates, '""'),
+    (types.is_time, json_text.times, '""'),
+    (types.is_timestamp, json_text.timestamps, '""'),
+    (types.is_interval, json_text.intervals, '""'),
+    (_is_uuid, lambda array: json_text.uuids(array.storage), '""'),
 )

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rejeu.message import KEY_SEPARATOR, MAX_KEY_CHARS, NULL_KEY, digest
+from rejeu.replay.format.json_text import integers
 from rejeu.replay.format.pieces import BINARY, Choice, Values, join
-from rejeu.replay.format.texts import integers
 
 TEXT: Final = pa.large_string()
 SLASH: Final = Choice((b"/",))

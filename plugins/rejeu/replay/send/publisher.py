@@ -21,8 +21,8 @@ import grpc
 from rejeu.errors import PublishError
 from rejeu.replay.format.wire import topic_field
 from rejeu.replay.send.answers import PublishResponse
-from rejeu.replay.send.lanes import Lanes
-from rejeu.replay.send.later import Later
+from rejeu.replay.send.key_queues import KeyQueues
+from rejeu.replay.send.timer import Timer
 from rejeu.timeline import Position
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,8 @@ class Publisher:
         self._pending: deque[Batch] = deque()
         self._in_flight = 0
         self._changed = threading.Condition()
-        self._lanes = Lanes()
-        self._later = Later()
+        self._queues = KeyQueues()
+        self._timer = Timer()
         self._away_since: float | None = None
         self._closed = False
         self._routing = (("x-goog-request-params", f"topic={quote(topic)}"),)
@@ -151,7 +151,7 @@ class Publisher:
             self._pending.append(batch)
         for request in batch.requests:
             if request.key:
-                self._lanes.enter(request.key, len(request.body), partial(self._go, batch, request))
+                self._queues.enter(request.key, len(request.body), partial(self._go, batch, request))
             else:
                 self._start(batch, request)
 
@@ -169,11 +169,11 @@ class Publisher:
         """Send nothing any more: to be called before the channel is closed."""
         with self._changed:
             self._closed = True
-        self._later.close()
+        self._timer.close()
 
     def _go(self, batch: Batch, request: Request, seconds: float) -> None:
         if seconds > 0:
-            self._later.call(seconds, partial(self._start, batch, request))
+            self._timer.call(seconds, partial(self._start, batch, request))
         else:
             self._start(batch, request)
 
@@ -218,7 +218,7 @@ class Publisher:
         self._note_presence()
         self._acknowledge(batch)
         if request.key:
-            self._lanes.leave(request.key)
+            self._queues.leave(request.key)
 
     def _acknowledge(self, batch: Batch) -> None:
         batch.under_way -= 1

@@ -16,7 +16,7 @@ import pyarrow as pa
 from rejeu.errors import SourceError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.send.pacer import Clock
-from rejeu.replay.source.asking import SECOND_US, Answer, Api
+from rejeu.replay.source.api_client import SECOND_US, Answer, Api
 from rejeu.replay.source.ndjson import Fields
 from rejeu.replay.source.raw import RawFiles
 from rejeu.replay.source.rows import name_columns

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from rejeu.ports import Probe, Signal, Verdict
-from rejeu.probes import TAP
+from rejeu.watchdog.probes import TAP
 
 
 class Witness(Probe, Protocol):

@@ -8,8 +8,9 @@ import pytest
 
 from rejeu.errors import RequestError
 from rejeu.jobs.request import BatchJobRequest, ReconcileRequest, ReplayRequest, StreamJobRequest
-from rejeu.launchers.apart import Apart
+from rejeu.launchers.choose import dataflow_launcher, job_launcher
 from rejeu.launchers.process import ProcessLauncher
+from rejeu.launchers.split import SplitLauncher
 from rejeu.ports import JobState
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher
@@ -47,7 +48,7 @@ DATAFLOW = {
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_job_is_started_found_and_stopped_in_its_own_place(kind: str) -> None:
     streams, others = FakeLauncher(), FakeLauncher()
-    apart = Apart(streams, others)
+    apart = SplitLauncher(streams, others)
     job = apart.start(REQUESTS[kind])
     own, foreign = (streams, others) if kind == "stream" else (others, streams)
     assert (own.find(job.name), foreign.find(job.name)) == (apart.find(job.name), None)
@@ -57,8 +58,8 @@ def test_a_job_is_started_found_and_stopped_in_its_own_place(kind: str) -> None:
 
 
 def test_on_dataflow_streaming_jobs_run_there_and_batches_here(tmp_path: Path) -> None:
-    launcher = Target.from_env(DATAFLOW | {"REJEU_HOME": str(tmp_path)}).job_launcher()
-    assert isinstance(launcher, Apart)
+    launcher = job_launcher(Target.from_env(DATAFLOW | {"REJEU_HOME": str(tmp_path)}))
+    assert isinstance(launcher, SplitLauncher)
     assert isinstance(launcher.others, ProcessLauncher)
 
 
@@ -80,4 +81,4 @@ def test_what_dataflow_would_refuse_is_named(name: str, wrong: str) -> None:
 
 def test_an_update_where_streaming_jobs_are_processes_says_what_to_set() -> None:
     with pytest.raises(RequestError, match="REJEU_JOBS is 'process': set it to dataflow"):
-        Target(project="rejeu-test").dataflow_launcher()
+        dataflow_launcher(Target(project="rejeu-test"))

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from google.cloud import bigquery
 
-from rejeu import sql
+from rejeu.bigquery import sql
 from rejeu.gcp.clients import bigquery_client
 
 TIMEOUT_SECONDS = 60.0

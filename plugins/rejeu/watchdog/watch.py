@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
 from rejeu.ports import ENDED, Lack, Launcher, Signal, StateStore, Verdict
-from rejeu.probes.combined import Witness, look
-from rejeu.probes.heartbeat import HeartbeatProbe
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
 from rejeu.target import Target
+from rejeu.watchdog.probes.combined import Witness, look
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +128,11 @@ class Watch:
     def _witnesses(self) -> list[Witness]:
         plan, witnesses = self._plan, list[Witness]()
         if "tap" in plan.probes:
-            from rejeu.probes.tap import TapProbe
+            from rejeu.watchdog.probes.tap import TapProbe
 
             witnesses.append(TapProbe(plan.tap, plan.silence, self._last_seen))
         if "metric" in plan.probes:
-            from rejeu.probes.metric import MetricProbe
+            from rejeu.watchdog.probes.metric import MetricProbe
 
             witnesses.append(MetricProbe(plan.project, plan.topic, plan.silence, plan.metric))
         return witnesses

@@ -12,7 +12,7 @@ from itertools import count
 log = logging.getLogger(__name__)
 
 
-class Later:
+class Timer:
     """Runs short functions when their time has come; the thread ends with the process, or with `close`."""
 
     def __init__(self) -> None:

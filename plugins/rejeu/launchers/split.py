@@ -9,7 +9,7 @@ from rejeu.spec.names import STREAM_JOB
 
 
 @dataclass(frozen=True)
-class Apart:
+class SplitLauncher:
     """A job's name tells where it runs, so whoever knows the name finds the job."""
 
     streams: Launcher

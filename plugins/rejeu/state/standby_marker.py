@@ -15,7 +15,7 @@ RENEWALS_MISSED: Final = 3
 """How many times it may fail to say so before it counts as gone."""
 
 
-def show(store: StateStore, stream: str, who: str, until: datetime) -> None:
+def mark_standby(store: StateStore, stream: str, who: str, until: datetime) -> None:
     """Say that `who` stands by until this instant; whoever says it last is believed. Raises StateError."""
     found = store.load(Beside.STANDBY.of(stream))
     with suppress(StateConflictError):
@@ -24,7 +24,7 @@ def show(store: StateStore, stream: str, who: str, until: datetime) -> None:
         )
 
 
-def is_present(store: StateStore, stream: str, now: datetime) -> bool:
+def stands_by(store: StateStore, stream: str, now: datetime) -> bool:
     """Whether somebody stands by. Raises StateError."""
     found = store.load(Beside.STANDBY.of(stream))
     return found is not None and parse_instant(found.document["until"]) > now

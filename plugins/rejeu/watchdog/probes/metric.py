@@ -8,7 +8,7 @@ from typing import Any, Final
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
 from rejeu.ports import Reason, Signal, Verdict
-from rejeu.probes import METRIC
+from rejeu.watchdog.probes import METRIC
 
 SAMPLING: Final = timedelta(seconds=60)
 ASK_EVERY: Final = timedelta(seconds=15)

@@ -20,7 +20,7 @@ Go = Callable[[float], None]
 
 
 @dataclass
-class _Lane:
+class _KeyQueue:
     waiting: deque[tuple[int, Go]] = field(default_factory=deque)
     busy: bool = False
     free_at: float = 0.0
@@ -29,40 +29,40 @@ class _Lane:
         return not self.busy and not self.waiting and self.free_at <= time.monotonic()
 
 
-class Lanes:
+class KeyQueues:
     """A queue for each key that has something under way: a request goes once the one before it has arrived."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[str, _KeyQueue] = {}
         self._many = FEW
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many keys it has in mind."""
-        return len(self._lanes)
+        return len(self._queues)
 
     def enter(self, key: str, size: int, go: Go) -> None:
         """Call `go` when the key's turn has come for so many bytes: at once, where nothing of it is under way."""
         with self._lock:
-            if len(self._lanes) >= self._many:
+            if len(self._queues) >= self._many:
                 self._forget()
-            self._lanes.setdefault(key, _Lane()).waiting.append((size, go))
+            self._queues.setdefault(key, _KeyQueue()).waiting.append((size, go))
         self._next(key)
 
     def leave(self, key: str) -> None:
         """The key's request has arrived: the next one may go."""
         with self._lock:
-            self._lanes[key].busy = False
+            self._queues[key].busy = False
         self._next(key)
 
     def _forget(self) -> None:
         """Let go of keys that are done with: there may be millions, most of which never come again."""
-        self._lanes = {key: lane for key, lane in self._lanes.items() if not lane.is_done()}
-        self._many = max(FEW, 2 * len(self._lanes))
+        self._queues = {key: lane for key, lane in self._queues.items() if not lane.is_done()}
+        self._many = max(FEW, 2 * len(self._queues))
 
     def _next(self, key: str) -> None:
         with self._lock:
-            lane = self._lanes.get(key)
+            lane = self._queues.get(key)
             if lane is None or lane.busy or not lane.waiting:
                 return
             size, go = lane.waiting.popleft()

@@ -7,9 +7,9 @@ from typing import Any
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
-from rejeu import sql
+from rejeu.bigquery import sql
+from rejeu.bigquery.ensure import INCIDENT_COLUMNS
 from rejeu.errors import SourceError
-from rejeu.gcp.resources import INCIDENT_COLUMNS
 
 TIMEOUT_SECONDS = 60.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import RequestError
-from rejeu.gcp.texts import read_text, write_text
+from rejeu.gcp.small_files import read_text, write_text
 from tests.fakes.storage_server import StorageServer
 
 

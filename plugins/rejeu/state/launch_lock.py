@@ -1,6 +1,6 @@
-"""Taking turns: one at a time launches or stops a stream's replays, whichever machine or DAG run it works in.
+"""The launch lock: one at a time starts or stops a stream's replays, on whichever machine and in whichever DAG run.
 
-The lease keeps two replays from publishing; this keeps a watchdog from ending what a person started meanwhile.
+The lease keeps two replays from publishing; this keeps a watchdog from ending what a person has just started.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from rejeu.ports import StateStore
 from rejeu.state.documents import Beside
 from rejeu.timeline import format_instant, parse_instant
 
-TURN: Final = timedelta(seconds=30)
-"""How long one whose worker died keeps its turn; who takes longer loses no row, for there is the lease."""
+LOCK_TIME: Final = timedelta(seconds=30)
+"""How long a holder whose worker died keeps the lock. Whoever takes longer loses no row: the lease sees to that."""
 LOOK_SECONDS: Final = 0.2
 
 
 @contextmanager
-def taking_turns(
+def hold_launch_lock(
     store: StateStore, stream: str, who: str, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[None]:
-    """Wait for one's turn, and have it while this lasts. `who` names a task: its next try goes on with its turn.
+    """Wait for the lock, and hold it while this lasts. `who` names a task: its next try takes over its own lock.
 
-    Raises LaunchError where somebody else does not come to an end, StateError where the store cannot be used.
+    Raises LaunchError where another holder does not come to an end, StateError where the store cannot be used.
     """
-    deadline = time.monotonic() + 2 * TURN.total_seconds()
+    deadline = time.monotonic() + 2 * LOCK_TIME.total_seconds()
     while (other := _take(store, stream, who)) is not None:
         if time.monotonic() > deadline:
             raise LaunchError(f"{stream}: {other} has been starting or stopping its replays for too long: see its log")
@@ -37,25 +37,25 @@ def taking_turns(
     try:
         yield
     finally:
-        _give_back(store, stream, who)
+        _release(store, stream, who)
 
 
 def _take(store: StateStore, stream: str, who: str) -> str | None:
-    """None where the turn is ours now, else who has it."""
-    found = store.load(Beside.TURN.of(stream))
+    """None where the lock is ours now, else who has it."""
+    found = store.load(Beside.LAUNCH_LOCK.of(stream))
     now = datetime.now(UTC)
     if found is not None and found.document["who"] not in (who, None) and parse_instant(found.document["until"]) > now:
         return str(found.document["who"])
     try:
-        document = {"who": who, "until": format_instant(now + TURN)}
-        store.save(Beside.TURN.of(stream), document, found.version if found else None)
+        document = {"who": who, "until": format_instant(now + LOCK_TIME)}
+        store.save(Beside.LAUNCH_LOCK.of(stream), document, found.version if found else None)
     except StateConflictError:
         return "somebody else"
     return None
 
 
-def _give_back(store: StateStore, stream: str, who: str) -> None:
-    found = store.load(Beside.TURN.of(stream))
+def _release(store: StateStore, stream: str, who: str) -> None:
+    found = store.load(Beside.LAUNCH_LOCK.of(stream))
     if found is not None and found.document["who"] == who:
         with suppress(StateConflictError):
-            store.save(Beside.TURN.of(stream), {"who": None, "until": found.document["until"]}, found.version)
+            store.save(Beside.LAUNCH_LOCK.of(stream), {"who": None, "until": found.document["until"]}, found.version)

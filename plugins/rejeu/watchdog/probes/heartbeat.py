@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from rejeu.ports import Lack, Reason, Signal, StateStore, Verdict
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
-from rejeu.state.presence import is_present
+from rejeu.state.standby_marker import stands_by
 from rejeu.timeline import format_instant
 
 
@@ -91,10 +91,10 @@ class HeartbeatProbe:
     def _may_be_taken_over(self, state: StreamState, now: datetime) -> bool:
         """Whether the one that stands by has had no time yet."""
         gone_since = state.lease_until or state.status_at or now
-        return self._standby and gone_since + self._takeover > now and is_present(self._store, self._stream, now)
+        return self._standby and gone_since + self._takeover > now and stands_by(self._store, self._stream, now)
 
     def _lacks(self, now: datetime) -> frozenset[Lack]:
-        alone = self._standby and not is_present(self._store, self._stream, now)
+        alone = self._standby and not stands_by(self._store, self._stream, now)
         return frozenset({Lack.STANDBY} if alone else ())
 
 

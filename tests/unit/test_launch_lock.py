@@ -1,4 +1,4 @@
-"""Taking turns: one at a time, the same task goes on with its own, and a dead worker's turn runs out."""
+"""The launch lock: one holder at a time, a task takes over its own lock, and a dead worker's lock runs out."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager
 import pytest
 
 from rejeu.errors import LaunchError, StateConflictError, StateError
-from rejeu.state import turns
+from rejeu.state import launch_lock
+from rejeu.state.launch_lock import LOCK_TIME, LOOK_SECONDS, hold_launch_lock
 from rejeu.state.lease import Lease, read_state
-from rejeu.state.turns import LOOK_SECONDS, TURN, taking_turns
 from tests.unit.crowded import Clock, CrowdedStore
 
 STREAM = "clicks"
@@ -26,7 +26,7 @@ def store() -> CrowdedStore:
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     made = Clock()
-    with made.installed(turns):
+    with made.installed(launch_lock):
         yield made
 
 
@@ -42,11 +42,11 @@ def sleep(clock: Clock) -> Sleep:
 
 @pytest.fixture
 def take(store: CrowdedStore, clock: Clock) -> Take:
-    """Takes a turn at once and keeps it, as one does that is slow or dies."""
+    """Takes the lock at once and keeps it, as one does that is slow or dies."""
     kept: list[AbstractContextManager[None]] = []
 
     def enter(who: str) -> AbstractContextManager[None]:
-        kept.append(taking_turns(store, STREAM, who, never))
+        kept.append(hold_launch_lock(store, STREAM, who, never))
         kept[-1].__enter__()
         return kept[-1]
 
@@ -54,17 +54,17 @@ def take(store: CrowdedStore, clock: Clock) -> Take:
 
 
 def never(seconds: float) -> None:
-    """Waits for nothing, as one must who has the turn at once."""
+    """Waits for nothing, as one must who has the lock at once."""
     raise AssertionError(f"waited {seconds} s")
 
 
-def test_whoever_comes_alone_has_the_turn_at_once(store: CrowdedStore, clock: Clock) -> None:
+def test_whoever_comes_alone_has_the_lock_at_once(store: CrowdedStore, clock: Clock) -> None:
     for who in (LIVE, WATCHDOG, LIVE):
-        with taking_turns(store, STREAM, who, never):
+        with hold_launch_lock(store, STREAM, who, never):
             pass
 
 
-def test_a_turn_is_waited_for_until_it_is_given_back(store: CrowdedStore, take: Take) -> None:
+def test_a_lock_is_waited_for_until_it_is_released(store: CrowdedStore, take: Take) -> None:
     waited: list[float] = []
     first = take(LIVE)
 
@@ -73,32 +73,32 @@ def test_a_turn_is_waited_for_until_it_is_given_back(store: CrowdedStore, take: 
         if len(waited) == 3:
             first.__exit__(None, None, None)
 
-    with taking_turns(store, STREAM, WATCHDOG, until_it_is_over):
+    with hold_launch_lock(store, STREAM, WATCHDOG, until_it_is_over):
         assert waited == [LOOK_SECONDS] * 3
 
 
-def test_a_turn_is_given_back_by_one_that_fails(store: CrowdedStore, clock: Clock) -> None:
-    with pytest.raises(LaunchError, match="no memory"), taking_turns(store, STREAM, LIVE, never):
+def test_a_lock_is_released_by_one_that_fails(store: CrowdedStore, clock: Clock) -> None:
+    with pytest.raises(LaunchError, match="no memory"), hold_launch_lock(store, STREAM, LIVE, never):
         raise LaunchError("no memory")
-    with taking_turns(store, STREAM, WATCHDOG, never):
+    with hold_launch_lock(store, STREAM, WATCHDOG, never):
         pass
 
 
-def test_the_next_try_of_a_task_goes_on_with_its_turn(store: CrowdedStore, take: Take) -> None:
+def test_the_next_try_of_a_task_goes_on_with_its_lock(store: CrowdedStore, take: Take) -> None:
     take(LIVE)
-    with taking_turns(store, STREAM, LIVE, never):
+    with hold_launch_lock(store, STREAM, LIVE, never):
         pass
 
 
-def test_the_turn_of_a_worker_that_died_runs_out(store: CrowdedStore, clock: Clock, sleep: Sleep, take: Take) -> None:
+def test_the_lock_of_a_worker_that_died_runs_out(store: CrowdedStore, clock: Clock, sleep: Sleep, take: Take) -> None:
     take(LIVE)
-    with taking_turns(store, STREAM, WATCHDOG, sleep):
-        assert clock.elapsed == pytest.approx(TURN.total_seconds(), abs=LOOK_SECONDS)
+    with hold_launch_lock(store, STREAM, WATCHDOG, sleep):
+        assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=LOOK_SECONDS)
 
 
-def test_who_took_too_long_does_not_give_another_ones_turn_back(store: CrowdedStore, sleep: Sleep, take: Take) -> None:
+def test_who_took_too_long_does_not_release_another_ones_lock(store: CrowdedStore, sleep: Sleep, take: Take) -> None:
     slow = take(LIVE)
-    with taking_turns(store, STREAM, WATCHDOG, sleep):
+    with hold_launch_lock(store, STREAM, WATCHDOG, sleep):
         slow.__exit__(None, None, None)
         with pytest.raises(AssertionError, match="waited"):
             take("run-3/stop_replay")
@@ -114,37 +114,37 @@ def test_somebody_else_who_comes_to_no_end_is_an_error(
     take(LIVE)
     with (
         pytest.raises(LaunchError, match=f"clicks: {LIVE} has been starting or stopping its replays for too"),
-        taking_turns(store, STREAM, WATCHDOG, while_another_begins_again_and_again),
+        hold_launch_lock(store, STREAM, WATCHDOG, while_another_begins_again_and_again),
     ):
         pass
-    assert clock.elapsed == pytest.approx(2 * TURN.total_seconds(), abs=2 * LOOK_SECONDS)
+    assert clock.elapsed == pytest.approx(2 * LOCK_TIME.total_seconds(), abs=2 * LOOK_SECONDS)
 
 
 def test_of_two_that_ask_at_once_one_waits(store: CrowdedStore, clock: Clock, sleep: Sleep, take: Take) -> None:
     store.between = lambda: take(LIVE)
-    with taking_turns(store, STREAM, WATCHDOG, sleep):
-        assert clock.elapsed == pytest.approx(TURN.total_seconds(), abs=LOOK_SECONDS)
+    with hold_launch_lock(store, STREAM, WATCHDOG, sleep):
+        assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=LOOK_SECONDS)
 
 
-def test_one_whose_answer_was_lost_finds_that_it_has_the_turn(store: CrowdedStore, clock: Clock, sleep: Sleep) -> None:
+def test_one_whose_answer_was_lost_finds_that_it_has_the_lock(store: CrowdedStore, clock: Clock, sleep: Sleep) -> None:
     store.lost = StateConflictError
-    with taking_turns(store, STREAM, LIVE, sleep):
+    with hold_launch_lock(store, STREAM, LIVE, sleep):
         assert clock.elapsed == LOOK_SECONDS
 
 
 def test_a_store_that_cannot_be_used_is_told_of(store: CrowdedStore, clock: Clock) -> None:
     store.lost = StateError
-    with pytest.raises(StateError), taking_turns(store, STREAM, LIVE, never):
+    with pytest.raises(StateError), hold_launch_lock(store, STREAM, LIVE, never):
         pass
 
 
 def test_streams_do_not_wait_for_each_other(store: CrowdedStore, clock: Clock) -> None:
-    with taking_turns(store, STREAM, LIVE, never), taking_turns(store, "machines", LIVE, never):
+    with hold_launch_lock(store, STREAM, LIVE, never), hold_launch_lock(store, "machines", LIVE, never):
         pass
 
 
-def test_a_turn_changes_nothing_in_the_streams_own_document(store: CrowdedStore, clock: Clock) -> None:
+def test_a_lock_changes_nothing_in_the_streams_own_document(store: CrowdedStore, clock: Clock) -> None:
     lease = Lease.acquire(store, STREAM, "host:7", 3.0)
-    with taking_turns(store, STREAM, LIVE, never):
+    with hold_launch_lock(store, STREAM, LIVE, never):
         lease.checkpoint()
     assert read_state(store, STREAM) == lease.state

@@ -10,8 +10,8 @@ from typing import Any, Final
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
 from rejeu.ports import Reason, Signal, Verdict
-from rejeu.probes import TAP
 from rejeu.timeline import format_instant
+from rejeu.watchdog.probes import TAP
 
 PULL_MESSAGES: Final = 50
 """Every delivery is billed: a look takes a few messages, and has Pub/Sub drop the rest unread."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
+from rejeu.bigquery.columns import from_api, from_arrow
 from rejeu.errors import SourceError
 from rejeu.message import ROW_ID
 from rejeu.spec.columns import Column
 from rejeu.spec.model import Source, StreamSpec
 from rejeu.target import Target
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TIMEOUT_SECONDS = 60.0
 
@@ -36,13 +33,6 @@ def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) ->
             f"{spec.stream}: the source has no column {spec.source_time}: event_time must be one of {names}"
         )
     return columns
-
-
-def from_api(fields: Sequence[bigquery.SchemaField]) -> tuple[Column, ...]:
-    """BigQuery's schema as columns of ours."""
-    return tuple(
-        Column(field.name, field.field_type, field.mode or "NULLABLE", from_api(field.fields)) for field in fields
-    )
 
 
 def _own_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
@@ -74,44 +64,3 @@ def _source_columns(stream: str, source: Source, target: Target, client: bigquer
     from rejeu.replay.source.generators import open_generator
 
     return open_generator(source.generator or "").columns
-
-
-def from_arrow(schema: pa.Schema) -> tuple[Column, ...]:
-    """An Arrow schema as BigQuery columns. Raises SourceError for a type that BigQuery has not."""
-    return tuple(_from_arrow(field.name, field.type) for field in schema)
-
-
-def _from_arrow(name: str, kind: pa.DataType) -> Column:
-    import pyarrow.types as is_
-
-    if is_.is_list(kind) or is_.is_large_list(kind):
-        element = _from_arrow(name, kind.value_type)
-        if element.mode == "REPEATED":
-            raise SourceError(f"column {name} is a list of lists, which BigQuery has not: flatten it in the file")
-        return Column(name, element.type, "REPEATED", element.fields)
-    if is_.is_struct(kind):
-        return Column(name, "RECORD", fields=tuple(_from_arrow(field.name, field.type) for field in kind))
-    for test, found in _scalars():
-        if test(kind):
-            return Column(name, found)
-    raise SourceError(
-        f"column {name} has the type {kind}, which has no counterpart in BigQuery: convert it in the file"
-    )
-
-
-def _scalars() -> Sequence[tuple[Any, str]]:
-    import pyarrow.types as is_
-
-    return (
-        (is_.is_boolean, "BOOL"),
-        (is_.is_integer, "INT64"),
-        (is_.is_floating, "FLOAT64"),
-        (lambda kind: is_.is_decimal(kind) and kind.scale <= 9 and kind.precision - kind.scale <= 29, "NUMERIC"),
-        (is_.is_decimal, "BIGNUMERIC"),
-        (lambda kind: is_.is_timestamp(kind) and kind.tz is not None, "TIMESTAMP"),
-        (is_.is_timestamp, "DATETIME"),
-        (is_.is_date, "DATE"),
-        (is_.is_time, "TIME"),
-        (lambda kind: is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_fixed_size_binary(kind), "BYTES"),
-        (lambda kind: is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind), "STRING"),
-    )

@@ -12,10 +12,10 @@ from typing import Final
 from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Signal, StateStore, Verdict
-from rejeu.probes.heartbeat import HeartbeatProbe
 from rejeu.state.lease import update_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import format_instant, from_us
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 
 FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=5)

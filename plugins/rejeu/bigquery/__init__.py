@@ -1,0 +1,1 @@
+"""What Rejeu asks of BigQuery: tables, views, load jobs, incidents, and all of its SQL."""

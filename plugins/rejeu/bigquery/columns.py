@@ -1,0 +1,62 @@
+"""BigQuery's and Arrow's schemas as columns of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import bigquery
+
+from rejeu.errors import SourceError
+from rejeu.spec.columns import Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def from_api(fields: Sequence[bigquery.SchemaField]) -> tuple[Column, ...]:
+    """BigQuery's schema as columns of ours."""
+    return tuple(
+        Column(field.name, field.field_type, field.mode or "NULLABLE", from_api(field.fields)) for field in fields
+    )
+
+
+def from_arrow(schema: pa.Schema) -> tuple[Column, ...]:
+    """An Arrow schema as BigQuery columns. Raises SourceError for a type that BigQuery has not."""
+    return tuple(_from_arrow(field.name, field.type) for field in schema)
+
+
+def _from_arrow(name: str, kind: pa.DataType) -> Column:
+    import pyarrow.types as is_
+
+    if is_.is_list(kind) or is_.is_large_list(kind):
+        element = _from_arrow(name, kind.value_type)
+        if element.mode == "REPEATED":
+            raise SourceError(f"column {name} is a list of lists, which BigQuery has not: flatten it in the file")
+        return Column(name, element.type, "REPEATED", element.fields)
+    if is_.is_struct(kind):
+        return Column(name, "RECORD", fields=tuple(_from_arrow(field.name, field.type) for field in kind))
+    for test, found in _scalars():
+        if test(kind):
+            return Column(name, found)
+    raise SourceError(
+        f"column {name} has the type {kind}, which has no counterpart in BigQuery: convert it in the file"
+    )
+
+
+def _scalars() -> Sequence[tuple[Any, str]]:
+    import pyarrow.types as is_
+
+    return (
+        (is_.is_boolean, "BOOL"),
+        (is_.is_integer, "INT64"),
+        (is_.is_floating, "FLOAT64"),
+        (lambda kind: is_.is_decimal(kind) and kind.scale <= 9 and kind.precision - kind.scale <= 29, "NUMERIC"),
+        (is_.is_decimal, "BIGNUMERIC"),
+        (lambda kind: is_.is_timestamp(kind) and kind.tz is not None, "TIMESTAMP"),
+        (is_.is_timestamp, "DATETIME"),
+        (is_.is_date, "DATE"),
+        (is_.is_time, "TIME"),
+        (lambda kind: is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_fixed_size_binary(kind), "BYTES"),
+        (lambda kind: is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind), "STRING"),
+    )

@@ -1,0 +1,1 @@
+"""What looks at a stream's signal, and what is decided when it is gone; without Airflow."""
