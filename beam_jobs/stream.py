@@ -22,10 +22,10 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.runners.runner import PipelineResult
 from google.api_core.exceptions import NotFound
 
-from beam_jobs.journal import Journal
-from beam_jobs.local_pulls import LocalPulls
-from beam_jobs.local_runner import light_bundles
-from beam_jobs.local_windows import EventClock, LocalWindows
+from beam_jobs.direct.journal import Journal
+from beam_jobs.direct.pulls import LocalPulls
+from beam_jobs.direct.runner import light_bundles
+from beam_jobs.direct.windows import EventClock, LocalWindows
 from beam_jobs.program import check_column, is_direct, main, read_arguments, transform_of
 from beam_jobs.tables import columns_of
 from beam_jobs.transforms.counts import counted_here

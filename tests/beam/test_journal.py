@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.journal import Entry, Journal
+from beam_jobs.direct.journal import Entry, Journal
 from rejeu.errors import StateError
 
 SECOND = 1_000_000
@@ -61,7 +61,7 @@ def test_all_of_a_pull_is_written_or_nothing(journal: Journal) -> None:
 def test_a_second_job_is_refused_while_the_first_one_lives(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beam_jobs.journal.BUSY_SECONDS", 0)
+    monkeypatch.setattr("beam_jobs.direct.journal.BUSY_SECONDS", 0)
     with pytest.raises(StateError, match=r"clicks\.db: database is locked; .* stop other jobs"):
         Journal(path)
 

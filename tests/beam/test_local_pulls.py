@@ -12,8 +12,8 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
 from google.pubsub_v1 import PubsubMessage, PullResponse, ReceivedMessage
 
-from beam_jobs.local_pulls import REMEMBER_SECONDS, LocalPulls
-from beam_jobs.local_windows import RawMessage
+from beam_jobs.direct.pulls import REMEMBER_SECONDS, LocalPulls
+from beam_jobs.direct.windows import RawMessage
 
 from .builders import STREAM
 

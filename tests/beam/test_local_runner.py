@@ -13,8 +13,8 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.runners.direct.watermark_manager import _TransformWatermarks
 from apache_beam.transforms import userstate
 
-from beam_jobs.local_pulls import LocalPulls
-from beam_jobs.local_runner import light_bundles, replaced
+from beam_jobs.direct.pulls import LocalPulls
+from beam_jobs.direct.runner import light_bundles, replaced
 
 from .builders import STREAM
 from .test_local_pulls import SUBSCRIPTION, FakeSubscriber

@@ -21,10 +21,10 @@ from apache_beam.transforms.window import FixedWindows, IntervalWindow, Sessions
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_jobs.clicks import transform
-from beam_jobs.journal import Journal
-from beam_jobs.local_state import KeyState
-from beam_jobs.local_windows import EventClock, LocalWindows
+from beam_jobs.direct.journal import Journal
+from beam_jobs.direct.state import KeyState
+from beam_jobs.direct.windows import EventClock, LocalWindows
+from beam_jobs.pipelines.clicks import transform
 from rejeu.jobs.request import PipelineRequest
 
 SECONDS = 10

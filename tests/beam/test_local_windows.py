@@ -13,10 +13,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from google.pubsub_v1 import PubsubMessage
 
-from beam_jobs.clicks import transform
-from beam_jobs.journal import Journal
-from beam_jobs.local_pulls import LocalPulls
-from beam_jobs.local_windows import IDLE_SECONDS, EventClock, LocalWindows, RawMessage
+from beam_jobs.direct.journal import Journal
+from beam_jobs.direct.pulls import LocalPulls
+from beam_jobs.direct.windows import IDLE_SECONDS, EventClock, LocalWindows, RawMessage
+from beam_jobs.pipelines.clicks import transform
 from beam_jobs.transforms.records import Row, from_pubsub
 from rejeu.jobs.request import PipelineRequest
 

@@ -16,8 +16,8 @@ from apache_beam import Create
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.batch import run
+from beam_jobs.pipelines.stations import make_decoder, transform
 from beam_jobs.reconcile import Found, Reconciler
-from beam_jobs.stations import make_decoder, transform
 from beam_jobs.transforms.records import Message
 from rejeu.local.servers.open_data import records_at
 from rejeu.pipelines import PIPELINES

@@ -15,9 +15,9 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.testing import test_stream
 from apache_beam.testing.util import assert_that
 
-from beam_jobs.clicks import transform
-from beam_jobs.journal import Journal
-from beam_jobs.local_windows import EventClock, LocalWindows
+from beam_jobs.direct.journal import Journal
+from beam_jobs.direct.windows import EventClock, LocalWindows
+from beam_jobs.pipelines.clicks import transform
 from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.records import Message, Row
 from rejeu.jobs.request import PipelineRequest

@@ -26,6 +26,7 @@ from rejeu.spec import StreamSpec  # noqa: E402
 from rejeu.spec_files import load_specs, read_spec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
+from rejeu.watchdog import watch  # noqa: E402
 from rejeu.watchdog.watch import WatchPlan  # noqa: E402
 from tests.dags.builders import FakeBigQuery  # noqa: E402
 
@@ -81,8 +82,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
     """Both launchers of the target."""
     fake = FakeLauncher()
-    monkeypatch.setattr(Target, "replay_launcher", lambda self: fake)
-    monkeypatch.setattr(Target, "job_launcher", lambda self: fake)
+    monkeypatch.setattr(base, "replay_launcher", lambda target: fake)
+    for module in (base, patrol, triggers):
+        monkeypatch.setattr(module, "job_launcher", lambda target: fake)
     return fake
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from docs.generate.dags import STREAMS
 from rejeu.airflow.operators.live import EnsureStream
+from rejeu.bigquery import ensure as ensure_module
 from rejeu.errors import RequestError
-from rejeu.gcp import bigtable, resources
+from rejeu.gcp import bigtable
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from tests.dags.builders import FakeBigQuery, a_run
@@ -27,7 +28,7 @@ def made(monkeypatch: pytest.MonkeyPatch, bigquery: FakeBigQuery) -> list[str]:
     """What the task makes sure of."""
     names: list[str] = []
     monkeypatch.setattr(EnsureStream, "ensure_topic", lambda self: names.append("topic"))
-    monkeypatch.setattr(resources, "ensure_tables", lambda *_: names.append("tables"))
+    monkeypatch.setattr(ensure_module, "ensure_tables", lambda *_: names.append("tables"))
     monkeypatch.setattr(bigtable, "ensure_served", lambda client, instance, table: names.append(f"{instance}/{table}"))
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", '{"conn_type": "google_cloud_platform"}')
     hooks = "airflow.providers.google.common.hooks.base_google.GoogleBaseHook"

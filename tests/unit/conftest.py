@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from rejeu import live, repair
 from rejeu.state import lease
+from rejeu.state import stream as stream_module
+from rejeu.watchdog import repair
 from tests.unit.watched import Watched
 
 settings.register_profile("rejeu", deadline=None, database=None)
@@ -17,5 +18,5 @@ settings.load_profile("rejeu")
 def stream() -> Iterator[Watched]:
     """A stream that never ran."""
     made = Watched()
-    with made.clock.installed(lease, live, repair):
+    with made.clock.installed(lease, stream_module, repair):
         yield made

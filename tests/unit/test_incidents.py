@@ -17,7 +17,8 @@ import grpc
 import pytest
 from google.cloud import bigquery
 
-from rejeu import cli, sql
+from rejeu import cli
+from rejeu.bigquery import sql
 from rejeu.bigquery.ensure import INCIDENT_COLUMNS, INCIDENT_KEY, ensure_table
 from rejeu.bigquery.incidents import recent_incidents
 from rejeu.gcp.clients import bigquery_client

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,27 @@ PLUGINS = ROOT / "plugins"
 
 AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")
-CORE = (
-    *("spec", "spec_types", "timeline", "flags", "request", "workers", "message", "errors", "ports", "pipelines"),
-    *("live", "sql", "target", "testing"),
-)
+FLOORS = """
+    errors
+    timeline message ports
+    spec
+    target
+    jobs
+    gcp
+    bigquery
+    state
+    launchers
+    replay
+    handover reconcile
+    watchdog
+    new testing
+    local
+    airflow
+    cli
+"""
+"""The rooms of plugins/rejeu/, the ground floor first: a room uses lower floors only, never its own or a higher one."""
+LIGHT = ("errors", "timeline", "message", "ports", "target", "handover", "testing", "spec", "jobs", "state")
+"""What brings neither Airflow nor Beam nor Google's libraries."""
 
 LOOK = """
 import importlib, sys
@@ -75,16 +93,85 @@ def _imported_at_module_level(file: Path) -> set[str]:
     return names
 
 
+def _arrows(folder: Path, root: Path) -> dict[str, dict[str, list[str]]]:
+    """Which entries of a folder, its modules and folders, import which others, inside functions too, and where."""
+    package = folder.relative_to(root).parts
+    entries = {entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or any(entry.glob("*.py"))}
+    arrows: dict[str, dict[str, list[str]]] = {}
+    for file in sorted(folder.rglob("*.py")):
+        own = file.relative_to(folder).parts[0].removesuffix(".py")
+        for name in _imported(file):
+            parts = tuple(name.split("."))
+            if parts[: len(package)] != package or len(parts) == len(package):
+                continue
+            other = parts[len(package)]
+            if other in entries and other != own:
+                arrows.setdefault(own, {}).setdefault(other, []).append(str(file.relative_to(root)))
+    return arrows
+
+
+def _imported(file: Path) -> set[str]:
+    """The modules that this file names in an import, wherever that stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _circle(arrows: dict[str, dict[str, list[str]]]) -> list[str]:
+    """The entries of a circle, the first one repeated; empty where there is none."""
+    try:
+        tuple(TopologicalSorter(arrows).static_order())
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert _circle({"one": {"two": ["one.py"]}, "two": {"one": ["two.py"]}}) in (
+        ["one", "two", "one"],
+        ["two", "one", "two"],
+    )
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({file.parent for top in (PLUGINS / "rejeu", ROOT / "beam_jobs") for file in top.rglob("*.py")}),
+    ids=lambda folder: str(folder.relative_to(ROOT)),
+)
+def test_no_two_entries_of_a_folder_import_each_other(folder: Path) -> None:
+    root = PLUGINS if folder.is_relative_to(PLUGINS) else ROOT
+    assert _circle(_arrows(folder, root)) == []
+
+
+def test_every_room_has_its_floor_and_uses_lower_ones_only() -> None:
+    floors = [line.split() for line in FLOORS.splitlines() if line.strip()]
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    folder = PLUGINS / "rejeu"
+    rooms = {entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or any(entry.glob("*.py"))}
+    assert set(floor) == rooms - {"__init__"}
+    upward = [
+        f"{room} imports {other}: {', '.join(files)}"
+        for room, others in _arrows(folder, PLUGINS).items()
+        for other, files in others.items()
+        if floor[other] >= floor[room]
+    ]
+    assert upward == []
+
+
 def test_a_forbidden_package_would_be_seen() -> None:
     assert "google.cloud.bigquery" in _comes_with(["google.cloud.bigquery"], *GOOGLE)
 
 
-def test_the_core_brings_neither_airflow_nor_beam_nor_google() -> None:
-    assert _comes_with([f"rejeu.{name}" for name in CORE], AIRFLOW, BEAM, *GOOGLE, "grpc") == []
-
-
-def test_the_state_store_brings_neither_airflow_nor_beam_nor_google() -> None:
-    assert _comes_with(_modules(PLUGINS / "rejeu" / "state", PLUGINS), AIRFLOW, BEAM, *GOOGLE) == []
+def test_the_light_rooms_bring_neither_airflow_nor_beam_nor_google() -> None:
+    folders = [PLUGINS / "rejeu" / name for name in LIGHT if (PLUGINS / "rejeu" / name).is_dir()]
+    modules = [module for folder in folders for module in _modules(folder, PLUGINS)]
+    files = [f"rejeu.{name}" for name in LIGHT if (PLUGINS / "rejeu" / f"{name}.py").exists()]
+    assert _comes_with([*modules, *files, "rejeu.bigquery.sql"], AIRFLOW, BEAM, *GOOGLE, "grpc") == []
 
 
 def test_the_watch_brings_neither_airflow_nor_beam_and_google_only_when_a_probe_is_used() -> None:

@@ -1,6 +1,6 @@
 """The Bigtable table that a stream is served from: its families, how its rows are called, and reading it back.
 
-What writes it is `beam_jobs/occupancy.py`, which also says what the rows hold.
+What writes it is `beam_jobs/pipelines/occupancy.py`, which also says what the rows hold.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each streaming pipeline writes: its columns, known without importing Beam, so that tables can be made first.
 
-The pipelines themselves are in `beam_jobs/`, one module a pipeline, under the same names.
+The pipelines themselves are in `beam_jobs/pipelines/`, one module a pipeline, under the same names.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pipeline:
 
     @property
     def module(self) -> str:
-        return f"beam_jobs.{self.name}"
+        return f"beam_jobs.pipelines.{self.name}"
 
 
 PIPELINES: Final = {

@@ -21,6 +21,7 @@ SHARED: Final = (
     "airflow.sdk.execution_time.task_runner",
     "rejeu.airflow.loader",
     "rejeu.bigquery.ensure",
+    "rejeu.gcp.topics",
     "rejeu.launchers.process",
     "rejeu.state.sqlite",
 )

@@ -26,8 +26,8 @@ from google.api_core.exceptions import Aborted, DeadlineExceeded, RetryError, Se
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1 import PullResponse
 
-from beam_jobs.local_runner import replaced
-from beam_jobs.local_windows import LocalWindows, RawMessage
+from beam_jobs.direct.runner import replaced
+from beam_jobs.direct.windows import LocalWindows, RawMessage
 from beam_jobs.transforms.counts import Count
 from rejeu.message import MAX_REQUEST_MESSAGES, ROW_ID
 

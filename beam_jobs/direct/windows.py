@@ -20,9 +20,9 @@ from apache_beam.transforms.trigger import GeneralTriggerDriver
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from google.pubsub_v1 import PubsubMessage
 
-from beam_jobs.journal import Entry, Journal
-from beam_jobs.local_runner import replaced
-from beam_jobs.local_state import KeyState
+from beam_jobs.direct.journal import Entry, Journal
+from beam_jobs.direct.runner import replaced
+from beam_jobs.direct.state import KeyState
 from beam_jobs.transforms.decode import WRONG
 from beam_jobs.transforms.windows import Windowed
 from rejeu.message import MAX_REQUEST_MESSAGES

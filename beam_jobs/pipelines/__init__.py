@@ -1,0 +1,1 @@
+"""The pipelines: one module each, under the name that a spec calls it by."""
