@@ -20,9 +20,8 @@ from benchmarks import cloud
 from benchmarks.feed import STREAM_NAME, TOPIC
 from benchmarks.processes import HOST, serving
 from benchmarks.servers import BUILT_IN, PROJECT, bigquery_emulator, running
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.local.servers.metadata import MetadataServer
-from rejeu.pipelines import DEAD_LETTER_COLUMNS, PIPELINES, ROW_ID_COLUMN, Column
-from rejeu.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 import psutil
 
 from rejeu.errors import RejeuError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.local.processes.leftovers import end, family
-from rejeu.request import ReplayRequest
 
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 3.0

@@ -16,8 +16,8 @@ import grpc
 import pytest
 from google.cloud.storage import Client
 
+from rejeu.jobs.request import StreamJobRequest
 from rejeu.local.servers.metadata import MetadataServer
-from rejeu.request import StreamJobRequest
 
 from .bigtables import KINDS, Bigtable, bigtable_of
 from .builders import READY_SECONDS, StartJob, wait_for

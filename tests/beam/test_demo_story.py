@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from rejeu.local.demos.demo_data import DemoData
-from rejeu.pipelines import Column
-from rejeu.spec_files import read_spec
+from rejeu.spec.columns import Column
+from rejeu.spec.files import read_spec
 from rejeu.target import Target
 from rejeu.timeline import Position
 

@@ -19,8 +19,8 @@ from beam_jobs.batch import run
 from beam_jobs.pipelines.stations import make_decoder, transform
 from beam_jobs.reconcile import Found, Reconciler
 from beam_jobs.transforms.records import Message
+from rejeu.jobs.request import PipelineRequest, ReconcileRequest
 from rejeu.local.servers.open_data import records_at
-from rejeu.pipelines import PIPELINES
 from rejeu.replay.reading import read_chunks
 from rejeu.spec.pipelines import PIPELINES
 

@@ -17,7 +17,7 @@ import pytest
 
 from beam_jobs.batch import run
 from rejeu.local.servers.open_data import records_at
-from rejeu.pipelines import PIPELINES
+from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, parse_instant
 
 ROOT = Path(__file__).parents[2]

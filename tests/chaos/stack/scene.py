@@ -24,7 +24,7 @@ from rejeu.local.stack.health import answers_grpc
 from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATOR_GROUP, EMULATORS, PARTS, Part, parts_of
 from rejeu.local.stack.settings import StackSettings, stack_id
 from rejeu.local.stack.stack import Stack
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState

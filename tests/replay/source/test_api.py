@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from rejeu.errors import SourceError
+from rejeu.jobs.request import ReconcileRequest, ReplayRequest
 from rejeu.local.servers import open_data
 from rejeu.local.servers.open_data import OpenDataServer
 from rejeu.replay.order import in_order

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from rejeu.local.demos.registry import data_of
-from rejeu.spec_files import read_spec
+from rejeu.spec.files import read_spec
 from rejeu.target import Target
 
 

@@ -8,10 +8,9 @@ from typing import Final
 
 import msgspec
 
-from rejeu.live import replay_of
+from rejeu.jobs.build import replay_of
 from rejeu.local.demos.demo_data import DemoData
 from rejeu.local.servers.open_data import records_at
-from rejeu.pipelines import Column
 from rejeu.replay.source.raw import RawFiles
 from rejeu.spec.columns import Column
 from rejeu.timeline import MICROSECOND, Position, format_instant, to_us

@@ -10,9 +10,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rejeu.live import replay_of
+from rejeu.jobs.build import replay_of
 from rejeu.local.demos.demo_data import DemoData
-from rejeu.pipelines import Column
 from rejeu.replay.format.encode import encode
 from rejeu.replay.source.generators.clickstream import Clickstream
 from rejeu.spec.columns import Column

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from rejeu.live import replay_of
+from rejeu.jobs.build import replay_of
 from rejeu.local.demos.demo_data import DemoData
-from rejeu.pipelines import Column
 from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
 from rejeu.spec.columns import Column
 from rejeu.timeline import Position

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rejeu.local.demos.simulated import SimulatedData
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 
 
 class IotSensors(SimulatedData):

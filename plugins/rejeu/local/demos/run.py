@@ -17,14 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rejeu.errors import StackError
-from rejeu.live import silence
 from rejeu.local.demos.registry import data_of
 from rejeu.local.processes.interrupts import interruptible
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.parts import DEMO, DEMO_DATA, PARTS
 from rejeu.local.stack.stack import Stack
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import FOLDERS
+from rejeu.spec.files import FOLDERS
+from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
@@ -197,7 +196,7 @@ class Demo:
         if self._data.endless:
             resumed = datetime.now(UTC)
             self._until(lambda: datetime.now(UTC) >= resumed + KILL_AFTER, "some more seconds of streaming")
-            silence(self._store, self._spec.stream)
+            mark_unwanted(self._store, self._spec.stream)
         ended = Status.STOPPED if self._data.endless else Status.FINISHED
         self._until(lambda: self._state().status is ended, "the end of the source")
         self._say(f"the replay has ended: {self._state().published:,} rows since its return")

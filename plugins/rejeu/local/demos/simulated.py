@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from rejeu.live import replay_of
+from rejeu.jobs.build import replay_of
 from rejeu.local.demos.demo_data import DemoData
 from rejeu.replay.format.encode import encode
 from rejeu.replay.source.generators import open_generator

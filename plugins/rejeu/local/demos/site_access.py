@@ -10,7 +10,7 @@ from rejeu.gcp.bigtable import read_statuses
 from rejeu.gcp.clients import bigtable_table
 from rejeu.local.demos.demo_data import TIMEOUT_SECONDS
 from rejeu.local.demos.simulated import SimulatedData
-from rejeu.pipelines import Column
+from rejeu.spec.columns import Column
 from rejeu.timeline import Position
 
 
