@@ -10,7 +10,7 @@ from typing import Final
 
 from docs.generate.markdown import page, table
 from rejeu.cli import parser
-from rejeu.request import ReplayRequest
+from rejeu.jobs.request import ReplayRequest
 
 ROOT: Final = Path(__file__).parents[2]
 INTRODUCTION: Final = """

@@ -12,8 +12,8 @@ from cron_descriptor import ExpressionDescriptor  # type: ignore[import-untyped]
 from docs.generate.markdown import code, page, table
 from rejeu.airflow import loader
 from rejeu.errors import SpecError
-from rejeu.spec import StreamSpec
-from rejeu.spec_files import Loaded, load_specs
+from rejeu.spec.files import Loaded, load_specs
+from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
 STREAMS: Final = Path(__file__).parents[2] / "dags" / "streams"

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from docs.generate.markdown import code, page, table
-from rejeu.request import STREAM_NAME
-from rejeu.spec import StreamSpec
-from rejeu.spec_types import COLUMN, TABLE, TOPIC
+from rejeu.spec.model import StreamSpec
+from rejeu.spec.names import STREAM_NAME
+from rejeu.spec.types import COLUMN, TABLE, TOPIC
 
 HEAD: Final = ("field", "takes", "default", "what it says")
 PATTERNS: Final = {COLUMN: "a column", TABLE: "a table", TOPIC: "a topic's id", STREAM_NAME: "a name"}

@@ -17,13 +17,12 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 from airflow.sdk import DAG  # noqa: E402
 
 from docs.generate.dags import STREAMS, TARGET  # noqa: E402
-from rejeu import watch  # noqa: E402
 from rejeu.airflow import triggers  # noqa: E402
 from rejeu.airflow.loader import build_all  # noqa: E402
-from rejeu.airflow.operators import base  # noqa: E402
+from rejeu.airflow.operators import base, patrol  # noqa: E402
 from rejeu.ports import JobState  # noqa: E402
-from rejeu.spec import StreamSpec  # noqa: E402
-from rejeu.spec_files import load_specs, read_spec  # noqa: E402
+from rejeu.spec.files import load_specs, read_spec  # noqa: E402
+from rejeu.spec.model import StreamSpec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
 from rejeu.watchdog import watch  # noqa: E402

@@ -12,8 +12,8 @@ from docs.generate import __main__ as generate
 from docs.generate import commands, dags, environment, exit_codes, message, spec_fields
 from rejeu import cli, errors
 from rejeu.airflow import loader
-from rejeu.request import ReplayRequest
-from rejeu.spec_files import load_specs
+from rejeu.jobs.request import ReplayRequest
+from rejeu.spec.files import load_specs
 
 ROOT = Path(__file__).parents[2]
 
