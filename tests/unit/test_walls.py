@@ -96,7 +96,7 @@ def _imported_at_module_level(file: Path) -> set[str]:
 def _arrows(folder: Path, root: Path) -> dict[str, dict[str, list[str]]]:
     """Which entries of a folder, its modules and folders, import which others, inside functions too, and where."""
     package = folder.relative_to(root).parts
-    entries = {entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or any(entry.glob("*.py"))}
+    entries = {entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or any(entry.rglob("*.py"))}
     arrows: dict[str, dict[str, list[str]]] = {}
     for file in sorted(folder.rglob("*.py")):
         own = file.relative_to(folder).parts[0].removesuffix(".py")
@@ -152,7 +152,7 @@ def test_every_room_has_its_floor_and_uses_lower_ones_only() -> None:
     floors = [line.split() for line in FLOORS.splitlines() if line.strip()]
     floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
     folder = PLUGINS / "rejeu"
-    rooms = {entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or any(entry.glob("*.py"))}
+    rooms = {entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or any(entry.rglob("*.py"))}
     assert set(floor) == rooms - {"__init__"}
     upward = [
         f"{room} imports {other}: {', '.join(files)}"
