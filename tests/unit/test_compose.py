@@ -211,13 +211,11 @@ def test_the_pages_are_served_where_they_say_they_are() -> None:
 
 @pytest.mark.parametrize("name", AIRFLOW)
 def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) -> None:
-    settings = StackSettings(
-        "s", "/r", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, dict.fromkeys(("fernet", "session", "jwt"), "")
-    )
-    # The image sets PYTHONPATH; the others are the supervisor's, SQLite's, the emulator's and the demo's own.
+    keys = dict.fromkeys(("fernet", "session", "jwt", "database"), "")
+    settings = StackSettings("s", "/r", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, "/b", "/c", keys)
+    # The image sets PYTHONPATH; the others are the supervisor's, the emulator's and the demo's own.
     elsewhere = {
         MARK,
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS",
         "SPT_NOENV",
         "PYTHONPATH",
         "CLOUDSDK_CONFIG",

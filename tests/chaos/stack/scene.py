@@ -21,7 +21,7 @@ from rejeu.local.processes.leftovers import marked
 from rejeu.local.processes.supervision import Supervisor
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.health import answers_grpc
-from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATOR_GROUP, EMULATORS, PARTS, Part, parts_of
+from rejeu.local.stack.parts import AIRFLOW_GROUP, EMULATORS, PARTS, SERVER_GROUP, Part, parts_of
 from rejeu.local.stack.settings import StackSettings, stack_id
 from rejeu.local.stack.stack import Stack
 from rejeu.spec.files import read_spec
@@ -252,4 +252,4 @@ def _job(process: psutil.Process) -> Job | None:
 
 
 def _group(part: Victim) -> str:
-    return EMULATOR_GROUP if part in EMULATORS else AIRFLOW_GROUP
+    return SERVER_GROUP if part in EMULATORS else AIRFLOW_GROUP

@@ -42,6 +42,7 @@ class Program:
     group: str
     stop_seconds: int
     once: bool = False
+    stop_signal: str = "TERM"
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class Supervisor:
                 "autorestart": "false" if program.once else "true",
                 "startsecs": 0 if program.once else 1,
                 "startretries": 100,
+                "stopsignal": program.stop_signal,
                 "stopwaitsecs": program.stop_seconds,
                 "stopasgroup": "true",
                 "killasgroup": "true",

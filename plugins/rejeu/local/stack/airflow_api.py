@@ -89,7 +89,7 @@ class AirflowApi:
         response = None
         for _ in range(TRIES if method == "GET" else 1):
             with suppress(httpx.ReadTimeout):
-                response = self._asked(method, path, **arguments)
+                response = self._http.request(method, path, **arguments)
                 break
         if response is None:
             raise StackError(f"Airflow does not answer {method} {path}: see `make logs`, or is the machine busy?")
@@ -97,11 +97,3 @@ class AirflowApi:
             raise StackError(f"Airflow answers {response.status_code} to {method} {path}: {response.text[:500]}")
         answer: dict[str, Any] = response.json()
         return answer
-
-    def _asked(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Airflow notes a request down before it does anything: where SQLite was locked just then, nothing was done."""
-        for _ in range(TRIES):
-            response = self._http.request(method, path, **arguments)
-            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                break
-        return response

@@ -37,6 +37,22 @@ def answers_grpc(address: str) -> Check:
     return check
 
 
+def answers_postgres(url: str) -> Check:
+    """The server lets its user in, to the database that every server has; `url` is SQLAlchemy's, of any database."""
+
+    def check() -> bool:
+        import psycopg2  # neither `rejeu status` nor an image needs it
+
+        server = url.replace("postgresql+psycopg2://", "postgresql://").rpartition("/")[0]
+        try:
+            psycopg2.connect(f"{server}/postgres", connect_timeout=int(ANSWER_SECONDS)).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    return check
+
+
 def beats(address: str, component: str, since: datetime) -> Check:
     """Airflow calls the component healthy, by a heartbeat of this start and not of the one before."""
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from rejeu.local.processes.supervision import Program
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
-from rejeu.local.stack.health import Check, answers_grpc, answers_http, beats
-from rejeu.local.stack.settings import BIGTABLE, BUCKET, HOST, PROJECT, StackSettings
+from rejeu.local.stack.health import Check, answers_grpc, answers_http, answers_postgres, beats
+from rejeu.local.stack.settings import BIGTABLE, BUCKET, DATABASE_USER, HOST, PROJECT, StackSettings
 
 EMULATORS: Final = (
     "pubsub",
@@ -24,16 +24,22 @@ EMULATORS: Final = (
     *([BIGTABLE] if find_bigtable_emulator() else []),
 )
 AIRFLOW: Final = ("api-server", "dag-processor", "triggerer", "scheduler")
-PARTS: Final = EMULATORS + AIRFLOW
-
-EMULATOR_GROUP: Final = "emulators"
-AIRFLOW_GROUP: Final = "airflow"
 DATABASE: Final = "database"
+PARTS: Final = (*EMULATORS, DATABASE, *AIRFLOW)
+
+SERVER_GROUP: Final = "servers"
+"""What everything else works with, and what therefore ends last: the emulators and the database."""
+AIRFLOW_GROUP: Final = "airflow"
+TABLES: Final = "tables"
 DEMO_DATA: Final = "demo-data"
 DEMO: Final = "REJEU_DEMO"
 """The variable that names the stream whose data that is."""
-ONCE: Final = frozenset({DATABASE, DEMO_DATA})
+ONCE: Final = frozenset({TABLES, DEMO_DATA})
 """Not parts: each runs once for a home, and ends."""
+
+
+NEEDED: Final = (DATABASE, TABLES)
+"""What every component of Airflow comes after."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,11 @@ class Part:
 
 def parts_of(settings: StackSettings, names: Iterable[str]) -> list[Part]:
     """The parts of these names, and what they need once; without Pub/Sub where somebody else's is used."""
-    known = {part.name: part for part in (*_emulators(settings), *_airflow(settings), _demo_data(settings))}
+    servers = (*_emulators(settings), _database(settings))
+    known = {part.name: part for part in (*servers, *_airflow(settings), _demo_data(settings))}
     wanted = [known[name] for name in names if name in known]
-    needs_database = any(DATABASE in part.after for part in wanted) and not settings.database.exists()
-    return [_database(settings), *wanted] if needs_database else wanted
+    needs_tables = any(TABLES in part.after for part in wanted) and not settings.database_made.exists()
+    return [_tables(settings), *wanted] if needs_tables else wanted
 
 
 def _emulators(settings: StackSettings) -> list[Part]:
@@ -79,34 +86,43 @@ def _airflow(settings: StackSettings) -> list[Part]:
     since = datetime.now(UTC)
     server = ("api-server", "--host", HOST, "--port", str(settings.ports["ui"]), "--workers", "1")
     return [
-        Part(_component("api-server", *server), settings.ui_url, answers_http(ui, "/api/v2/version"), (DATABASE,)),
+        Part(_component("api-server", *server), settings.ui_url, answers_http(ui, "/api/v2/version"), NEEDED),
         # Their log servers are for other machines, and listen on fixed ports.
         Part(
             _component("triggerer", "triggerer", "--skip-serve-logs"),
             "",
             beats(ui, "triggerer", since),
-            (DATABASE,),
+            NEEDED,
         ),
         # On two cores: beside the API server, which everybody waits for, there is time for one at once.
-        Part(_warm("dag-processor", "dag-processor"), "", beats(ui, "dag_processor", since), (DATABASE, "triggerer")),
+        Part(_warm("dag-processor", "dag-processor"), "", beats(ui, "dag_processor", since), (*NEEDED, "triggerer")),
         # The first task that it starts reports to the API server, and may use any emulator.
         Part(
             _warm("scheduler", "scheduler", "--skip-serve-logs"),
             "",
             beats(ui, "scheduler", since),
-            (DATABASE, DEMO_DATA, "api-server", *EMULATORS),
+            (*NEEDED, DEMO_DATA, "api-server", *EMULATORS),
         ),
     ]
 
 
 def _database(settings: StackSettings) -> Part:
-    command = (sys.executable, "-m", "rejeu.local.stack.database", str(settings.database))
-    program = Program(DATABASE, command, AIRFLOW_GROUP, stop_seconds=1, once=True)
-    return Part(program, "", settings.database.exists)
+    where = ("--programs", settings.postgres, "--data", settings.cluster, "--port", str(settings.ports["database"]))
+    access = ("--user", DATABASE_USER, "--password-file", str(settings.database_password))
+    command = (sys.executable, "-m", "rejeu.local.servers.postgres", *where, *access)
+    # SIGTERM would have it wait until everybody has gone.
+    program = Program(DATABASE, command, SERVER_GROUP, stop_seconds=3, stop_signal="INT")
+    return Part(program, settings.address("database"), answers_postgres(settings.database_url))
+
+
+def _tables(settings: StackSettings) -> Part:
+    command = (sys.executable, "-m", "rejeu.local.stack.airflow_tables", str(settings.database_made))
+    program = Program(TABLES, command, AIRFLOW_GROUP, stop_seconds=1, once=True)
+    return Part(program, "", settings.database_made.exists, (DATABASE,))
 
 
 def _emulator(name: str, command: list[str]) -> Program:
-    return Program(name, command, EMULATOR_GROUP, stop_seconds=2)
+    return Program(name, command, SERVER_GROUP, stop_seconds=2)
 
 
 def _component(name: str, *arguments: str) -> Program:
@@ -124,7 +140,7 @@ def _demo_data(settings: StackSettings) -> Part:
     done = Path(settings.home, "demo-data.json")
     stream = os.environ.get(DEMO, "crypto_rates")
     command = (sys.executable, "-m", "rejeu.local.demos", f"{settings.root}/dags/streams/{stream}.yaml", str(done))
-    return Part(Program(DEMO_DATA, command, EMULATOR_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
+    return Part(Program(DEMO_DATA, command, SERVER_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
 
 
 def _pubsub(settings: StackSettings) -> list[str]:

@@ -18,12 +18,14 @@ from typing import Final, Self
 from rejeu.errors import StackError
 from rejeu.local.processes.leftovers import MARK
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
+from rejeu.local.servers.postgres import find_postgres
 
 HOST: Final = "127.0.0.1"
 PROJECT: Final = "rejeu-local"
 BUCKET: Final = "rejeu-local-bucket"
 USER: Final = "admin"
-SERVERS: Final = ("ui", "pubsub", "bigquery", "bigquery_grpc", "storage", "metadata", "open_data")
+DATABASE_USER: Final = "airflow"
+SERVERS: Final = ("ui", "pubsub", "bigquery", "bigquery_grpc", "storage", "metadata", "open_data", "database")
 BIGTABLE: Final = "bigtable"
 """One server more, where this machine has it."""
 PORTS: Final = range(20_000, 32_768)
@@ -32,7 +34,10 @@ PORTS: Final = range(20_000, 32_768)
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Where one stack lives. `pubsub` is an address; `own_pubsub` says whether it is ours to start and stop."""
+    """Where one stack lives. `pubsub` is an address; `own_pubsub` says whether it is ours to start and stop.
+
+    `postgres` is the folder of PostgreSQL's programs, `cluster` the one of its data.
+    """
 
     stack: str
     root: str
@@ -41,18 +46,21 @@ class StackSettings:
     ports: dict[str, int]
     pubsub: str
     own_pubsub: bool
+    postgres: str
+    cluster: str
     keys: dict[str, str]
 
     @classmethod
     def choose(cls, root: Path, home: Path) -> Self:
         """Free ports, the same ones each time if they can be had, and the secrets of this home.
 
-        Raises StackError where `REJEU_UI_PORT` asks for a port that cannot be had.
+        Raises StackError where `REJEU_UI_PORT` asks for a port that cannot be had, or there is no PostgreSQL.
         """
         stack = stack_id(home)
         free = _free_ports(stack)
         servers = (*SERVERS, BIGTABLE) if find_bigtable_emulator() else SERVERS
         ports = {server: next(free) for server in servers} | _wanted_ui_port()
+        postgres = find_postgres()
         # Within the environment of a stack the variable names that stack's own Pub/Sub.
         given = None if MARK in os.environ else os.environ.get("PUBSUB_EMULATOR_HOST")
         return cls(
@@ -63,6 +71,8 @@ class StackSettings:
             ports=ports,
             pubsub=given or f"{HOST}:{ports['pubsub']}",
             own_pubsub=not given,
+            postgres=str(postgres.programs),
+            cluster=str(home / f"postgres-{postgres.major}"),
             keys=_keys(home / "keys.json"),
         )
 
@@ -87,9 +97,25 @@ class StackSettings:
         return Path(self.home, "airflow")
 
     @property
-    def database(self) -> Path:
+    def database(self) -> str:
         """Named after the version that made it: another Airflow starts with a database of its own."""
-        return self.airflow_home / f"airflow-{version('apache-airflow')}.db"
+        return f"airflow-{version('apache-airflow')}"
+
+    @property
+    def database_url(self) -> str:
+        """With the password, as the drivers of both of Airflow's engines take it."""
+        return (
+            f"postgresql+psycopg2://{DATABASE_USER}:{self.keys['database']}@{self.address('database')}/{self.database}"
+        )
+
+    @property
+    def database_made(self) -> Path:
+        """The file that says that the database has all its tables; it goes with the data."""
+        return Path(self.cluster, f"{self.database}.made")
+
+    @property
+    def database_password(self) -> Path:
+        return Path(self.home, "database-password")
 
     @property
     def passwords(self) -> Path:
@@ -166,8 +192,7 @@ class StackSettings:
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords),
             "CORE__FERNET_KEY": self.keys["fernet"],
             "CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
-            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "rejeu.local.stack.database.CONNECT_ARGS",
+            "DATABASE__SQL_ALCHEMY_CONN": self.database_url,
             "API__BASE_URL": self.ui_url,
             "API__SECRET_KEY": self.keys["session"],
             "API_AUTH__JWT_SECRET": self.keys["jwt"],
@@ -212,20 +237,27 @@ def stack_id(home: Path) -> str:
 
 def write_private(file: Path, document: object) -> None:
     """Write JSON that only its owner can read, whole or not at all."""
+    write_private_text(file, json.dumps(document, indent=1))
+
+
+def write_private_text(file: Path, text: str) -> None:
+    """The same of plain text."""
     partial = file.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     partial.touch(mode=0o600)
-    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(file)
 
 
 def _keys(file: Path) -> dict[str, str]:
     """The secrets of a home, made once: what Airflow encrypted must stay readable."""
-    if not file.exists():
-        fernet = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-        signing = {name: secrets.token_urlsafe(64) for name in ("jwt", "session")}
-        write_private(file, signing | {"fernet": fernet, "password": secrets.token_urlsafe(12)})
-    keys: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    kept: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    made = {"fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}
+    made |= {name: secrets.token_urlsafe(64) for name in ("jwt", "session")}
+    made |= {name: secrets.token_urlsafe(12) for name in ("password", "database")}
+    keys = made | kept
+    if keys != kept:
+        write_private(file, keys)
     return keys
 
 
