@@ -17,7 +17,7 @@ FENCE: Final = re.compile(r"^ *(```+|~~~+|:::+)")
 LINK: Final = re.compile(r"\]\(([^()\s]*)\)")
 CODE: Final = re.compile(r"`([^`\n]+)`")
 PATH: Final = re.compile(r"^(?:plugins|rejeu|beam_jobs|spark_jobs|dags|tests|docs|docker|infra|benchmarks)/[\w./*-]*$")
-MADE_UP: Final = re.compile(r"\b(machines|my_\w+|NAME|STREAM)\b")
+MADE_UP: Final = re.compile(r"\b(machines|orders|ethereum|foreign_clicks|my_\w+|NAME|STREAM)\b")
 """Names that pages invent for what the reader will write."""
 
 

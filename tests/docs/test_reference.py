@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def test_no_variable_is_described_that_nothing_reads() -> None:
 
 def test_every_command_and_every_flag_of_the_replay_is_there() -> None:
     page = commands.render()
-    for name in ("validate", "new", "replay", "pace", "incidents", "up", "down", "status", "logs", "env", "demo"):
+    (choices,) = (each.choices for each in cli.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    for name in choices:
         assert f"## `rejeu {name}`\n" in page
     for name in ReplayRequest.model_fields:
         assert f"`--{name.rstrip('_').replace('_', '-')}" in page

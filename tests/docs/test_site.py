@@ -1,4 +1,4 @@
-"""The site as it is built: no warning, no link that leads nowhere, nothing from elsewhere."""
+"""The site as it is built: no warning, no link that leads nowhere, nothing from elsewhere, a README that is short."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, headings, links, named_paths
+
+README_LINES = 150
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +51,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     assert [path for path in named_paths(page) if not list(ROOT.glob(path))] == []
+
+
+def test_the_readme_is_a_landing_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES

@@ -62,12 +62,6 @@ def test_every_option_of_a_command_says_what_it_does(command: str) -> None:
         assert action.help or not action.option_strings, f"rejeu {command} {action.option_strings} has no help"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme(command: str) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"rejeu {command}" in readme or f"make {command}" in readme, f"README.md does not tell of `rejeu {command}`"
-
-
 def test_the_replays_help_lists_the_fields_of_its_request(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["replay", "--help"])
