@@ -9,7 +9,7 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from rejeu.cli import DEMO_HOME, root
+from rejeu.cli.homes import DEMO_HOME, root
 from rejeu.errors import RejeuError, StackError
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.stack import Stack

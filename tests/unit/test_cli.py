@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rejeu import __version__, cli
+from rejeu.cli import homes, stack
 from rejeu.errors import RejeuError, SpecError, StackError
 from rejeu.state import open_store
 from rejeu.state.lease import Lease, read_state
@@ -33,7 +34,7 @@ def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The dags/streams folder of a checkout of its own."""
     folder = tmp_path / "dags" / "streams"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(cli, "root", lambda: tmp_path)
+    monkeypatch.setattr(homes, "root", lambda: tmp_path)
     return folder
 
 
@@ -105,7 +106,7 @@ def test_an_error_becomes_its_message_and_its_exit_code(
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "status", fail)
+    monkeypatch.setattr(stack, "status", fail)
     assert cli.main(["status"]) == code
     assert capsys.readouterr().err == said
 

@@ -1,0 +1,42 @@
+"""The whole command line: every group's commands, and the exit code that a command ends with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich_argparse import RichHelpFormatter
+
+import rejeu
+from rejeu.cli import specs, stack, streams
+from rejeu.cli.commands import Commands, Run
+from rejeu.cli.console import errors
+from rejeu.errors import RejeuError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit codes are those of `rejeu.errors`."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["replay"]:
+        return streams.replay(given[1:])
+    arguments = parser().parse_args(given)
+    run: Run = arguments.run
+    try:
+        return run(arguments)
+    except RejeuError as error:
+        errors.print(f"rejeu: {error}", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        errors.print("rejeu: interrupted", markup=False)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="rejeu", description=rejeu.__doc__, formatter_class=RichHelpFormatter)
+    top.add_argument("--version", action="version", version=f"rejeu {rejeu.__version__}")
+    commands = Commands(top)
+    for group in (specs, streams, stack):
+        group.add_to(commands)
+    return top

@@ -1,0 +1,82 @@
+"""The commands about specs: check them, begin one, describe them, and the metadata of their streaming job."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rejeu.cli import homes
+from rejeu.cli.commands import Commands
+from rejeu.cli.console import errors, say, write_document
+from rejeu.errors import SpecError
+from rejeu.spec.files import load_files, load_specs
+from rejeu.spec.model import StreamSpec
+
+
+def add_to(commands: Commands) -> None:
+    """The commands of this module."""
+    validate_ = commands.add("validate", validate, "Check specs: every file given, or all of dags/streams.")
+    validate_.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    new_ = commands.add(
+        "new", new, "Begin a stream: write its spec from a table or a file, and say what was guessed and why."
+    )
+    new_.add_argument("name", metavar="NAME")
+    source = new_.add_mutually_exclusive_group(required=True)
+    source.add_argument("--table", metavar="TABLE", help="a BigQuery table, [project.]dataset.table")
+    source.add_argument("--file", metavar="FILE", help="Parquet or NDJSON, a path or gs:// URI, * allowed")
+    new_.add_argument("--pipeline", default="passthrough", metavar="PIPELINE", help="default: passthrough")
+    new_.add_argument("--topic", metavar="TOPIC", help="the topic's id; default: NAME with dashes")
+    new_.add_argument("--dags", type=Path, metavar="DIR", help="write to DIR/streams; default: the checkout's dags")
+    new_.add_argument("--dry-run", action="store_true", help="print the spec instead of writing it")
+    schema_ = commands.add("schema", schema, "Print the JSON Schema of a spec.")
+    schema_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
+    template_ = commands.add("template", template, "Print the metadata of the streaming job's flex template.")
+    template_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Check specs; the exit code is 2 if one is wrong."""
+    results = load_files(arguments.files) if arguments.files else load_specs([homes.root() / "dags" / "streams"])
+    for loaded in results:
+        if loaded.error is None:
+            say(f"{loaded.file}: ok")
+        else:
+            errors.print(str(loaded.error), markup=False)
+    return SpecError.exit_code if any(loaded.error for loaded in results) else 0
+
+
+def new(arguments: argparse.Namespace) -> int:
+    """Look at the source, judge, and write; what was guessed goes to the terminal, with its reasons."""
+    from rejeu.new.explain import explain
+    from rejeu.new.guess import find_event_time, find_key
+    from rejeu.new.sample import look
+    from rejeu.new.text import Wish, spec_text, write_spec
+
+    wish = Wish(arguments.name, arguments.pipeline, arguments.topic, arguments.table, arguments.file)
+    wish.check()
+    sample = look(wish.table, wish.file, homes.target)
+    wish.check_columns(sample.columns)
+    time = find_event_time(sample)
+    key = find_key(sample, time)
+    text = spec_text(wish, time, key)
+    for line in explain(sample, time, key):
+        errors.print(line, markup=False)
+    if arguments.dry_run:
+        print(text, end="")
+        return 0
+    file = write_spec((arguments.dags or homes.root() / "dags") / "streams", wish.name, text)
+    say(f"{file}: written")
+    say(f"Read it through; then `rejeu up`, and trigger {wish.name}.live in Airflow.")
+    return 0
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """The JSON Schema that editors complete a spec with."""
+    return write_document(StreamSpec.model_json_schema(), arguments.write)
+
+
+def template(arguments: argparse.Namespace) -> int:
+    """What `gcloud dataflow flex-template build` asks for as --metadata-file."""
+    from rejeu.jobs.flex_template import metadata
+
+    return write_document(metadata(), arguments.write)
