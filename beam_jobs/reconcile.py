@@ -44,7 +44,7 @@ from rejeu.replay.source.windows import TimeColumn
 from rejeu.timeline import Position, format_instant, from_us, to_us
 
 QUERY_SECONDS: Final = 600.0
-LOOK_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 2.0
 """How long between two looks for what was published again."""
 AWAITED_ROWS: Final = 500_000
 """Rows whose ids are held at most, until they have come, before the next slice is read."""
@@ -199,7 +199,7 @@ class Reconciler:
         """Look until all have come, or for too long none has."""
         deadline = self._clock() + self._request.patience_seconds
         while (rows := self._awaited()) and self._clock() < deadline:
-            self._pause(LOOK_SECONDS)
+            self._pause(POLL_SECONDS)
             self._holes = [each for hole in self._holes if len((each := self._look_into(hole)).ids)]
             if self._awaited() < rows:
                 deadline = self._clock() + self._request.patience_seconds

@@ -26,10 +26,10 @@ from rejeu.timeline import format_instant
 
 RATES: Final = (50, 500)
 SECONDS: Final = 10
-LOOK_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.1
 LEGEND: Final = (
     "Milliseconds from handing a row to Google's client to the end of the first query that gives it, by the local "
-    f"streaming job, pipeline passthrough, on BigQuery's emulator; a query comes {LOOK_SECONDS * 1e3:g} ms after the "
+    f"streaming job, pipeline passthrough, on BigQuery's emulator; a query comes {POLL_SECONDS * 1e3:g} ms after the "
     "one before it has ended, which lasts so long by itself, and holds the emulator's one thread meanwhile."
 )
 
@@ -71,7 +71,7 @@ def _run(client: bigquery.Client, rate: int) -> Run:
     count = rate * SECONDS
     with feed_of(client, "passthrough") as feed, feed.job(), PublisherClient() as publisher:
         _publish(publisher, -1)
-        wait_until(lambda: len(_rows_from(feed, -1)) == 1, "the job wrote nothing", look_seconds=LOOK_SECONDS)
+        wait_until(lambda: len(_rows_from(feed, -1)) == 1, "the job wrote nothing", poll_seconds=POLL_SECONDS)
         publishing = threading.Thread(target=_publish_paced, args=(publisher, rate, count))
         publishing.start()
         seen_us, query_us = _look(feed, count)
@@ -96,7 +96,7 @@ def _look(feed: Feed, count: int) -> tuple[np.ndarray, np.ndarray]:
     age_us: dict[int, float] = {}
     query_us = []
     while len(age_us) < count:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         first = next(number for number in range(len(age_us) + 1) if number not in age_us)
         asked = time.perf_counter()
         rows = _rows_from(feed, first)

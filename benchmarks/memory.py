@@ -14,7 +14,7 @@ from benchmarks.processes import replaying
 from benchmarks.section import Options, Result, errors, figures_table
 from benchmarks.servers import NULL, running
 
-LOOK_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 LEGEND: Final = (
     "Peak: the most that was resident at once, pages of mapped files included (VmHWM). Own: the most that was not of "
     "files (RssAnon, looked at fifty times a second)."
@@ -64,6 +64,6 @@ def _run(folder: Path, file: Path, rows: int) -> Run:
         while program.runs():
             sizes = resident(program.pid)
             peak, own = max(peak, sizes.get("VmHWM", 0)), max(own, sizes.get("RssAnon", 0))
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         program.wait(0)
     return Run(rows, file.stat().st_size, peak, own, time.monotonic() - started)

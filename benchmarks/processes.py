@@ -24,7 +24,7 @@ from rejeu.local.processes.leftovers import end, family
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 3.0
 WAIT_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 
 
 @contextmanager
@@ -121,11 +121,11 @@ def await_port(port: int, what: str) -> None:
 
 
 def wait_until(
-    true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS, look_seconds: float = LOOK_SECONDS
+    true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS, poll_seconds: float = POLL_SECONDS
 ) -> None:
     """Raises RejeuError where it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             raise RejeuError(f"{what} within {seconds:g} s: it must before anything is measured")
-        time.sleep(look_seconds)
+        time.sleep(poll_seconds)

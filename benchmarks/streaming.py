@@ -33,7 +33,7 @@ BEAMS_SHARE: Final = 50
 USERS: Final = 500
 PROBES: Final = 20
 """Messages that say that the job runs, before anything is measured."""
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 DONE_SECONDS: Final = 300.0
 LEGEND: Final = (
     "Medians, of jobs that run already, on BigQuery's emulator, until a query counts every row; of clicks, whose rows "
@@ -164,7 +164,7 @@ def _run(client: bigquery.Client, pipeline: str, filled: str, count: int) -> Run
 def _await_rows(feed: Feed, rows: int) -> None:
     query = COUNT_CLICKS if feed.pipeline == "clicks" else COUNT_ROWS
     what = f"{feed.pipeline}: not all of {rows:,} rows were to be seen"
-    wait_until(lambda: feed.ask(query)[0][0] == rows, what, DONE_SECONDS, LOOK_SECONDS)
+    wait_until(lambda: feed.ask(query)[0][0] == rows, what, DONE_SECONDS, POLL_SECONDS)
 
 
 OURS: Final = ("passthrough", "rates", "clicks")

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 PULL_SECONDS: Final = 3.0
 """How long a pull waits for a first message, and so how long a drain may wait for a pull."""
-LOOK_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.1
 """The same where there are windows: they come due while no message does."""
 REMEMBER_SECONDS: Final = 600.0
 """How long a row id is known, as on Dataflow."""
@@ -130,7 +130,7 @@ class LocalPulls:
         received: list[Any] = []
         part = self._pull(subscription, MAX_REQUEST_MESSAGES, wait=self._windows is None)
         if self._windows and not part:
-            self._draining.wait(LOOK_SECONDS)
+            self._draining.wait(POLL_SECONDS)
         while part:
             received += part
             room = MAX_REQUEST_MESSAGES - len(received)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs import slices as slicing
-from beam_jobs.reconcile import LOOK_SECONDS, BigQueryLook, Found, Message, Reconciler, decode_of
+from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Message, Reconciler, decode_of
 from beam_jobs.slices import TEXT, Slice, Window, expect, slices
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest
@@ -208,7 +208,7 @@ def test_what_is_awaited_does_not_grow_without_bounds(
     world = World(source(settle_seconds=0))
     world.lose(*list(world.rows))
     assert world.reconcile().healed == ROWS
-    assert world.now == 5 * LOOK_SECONDS
+    assert world.now == 5 * POLL_SECONDS
 
 
 # What is not missing

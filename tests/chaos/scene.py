@@ -22,7 +22,7 @@ from tests.emulated.gate import Gate
 from tests.emulated.pubsub_feed import PLUGINS
 
 WAIT_SECONDS: Final = 90.0
-LOOK_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 
 
 class Actor:
@@ -130,4 +130,4 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} within {WAIT_SECONDS:g} s")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)

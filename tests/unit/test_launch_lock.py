@@ -7,7 +7,7 @@ import pytest
 
 from rejeu.errors import LaunchError, StateConflictError, StateError
 from rejeu.state import launch_lock
-from rejeu.state.launch_lock import LOCK_TIME, LOOK_SECONDS, hold_launch_lock
+from rejeu.state.launch_lock import LOCK_TIME, POLL_SECONDS, hold_launch_lock
 from rejeu.state.lease import Lease, read_state
 from tests.unit.crowded import Clock, CrowdedStore
 
@@ -74,7 +74,7 @@ def test_a_lock_is_waited_for_until_it_is_released(store: CrowdedStore, take: Ta
             first.__exit__(None, None, None)
 
     with hold_launch_lock(store, STREAM, WATCHDOG, until_it_is_over):
-        assert waited == [LOOK_SECONDS] * 3
+        assert waited == [POLL_SECONDS] * 3
 
 
 def test_a_lock_is_released_by_one_that_fails(store: CrowdedStore, clock: Clock) -> None:
@@ -93,7 +93,7 @@ def test_the_next_try_of_a_task_goes_on_with_its_lock(store: CrowdedStore, take:
 def test_the_lock_of_a_worker_that_died_runs_out(store: CrowdedStore, clock: Clock, sleep: Sleep, take: Take) -> None:
     take(LIVE)
     with hold_launch_lock(store, STREAM, WATCHDOG, sleep):
-        assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=LOOK_SECONDS)
+        assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=POLL_SECONDS)
 
 
 def test_who_took_too_long_does_not_release_another_ones_lock(store: CrowdedStore, sleep: Sleep, take: Take) -> None:
@@ -117,19 +117,19 @@ def test_somebody_else_who_comes_to_no_end_is_an_error(
         hold_launch_lock(store, STREAM, WATCHDOG, while_another_begins_again_and_again),
     ):
         pass
-    assert clock.elapsed == pytest.approx(2 * LOCK_TIME.total_seconds(), abs=2 * LOOK_SECONDS)
+    assert clock.elapsed == pytest.approx(2 * LOCK_TIME.total_seconds(), abs=2 * POLL_SECONDS)
 
 
 def test_of_two_that_ask_at_once_one_waits(store: CrowdedStore, clock: Clock, sleep: Sleep, take: Take) -> None:
     store.between = lambda: take(LIVE)
     with hold_launch_lock(store, STREAM, WATCHDOG, sleep):
-        assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=LOOK_SECONDS)
+        assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=POLL_SECONDS)
 
 
 def test_one_whose_answer_was_lost_finds_that_it_has_the_lock(store: CrowdedStore, clock: Clock, sleep: Sleep) -> None:
     store.lost = StateConflictError
     with hold_launch_lock(store, STREAM, LIVE, sleep):
-        assert clock.elapsed == LOOK_SECONDS
+        assert clock.elapsed == POLL_SECONDS
 
 
 def test_a_store_that_cannot_be_used_is_told_of(store: CrowdedStore, clock: Clock) -> None:

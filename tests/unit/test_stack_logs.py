@@ -10,7 +10,7 @@ from rejeu.local.processes.logs import last_lines, tail
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(logs, "POLL_SECONDS", 0)
 
 
 def test_each_line_has_its_parts_name_in_front(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from rejeu.timeline import Position, format_instant, from_us, to_us
 
 log = logging.getLogger(__name__)
 
-TURN_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 """How long anything is waited for before the replay looks whether it is still to go on."""
 DRAIN_SECONDS: Final = 20.0
 
@@ -102,7 +102,7 @@ class Replay:
             except LeaseHeldError:
                 if self._stopping or time.monotonic() > deadline:
                     raise
-                time.sleep(TURN_SECONDS)
+                time.sleep(POLL_SECONDS)
 
     def _take_lease(self) -> Lease:
         """The right to publish; the stream's cursor and timeline come with it, unless this replay starts afresh."""
@@ -202,7 +202,7 @@ class Replay:
                         return False
                     at = sender.send(chunk, at)
             while goes_on():
-                if publisher.settle(TURN_SECONDS):
+                if publisher.settle(POLL_SECONDS):
                     return True
             return False
 
@@ -219,7 +219,7 @@ class Replay:
 def _drain(publisher: Publisher, keeper: Keeper) -> None:
     """Wait for what is under way; where the lease is lost, nothing more will be sent."""
     deadline = time.monotonic() + DRAIN_SECONDS
-    while keeper.error is None and time.monotonic() < deadline and not publisher.settle(TURN_SECONDS):
+    while keeper.error is None and time.monotonic() < deadline and not publisher.settle(POLL_SECONDS):
         pass
 
 

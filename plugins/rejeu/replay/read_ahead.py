@@ -16,7 +16,7 @@ from rejeu.timeline import Position
 log = logging.getLogger(__name__)
 
 CHUNKS_AHEAD: Final = 4
-TURN_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 """How long either side waits for the other before it looks whether there is still need to."""
 FAREWELL_SECONDS: Final = 1.0
 
@@ -66,7 +66,7 @@ class ReadAhead:
         """The chunks, to the end of the source, or for as long as `goes_on` says so. Raises what reading raised."""
         while goes_on():
             try:
-                arrived = self._head or self._ready.get(timeout=TURN_SECONDS)
+                arrived = self._head or self._ready.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 continue
             self._head = None
@@ -91,7 +91,7 @@ class ReadAhead:
     def _offer(self, item: Arrival) -> bool:
         while not self._closed:
             try:
-                self._ready.put(item, timeout=TURN_SECONDS)
+                self._ready.put(item, timeout=POLL_SECONDS)
                 return True
             except queue.Full:
                 continue

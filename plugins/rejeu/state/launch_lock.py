@@ -18,7 +18,7 @@ from rejeu.timeline import format_instant, parse_instant
 
 LOCK_TIME: Final = timedelta(seconds=30)
 """How long a holder whose worker died keeps the lock. Whoever takes longer loses no row: the lease sees to that."""
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def hold_launch_lock(
     while (other := _take(store, stream, who)) is not None:
         if time.monotonic() > deadline:
             raise LaunchError(f"{stream}: {other} has been starting or stopping its replays for too long: see its log")
-        sleep(LOOK_SECONDS)
+        sleep(POLL_SECONDS)
     try:
         yield
     finally:

@@ -90,7 +90,7 @@ def _await_records(scene: Scene, truth: Truth, played: Played, begin: float) -> 
             run["state"] not in ENDED for name in scene.stages for run in scene.airflow.runs(f"{name}.watchdog")
         )
 
-    wait_until(is_written, "a silence has no incident, or a watchdog run has no end", look_seconds=1.0)
+    wait_until(is_written, "a silence has no incident, or a watchdog run has no end", poll_seconds=1.0)
 
 
 def _reconcile(scene: Scene, truth: Truth, planned: Round, say: Say) -> dict[str, int]:

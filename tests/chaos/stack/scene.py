@@ -36,7 +36,7 @@ from tests.chaos.stack.tap import Tap
 
 ROOT: Final = Path(__file__).parents[3]
 WAIT_SECONDS: Final = 120.0
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 SOON_SECONDS: Final = 0.05
 SETTLED_SECONDS: Final = 1.5
 """How long a row may be under way before its stream counts as silent."""
@@ -225,7 +225,7 @@ def staged(home: Path, seed: int, say: Say) -> Iterator[Scene]:
 def wait_until(
     true: Callable[[], bool],
     what: str | Callable[[], str],
-    look_seconds: float = LOOK_SECONDS,
+    poll_seconds: float = POLL_SECONDS,
     seconds: float = WAIT_SECONDS,
 ) -> None:
     """Raises TimeoutError where it never becomes true."""
@@ -233,7 +233,7 @@ def wait_until(
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {seconds:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(look_seconds)
+        time.sleep(poll_seconds)
 
 
 def _go_live(scene: Scene, say: Say) -> None:

@@ -15,7 +15,7 @@ MARK: Final = "REJEU_STACK"
 """The environment variable that every process of a stack carries, and whatever those start in turn."""
 
 KILL_SECONDS: Final = 1.0
-LOOK_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 _ROUNDS: Final = 20
 
 
@@ -52,7 +52,7 @@ def await_end(processes: Iterable[psutil.Process], patience: float) -> list[psut
     deadline = time.monotonic() + patience
     living = list(processes)
     while (living := [process for process in living if _lives(process)]) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return living
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 FIRST_LINES = 10
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 def last_lines(file: Path, count: int) -> list[str]:
@@ -27,7 +27,7 @@ def tail(files: Mapping[str, Path], *, follow: bool) -> Iterator[str]:
     for name, file in files.items():
         yield from (f"{name:<{width}} | {line}" for line in last_lines(file, FIRST_LINES))
     while follow:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         for name, file in files.items():
             lines, places[name] = _added(file, places[name])
             yield from (f"{name:<{width}} | {line}" for line in lines)

@@ -21,7 +21,7 @@ import psutil
 from rejeu.errors import StackError
 from rejeu.local.processes.leftovers import await_end, family
 
-LOOK_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.05
 CALL_SECONDS: Final = 3.0
 """A call may take this long: a supervisord that hangs must not keep `down` from ending everything."""
 SOCKET_PATH_MAX: Final = 100
@@ -121,7 +121,7 @@ class Supervisor:
         while any(each.group == group and each.state in _LIVING for each in self.conditions().values()):
             if time.monotonic() > deadline:
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def shutdown(self) -> None:
         """End supervisord and whatever it still runs; returns when it is gone, or hangs for too long."""

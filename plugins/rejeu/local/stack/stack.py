@@ -23,7 +23,7 @@ from rejeu.local.stack.settings import USER, StackSettings, stack_id, write_priv
 
 START_SECONDS: Final = 300
 """How long one part may take, on a machine that is busy with other things; one that dies is not waited for."""
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 JOB_DRAIN_SECONDS: Final = 3.0
 LEFTOVERS_SECONDS: Final = 1.0
 ERROR_LINES: Final = 15
@@ -173,7 +173,7 @@ class Stack:
             for name in launched.keys() & waiting.keys():
                 if time.monotonic() - launched[name] > START_SECONDS:
                     raise self._failure(name, f"is not well after {START_SECONDS} s")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _running(self, starting: dict[str, int | None]) -> list[str]:
         """Those that run; one that ended while it started is an error even if supervisord has restarted it."""
