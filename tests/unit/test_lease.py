@@ -56,7 +56,7 @@ def test_the_first_holder_gets_the_first_epoch(store: CrowdedStore, clock: Clock
     assert (lease.epoch, state.holder, state.status) == (1, "one", Status.STARTING)
     assert state.lease_until == clock.now(UTC) + timedelta(seconds=SECONDS)
     assert state.request == ("--topic=t",)
-    assert lease.is_live()
+    assert lease.is_held()
 
 
 def test_a_lease_that_is_held_is_refused_with_who_and_until_when(store: CrowdedStore, clock: Clock) -> None:
@@ -72,7 +72,7 @@ def test_a_lease_that_is_held_is_refused_with_who_and_until_when(store: CrowdedS
 def test_a_lease_that_ran_out_goes_to_the_next_under_a_greater_epoch(store: CrowdedStore, clock: Clock) -> None:
     first = _acquire(store)
     clock.elapsed += SECONDS
-    assert not first.is_live()
+    assert not first.is_held()
     assert _acquire(store, "two").epoch == 2
 
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_renews_the_lease_and_saves_what_was_reached(store: Crowded
     clock.elapsed += SECONDS - 0.5
     lease.checkpoint(cursor=Position(7, 2), status=Status.RUNNING)
     clock.elapsed += SECONDS - 0.5
-    assert lease.is_live()
+    assert lease.is_held()
     assert (_state(store).cursor, _state(store).status) == (Position(7, 2), Status.RUNNING)
     with pytest.raises(LeaseHeldError):
         _acquire(store, "two")
@@ -91,7 +91,7 @@ def test_a_lease_that_ran_out_unnoticed_is_renewed(store: CrowdedStore, clock: C
     lease = _acquire(store)
     clock.elapsed += 10 * SECONDS
     lease.checkpoint()
-    assert lease.is_live()
+    assert lease.is_held()
     assert lease.epoch == 1
 
 
@@ -117,7 +117,7 @@ def test_a_released_lease_is_free_at_once_and_says_how_it_ended(store: CrowdedSt
         Position(5),
         None,
     )
-    assert not lease.is_live()
+    assert not lease.is_held()
     assert _acquire(store, "two").state.error is None
 
 
@@ -126,7 +126,7 @@ def test_a_released_lease_is_not_renewed(store: CrowdedStore, clock: Clock) -> N
     lease.release(Status.STOPPED)
     with pytest.raises(LeaseLostError):
         lease.checkpoint()
-    assert not lease.is_live()
+    assert not lease.is_held()
 
 
 def test_a_lost_lease_is_left_to_its_new_holder(store: CrowdedStore, clock: Clock) -> None:
@@ -166,7 +166,7 @@ def test_a_lease_whose_answer_was_lost_is_held_under_one_epoch(store: CrowdedSto
     store.lost = StateConflictError
     lease = _acquire(store, "one")
     assert (lease.epoch, _state(store).epoch, _state(store).holder) == (1, 1, "one")
-    assert lease.is_live()
+    assert lease.is_held()
 
 
 def test_who_asks_again_recognises_the_lease_it_never_heard_of(store: CrowdedStore, clock: Clock) -> None:
@@ -179,7 +179,7 @@ def test_who_asks_again_recognises_the_lease_it_never_heard_of(store: CrowdedSto
     lease = _acquire(store, "one")
     clock.elapsed += SECONDS - 0.5
     assert lease.epoch == 1
-    assert lease.is_live()
+    assert lease.is_held()
 
 
 def test_a_lease_that_another_took_meanwhile_is_not_recognised(store: CrowdedStore, clock: Clock) -> None:
@@ -198,7 +198,7 @@ def test_a_checkpoint_whose_answer_was_lost_is_made(store: CrowdedStore, clock: 
     clock.elapsed += SECONDS - 0.5
     lease.checkpoint(cursor=Position(7))
     clock.elapsed += SECONDS - 0.5
-    assert lease.is_live()
+    assert lease.is_held()
     assert (_state(store).cursor, _state(store).epoch) == (Position(7), 1)
 
 
@@ -215,7 +215,7 @@ def test_who_cannot_tell_whether_its_release_was_made_publishes_no_more(store: C
     store.lost = StateError
     with pytest.raises(StateError):
         lease.release(Status.STOPPED)
-    assert not lease.is_live()
+    assert not lease.is_held()
 
 
 # At once
@@ -247,7 +247,7 @@ def test_a_lease_runs_from_before_its_writing_was_asked_for(store: CrowdedStore,
         clock.elapsed += SECONDS
 
     store.between = pause
-    assert not _acquire(store).is_live()
+    assert not _acquire(store).is_held()
 
 
 def test_a_document_that_is_always_taken_is_an_error_and_no_endless_loop(store: CrowdedStore, clock: Clock) -> None:

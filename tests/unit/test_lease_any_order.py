@@ -97,13 +97,13 @@ class Publishers(RuleBasedStateMachine):
 
     @invariant()
     def nobody_publishes_beside_another(self) -> None:
-        live = [holder for holder, lease in self.leases.items() if lease.is_live()]
+        live = [holder for holder, lease in self.leases.items() if lease.is_held()]
         assert len(live) <= 1, live
 
     @invariant()
     def who_publishes_is_who_the_document_names(self) -> None:
         for lease in self.leases.values():
-            if lease.is_live():
+            if lease.is_held():
                 state = read_state(self.store, STREAM)
                 assert state is not None
                 assert (state.holder, state.epoch) == (lease.state.holder, lease.epoch)

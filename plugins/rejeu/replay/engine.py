@@ -85,7 +85,7 @@ class Replay:
                 start = lease.state.cursor
                 ahead = stack.enter_context(ReadAhead(lambda: read_chunks(request, start)))
             publisher = Publisher(
-                channel, request.topic_path, patience_seconds=request.patience_seconds, may_publish=lease.is_live
+                channel, request.topic_path, patience_seconds=request.patience_seconds, may_publish=lease.is_held
             )
             sender = self._sender(lease, publisher)
             status, failure = self._work(lease, publisher, sender, ahead)

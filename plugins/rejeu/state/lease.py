@@ -60,7 +60,7 @@ def _understand(stream: str, document: dict[str, Any]) -> StreamState:
 class Lease:
     """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached.
 
-    One thread writes, or what was reached could be saved in the wrong order; any thread may ask `is_live`.
+    One thread writes, or what was reached could be saved in the wrong order; any thread may ask `is_held`.
     """
 
     def __init__(self, store: StateStore, state: StreamState, seconds: float, renewed: float) -> None:
@@ -110,7 +110,7 @@ class Lease:
     def epoch(self) -> int:
         return self.state.epoch
 
-    def is_live(self) -> bool:
+    def is_held(self) -> bool:
         """Whether the lease certainly holds: by this process's own clock, which runs on while it is paused."""
         return time.monotonic() < self._expires
 
