@@ -15,7 +15,7 @@ from rejeu.jobs.build import replay_request
 from rejeu.jobs.request import ReconcileRequest, SourceRequest
 from rejeu.ports import StateStore
 from rejeu.spec.model import StreamSpec
-from rejeu.state.documents import Beside
+from rejeu.state.documents import SideDocument
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.timeline import MICROSECOND, format_instant, from_us
@@ -150,7 +150,7 @@ def reconcile_request(spec: StreamSpec, target: Target, span: Span, report: str)
 
 def read_done(store: StateStore, stream: str) -> Span | None:
     """The event times whose rows are known to be in the table, all of them. Raises StateError."""
-    found = store.load(Beside.RECONCILED.of(stream))
+    found = store.load(SideDocument.RECONCILED.of(stream))
     return None if found is None else Span.model_validate(found.document)
 
 
@@ -159,14 +159,16 @@ def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
 
     Where another run writes at the same time one of them is forgotten, and compared once more. Raises StateError.
     """
-    found = store.load(Beside.RECONCILED.of(state.stream))
+    found = store.load(SideDocument.RECONCILED.of(state.stream))
     done = None if found is None else Span.model_validate(found.document)
     if done is not None:
         joined = done.joined(new)
         # With a gap, the one that the next comparison can go on from is worth more.
         new = joined or (done if done.holds(_began(state)) else new)
     with suppress(StateConflictError):
-        store.save(Beside.RECONCILED.of(state.stream), new.model_dump(mode="json"), found.version if found else None)
+        store.save(
+            SideDocument.RECONCILED.of(state.stream), new.model_dump(mode="json"), found.version if found else None
+        )
 
 
 def _began(state: StreamState) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Which documents a store holds for a stream: its own, and those beside it that others than its holder write."""
+"""The names of a stream's documents in a store: its own, and side documents, which others than its holder write."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import StrEnum
 from rejeu.ports import StateStore
 
 
-class Beside(StrEnum):
-    """What is remembered beside a stream's own document."""
+class SideDocument(StrEnum):
+    """A document beside the stream's own: others than the replay that holds the stream write it."""
 
     STANDBY = "standby"
     LAUNCH_LOCK = "launch_lock"
     RECONCILED = "reconciled"
 
     def of(self, stream: str) -> str:
-        """The document's name: no stream's own has a dot."""
+        """The document's name. Its dot tells it from the stream's own document, whose name has none."""
         return f"{stream}.{self}"
 
 
 def stream_names(store: StateStore) -> list[str]:
-    """The streams, and their shards, of which the store knows. Raises StateError."""
+    """The streams and shards that the store knows. Raises StateError."""
     return [name for name in store.names() if "." not in name]

@@ -13,7 +13,7 @@ from typing import Final
 
 from rejeu.errors import LaunchError, StateConflictError
 from rejeu.ports import StateStore
-from rejeu.state.documents import Beside
+from rejeu.state.documents import SideDocument
 from rejeu.timeline import format_instant, parse_instant
 
 LOCK_TIME: Final = timedelta(seconds=30)
@@ -42,20 +42,22 @@ def hold_launch_lock(
 
 def _take(store: StateStore, stream: str, who: str) -> str | None:
     """None where the lock is ours now, else who has it."""
-    found = store.load(Beside.LAUNCH_LOCK.of(stream))
+    found = store.load(SideDocument.LAUNCH_LOCK.of(stream))
     now = datetime.now(UTC)
     if found is not None and found.document["who"] not in (who, None) and parse_instant(found.document["until"]) > now:
         return str(found.document["who"])
     try:
         document = {"who": who, "until": format_instant(now + LOCK_TIME)}
-        store.save(Beside.LAUNCH_LOCK.of(stream), document, found.version if found else None)
+        store.save(SideDocument.LAUNCH_LOCK.of(stream), document, found.version if found else None)
     except StateConflictError:
         return "somebody else"
     return None
 
 
 def _release(store: StateStore, stream: str, who: str) -> None:
-    found = store.load(Beside.LAUNCH_LOCK.of(stream))
+    found = store.load(SideDocument.LAUNCH_LOCK.of(stream))
     if found is not None and found.document["who"] == who:
         with suppress(StateConflictError):
-            store.save(Beside.LAUNCH_LOCK.of(stream), {"who": None, "until": found.document["until"]}, found.version)
+            store.save(
+                SideDocument.LAUNCH_LOCK.of(stream), {"who": None, "until": found.document["until"]}, found.version
+            )
