@@ -145,21 +145,21 @@ class Reconciler:
         expected = expect(part, self._transform, request.streaming_time, request.time_unit)
         settles_in = self._settled_at - self._clock()
         found = self._look(expected.window)
-        missing = _lacking(expected.ids, found.ids)
+        missing = _not_in(expected.ids, found.ids)
         if missing.any() and settles_in > 0:
             self._say(f"{missing.sum():,} rows may be under way: looking again in {settles_in:.0f} s")
             self._pause(settles_in)
             found = self._look(expected.window)
-            missing = _lacking(expected.ids, found.ids)
+            missing = _not_in(expected.ids, found.ids)
         self._count(part, expected, found, missing)
         if missing.any():
             self._heal(part, expected, missing)
         self._say(f"{self._counts['expected']:,} rows compared, {self._counts['missing']:,} of them missing")
 
     def _count(self, part: Slice, expected: Expected, found: Found, missing: NDArray[np.bool_]) -> None:
-        unexpected = _lacking(found.ids, expected.ids) & (found.written > 0)
+        unexpected = _not_in(found.ids, expected.ids) & (found.written > 0)
         beyond = np.maximum(found.written - 1, 0)
-        dead = found.ids.filter(pa.array((found.written == 0) & ~_lacking(found.ids, expected.ids)))
+        dead = found.ids.filter(pa.array((found.written == 0) & ~_not_in(found.ids, expected.ids)))
         self._counts.update(
             minutes=part.minutes,
             expected=len(expected.ids),
@@ -211,8 +211,8 @@ class Reconciler:
         return sum(len(hole.ids) for hole in self._holes)
 
     def _look_into(self, hole: Hole) -> Hole:
-        lacking = _lacking(hole.ids, self._look(hole.window).ids)
-        return Hole(hole.window, hole.ids.filter(pa.array(lacking)))
+        missing = _not_in(hole.ids, self._look(hole.window).ids)
+        return Hole(hole.window, hole.ids.filter(pa.array(missing)))
 
     def _say(self, what: str) -> None:
         print(f"rejeu: {self._request.stream}: {what}", flush=True)
@@ -291,8 +291,8 @@ def _first_us(request: ReconcileRequest) -> int:
     return to_us(request.from_) if isinstance(request.from_, datetime) else FIRST_US
 
 
-def _lacking(ids: pa.LargeStringArray, among: pa.LargeStringArray) -> NDArray[np.bool_]:
-    """Which of the ids are not among the others."""
+def _not_in(ids: pa.LargeStringArray, among: pa.LargeStringArray) -> NDArray[np.bool_]:
+    """Which of the ids are not among the others, as a mask."""
     return ~pc.is_in(ids, value_set=among).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 

@@ -71,11 +71,11 @@ def test_a_status_is_read_back_by_the_names_it_was_written_for(bigtable: Bigtabl
     assert bigtable.occupancies() == {("a#b", "100%"): -3}
 
 
-@pytest.mark.parametrize("lacking", ["table", "family"])
-def test_what_is_not_the_rows_fault_is_raised(bigtable: Bigtable, lacking: str) -> None:
-    table = bigtable_table(bigtable.instance, "none", 5) if lacking == "table" else bigtable.table
+@pytest.mark.parametrize("missing", ["table", "family"])
+def test_what_is_not_the_rows_fault_is_raised(bigtable: Bigtable, missing: str) -> None:
+    table = bigtable_table(bigtable.instance, "none", 5) if missing == "table" else bigtable.table
     with pytest.raises(MutationsExceptionGroup):
-        write(table, [entry("event#1", family="none" if lacking == "family" else EVENT)])
+        write(table, [entry("event#1", family="none" if missing == "family" else EVENT)])
 
 
 @pytest.mark.parametrize("fault", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, "lost"])

@@ -129,9 +129,9 @@ def _plan(
     """Windows of about `target_rows`; where one bucket of the histogram holds far more, it gets its own."""
     name = _full_name(table)
     counted = list(_run(client, histogram(name, time, from_us, until_us)))
-    lacking = sum(row["row_count"] for row in counted if row["bucket"] is None)
-    if lacking:
-        found = f"{lacking:,} rows of {name} have no readable event time in {time.name}"
+    without_time = sum(row["row_count"] for row in counted if row["bucket"] is None)
+    if without_time:
+        found = f"{without_time:,} rows of {name} have no readable event time in {time.name}"
         raise RowError(f"{found}: every row needs one; leave them out with a query source and a WHERE")
     buckets = []
     for row in counted:
