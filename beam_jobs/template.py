@@ -13,7 +13,7 @@ from beam_jobs.stream import run
 from rejeu.jobs.request import StreamJobRequest
 
 
-def apart(argv: Sequence[str]) -> list[str]:
+def split_flags(argv: Sequence[str]) -> list[str]:
     """Our flags, `--` and Beam's, as `stream` reads them; a parameter has the name of a field, `--dead_letters=…`."""
     ours, beams = list[str](), list[str]()
     for word in argv:
@@ -26,4 +26,4 @@ def apart(argv: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(lambda argv: run(apart(argv))))
+    sys.exit(main(lambda argv: run(split_flags(argv))))

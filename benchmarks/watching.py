@@ -135,7 +135,7 @@ def watching(options: Options) -> Result:
     """Both ways to watch, one after the other, on the same streams."""
     with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name, errors.status("Watching"):
         place = Place(Path(name), SCALE)
-        with _apart(_renew, place) as (pid, wish):
+        with _child_process(_renew, place) as (pid, wish):
             place.write_jobs(pid)
             poll, ours = (_run(place, watcher, wish) for watcher in (POLL, OURS))
     ratio = round(ours.cpu_percent / poll.cpu_percent, 2)
@@ -200,7 +200,7 @@ def too_long_at(state: StreamState, silence: timedelta) -> datetime:
 
 def _run(place: Place, watcher: str, wish: Connection) -> Run:
     """Watch while all is well, then while some are silent; they are well again afterwards."""
-    with _apart(_watch, place, watcher) as (pid, events):
+    with _child_process(_watch, place, watcher) as (pid, events):
         before: int = events.recv()
         time.sleep(place.scale.settled_seconds)
         process, begun = psutil.Process(pid), time.monotonic()
@@ -239,7 +239,7 @@ def _hear(events: Connection, seconds: float, awaited: Sequence[str]) -> dict[st
 
 
 @contextmanager
-def _apart(work: Callable[..., None], *arguments: Any) -> Iterator[tuple[int, Connection]]:
+def _child_process(work: Callable[..., None], *arguments: Any) -> Iterator[tuple[int, Connection]]:
     """The process that does this work while the block runs, and the way to talk to it. Raises EOFError if it ends."""
     ours, theirs = PROCESSES.Pipe()
     process = PROCESSES.Process(target=work, args=(theirs, *arguments))

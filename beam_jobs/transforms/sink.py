@@ -83,7 +83,7 @@ class InsertRows(beam.DoFn):
         except GoogleAPICallError as error:
             if error.code not in REFUSED_WHOLE:
                 raise
-            self._insert_apart(rows, str(error))
+            self._insert_by_halves(rows, str(error))
             return
         for each in errors:
             self._refuse(rows[each["index"]], str(each["errors"]))
@@ -110,7 +110,7 @@ class InsertRows(beam.DoFn):
         )
         return errors
 
-    def _insert_apart(self, rows: list[Row], reason: str) -> None:
+    def _insert_by_halves(self, rows: list[Row], reason: str) -> None:
         """A call that is refused whole does not say which row it was: halve until one row stands alone."""
         if len(rows) == 1:
             self._refuse(rows[0], reason)

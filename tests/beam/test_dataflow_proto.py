@@ -63,7 +63,7 @@ def job() -> Iterator[Any]:
         patch.setattr(DataflowRunner, "run_pipeline", _kept(DataflowRunner.run_pipeline, submitted))
         parameters = [f"--{name}={value}" for name, value in REQUEST.model_dump(exclude_defaults=True).items()]
         services = f"--beam_services={json.dumps({fake.GRADLE_TARGET: address})}"
-        stream.run(template.apart([*parameters, *OPTIONS, *OFFLINE, services]))
+        stream.run(template.split_flags([*parameters, *OPTIONS, *OFFLINE, services]))
         yield submitted[0].job
 
 
@@ -137,4 +137,10 @@ def test_no_parameter_of_the_template_has_the_name_of_an_option_of_beams() -> No
 
 def test_parameters_and_beams_options_are_told_apart_by_their_names() -> None:
     given = ["--streaming", "--dead_letters=a.b.c=d", "--stream=s", "--labels=stream=x"]
-    assert template.apart(given) == ["--dead-letters=a.b.c=d", "--stream=s", "--", "--streaming", "--labels=stream=x"]
+    assert template.split_flags(given) == [
+        "--dead-letters=a.b.c=d",
+        "--stream=s",
+        "--",
+        "--streaming",
+        "--labels=stream=x",
+    ]

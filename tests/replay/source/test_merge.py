@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rejeu.replay.source.merge import Block, Run, apart, held_bytes, merge
+from rejeu.replay.source.merge import Block, Run, overlapping_groups, held_bytes, merge
 
 Times = list[list[int]]
 """Of each block of a run."""
@@ -49,7 +49,7 @@ def test_rows_come_out_by_time_whatever_order_they_are_in(runs: list[Times]) -> 
 @given(RUNS)
 @settings(max_examples=200, deadline=None)
 def test_groups_follow_one_another_in_time_and_hold_all_runs(runs: list[Times]) -> None:
-    groups = apart([run_of(run) for run in runs])
+    groups = overlapping_groups([run_of(run) for run in runs])
     tables = [table for group in groups for table in times_of(merge(group))]
     assert [time for table in tables for time in sorted(table)] == flat(runs)
 

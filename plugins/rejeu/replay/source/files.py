@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from rejeu.errors import SourceError
 from rejeu.jobs.request import ReplayRequest
-from rejeu.replay.source.merge import Run, apart, held_bytes, merge
+from rejeu.replay.source.merge import Run, overlapping_groups, held_bytes, merge
 from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
 from rejeu.replay.source.parquet import parquet_rows, parquet_runs, parquet_schema
 from rejeu.replay.source.rows import clip
@@ -54,7 +54,7 @@ def read_files(request: ReplayRequest, from_us: int | None, until_us: int | None
     with ExitStack() as closing:
         files = _find(str(request.file), request.project, closing)
         runs = _format(str(request.file), files.values()).runs(files, request)
-        groups = apart(run.within(from_us, until_us) for run in runs)
+        groups = overlapping_groups(run.within(from_us, until_us) for run in runs)
         for at, group in enumerate(groups):
             if held_bytes(group) > HELD_BYTES:
                 groups[at] = spill(clipped(table for run in group for table in run.tables()), closing)

@@ -73,8 +73,8 @@ class Run:
         return replace(self, blocks=self.blocks[first:end], skipped=self.skipped + first)
 
 
-def apart(runs: Iterable[Run]) -> list[list[Run]]:
-    """Groups of runs, by time: those of one group overlap, and none does with another group's."""
+def overlapping_groups(runs: Iterable[Run]) -> list[list[Run]]:
+    """Groups of runs in order of time; runs of different groups do not overlap."""
     groups: list[list[Run]] = []
     last_us = 0
     for run in sorted((run for run in runs if run.blocks), key=lambda run: run.first_us):
