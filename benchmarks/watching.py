@@ -135,9 +135,9 @@ def watching(options: Options) -> Result:
     """Both ways to watch, one after the other, on the same streams."""
     with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name, errors.status("Watching"):
         place = Place(Path(name), SCALE)
-        with _child_process(_renew, place) as (pid, wish):
+        with _child_process(_renew, place) as (pid, renewer):
             place.write_jobs(pid)
-            poll, ours = (_run(place, watcher, wish) for watcher in (POLL, OURS))
+            poll, ours = (_run(place, watcher, renewer) for watcher in (POLL, OURS))
     ratio = round(ours.cpu_percent / poll.cpu_percent, 2)
     legend = f"Watching {SCALE.streams:,} streams for {SCALE.steady_seconds:g} s. {LEGEND}"
     return Result(table(ours, poll), legend, {"runs": [asdict(ours), asdict(poll)], "cpu_ratio": ratio})
@@ -198,23 +198,23 @@ def too_long_at(state: StreamState, silence: timedelta) -> datetime:
     return max(state.lease_until, state.next_due + silence)
 
 
-def _run(place: Place, watcher: str, wish: Connection) -> Run:
+def _run(place: Place, watcher: str, renewer: Connection) -> Run:
     """Watch while all is well, then while some are silent; they are well again afterwards."""
     with _child_process(_watch, place, watcher) as (pid, events):
         before: int = events.recv()
         time.sleep(place.scale.settled_seconds)
         process, begun = psutil.Process(pid), time.monotonic()
         spent = sum(process.cpu_times()[:2])
-        wrong = _hear(events, place.scale.steady_seconds, place.streams).keys()
+        wrong = _first_events(events, place.scale.steady_seconds, place.streams).keys()
         percent = (sum(process.cpu_times()[:2]) - spent) / (time.monotonic() - begun) * 100
         size, threads = resident(pid)["VmRSS"], process.num_threads()
-        wish.send(True)
-        too_long: float = wish.recv()
-        told = _hear(events, place.scale.patience_seconds, place.silent)
-    wish.send(False)
-    wish.recv()
+        renewer.send(True)
+        too_long: float = renewer.recv()
+        first_at = _first_events(events, place.scale.patience_seconds, place.silent)
+    renewer.send(False)
+    renewer.recv()
     silent = set(place.silent)
-    delays = np.array([at - too_long for stream, at in told.items() if stream in silent])
+    delays = np.array([at - too_long for stream, at in first_at.items() if stream in silent])
     return Run(
         watcher=watcher,
         cpu_percent=round(percent, 1),
@@ -223,19 +223,19 @@ def _run(place: Place, watcher: str, wish: Connection) -> Run:
         threads=threads,
         silent=len(silent),
         seen=len(delays),
-        others=len(wrong | (told.keys() - silent)),
+        others=len(wrong | (first_at.keys() - silent)),
         delay_ms=spread(delays * 1_000, tail=0.95) if len(delays) else {},
     )
 
 
-def _hear(events: Connection, seconds: float, awaited: Sequence[str]) -> dict[str, float]:
+def _first_events(events: Connection, seconds: float, awaited: Sequence[str]) -> dict[str, float]:
     """When each stream had its first event, until that time is over or all that are awaited have one."""
-    told: dict[str, float] = {}
+    first_at: dict[str, float] = {}
     deadline = time.monotonic() + seconds
-    while not told.keys() >= set(awaited) and events.poll(max(0.0, deadline - time.monotonic())):
+    while not first_at.keys() >= set(awaited) and events.poll(max(0.0, deadline - time.monotonic())):
         stream, at = events.recv()
-        told.setdefault(stream, at)
-    return told
+        first_at.setdefault(stream, at)
+    return first_at
 
 
 @contextmanager
@@ -254,8 +254,8 @@ def _child_process(work: Callable[..., None], *arguments: Any) -> Iterator[tuple
         process.join()
 
 
-def _renew(wish: Connection, place: Place) -> None:
-    """Save checkpoints as the streams' replays would; while somebody wishes it, none of those that fall silent."""
+def _renew(parent: Connection, place: Place) -> None:
+    """Save checkpoints as the streams' replays would; on request leave out those streams that fall silent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us
     open_store(place.target.state)  # makes the file
     states = {stream: started(stream) for stream in place.streams}
@@ -265,9 +265,9 @@ def _renew(wish: Connection, place: Place) -> None:
     with closing(sqlite3.connect(place.folder / "state.db", timeout=10.0)) as connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         for batch in cycle(batches):
-            if batch is batches[0] and wish.poll():
-                silent = wish.recv()
-                wish.send(too_long_at(states[batch[0]], silence).timestamp())
+            if batch is batches[0] and parent.poll():
+                silent = parent.recv()
+                parent.send(too_long_at(states[batch[0]], silence).timestamp())
             if batch is not batches[0] or not silent:
                 now = datetime.now(UTC)
                 states |= {stream: renewed(states[stream], now) for stream in batch}

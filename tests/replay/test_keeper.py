@@ -57,10 +57,10 @@ def lease(store: ShakyStore) -> Lease:
 def keeper(
     lease: Lease,
     reached: Callable[[], dict[str, Any]] = dict,
-    hear: Callable[[StreamState], None] = lambda state: None,
+    on_state: Callable[[StreamState], None] = lambda state: None,
     patience: float = SECONDS,
 ) -> Keeper:
-    return Keeper(lease, reached, hear, every=EVERY, patience=patience)
+    return Keeper(lease, reached, on_state, every=EVERY, patience=patience)
 
 
 def end_of(made: Keeper) -> Keeper:
@@ -80,36 +80,36 @@ def test_what_was_reached_is_saved_and_the_replay_is_running(store: ShakyStore, 
     assert state.cursor == lease.state.cursor
 
 
-def test_what_others_wish_is_heard_with_the_next_checkpoint(store: ShakyStore, lease: Lease) -> None:
-    told: list[tuple[bool, bool, object]] = []
+def test_what_others_ask_for_comes_with_the_next_checkpoint(store: ShakyStore, lease: Lease) -> None:
+    seen: list[tuple[bool, bool, object]] = []
     changed = threading.Condition()
 
-    def hear(state: StreamState) -> None:
+    def on_state(state: StreamState) -> None:
         with changed:
-            told.append((state.wanted, state.paused, state.speed))
+            seen.append((state.wanted, state.paused, state.speed))
             changed.notify_all()
 
-    with keeper(lease, hear=hear), changed:
-        assert changed.wait_for(lambda: (True, False, None) in told, SECONDS)
+    with keeper(lease, on_state=on_state), changed:
+        assert changed.wait_for(lambda: (True, False, None) in seen, SECONDS)
         set_pace(store, STREAM, paused=True, speed=60.0)
-        assert changed.wait_for(lambda: (True, True, 60.0) in told, SECONDS)
+        assert changed.wait_for(lambda: (True, True, 60.0) in seen, SECONDS)
         mark_unwanted(store, STREAM)
-        assert changed.wait_for(lambda: (False, True, 60.0) in told, SECONDS)
+        assert changed.wait_for(lambda: (False, True, 60.0) in seen, SECONDS)
 
 
-def test_a_checkpoint_that_could_not_be_made_is_not_heard(store: ShakyStore, lease: Lease) -> None:
-    heard: list[StreamState] = []
+def test_a_checkpoint_that_could_not_be_made_passes_nothing_on(store: ShakyStore, lease: Lease) -> None:
+    seen: list[StreamState] = []
     store.broken = True
-    with keeper(lease, hear=heard.append):
+    with keeper(lease, on_state=seen.append):
         store.wait_for(lambda: store.refused >= 3)
-        assert heard == []
+        assert seen == []
 
 
-def test_what_hearing_raises_ends_it(lease: Lease) -> None:
-    def hear(state: StreamState) -> None:
+def test_what_the_callback_raises_ends_it(lease: Lease) -> None:
+    def on_state(state: StreamState) -> None:
         raise RejeuError("enough")
 
-    assert str(end_of(keeper(lease, hear=hear)).error) == "enough"
+    assert str(end_of(keeper(lease, on_state=on_state)).error) == "enough"
 
 
 def test_a_lost_lease_ends_it(store: ShakyStore, lease: Lease) -> None:

@@ -46,7 +46,7 @@ class Replay:
         self._rhythm = rhythm(request.state, request.checkpoint_seconds, request.lease_seconds)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._stopping = False
-        self._wished_pause: bool | None = None
+        self._asked_pause: bool | None = None
 
     def stop(self) -> None:
         """Publish nothing more, wait for what is under way, save the cursor, give the lease up."""
@@ -55,7 +55,7 @@ class Replay:
 
     def pause(self, paused: bool) -> None:
         """Hold the place and wait, or go on: written down with the next checkpoint, and done from then on."""
-        self._wished_pause = paused
+        self._asked_pause = paused
 
     def run(self) -> Report:
         """Publish until the end of the source, or until stopped. Raises RejeuError; the cursor is saved either way."""
@@ -142,7 +142,7 @@ class Replay:
         )
 
     def _speed(self, state: StreamState) -> float | None:
-        """The speed by which rows are due: what somebody wished since the stream was started, else the request's.
+        """The speed by which rows are due: what somebody set since the stream was started, else the request's.
 
         The rows of an API are due when they come: its speed says how often it is asked.
         """
@@ -154,9 +154,9 @@ class Replay:
     ) -> tuple[Status, RejeuError | None]:
         """Publish until something ends it, then save what was reached; how it ended, and what went wrong."""
 
-        def hear(state: StreamState) -> None:
-            if state.paused == self._wished_pause:
-                self._wished_pause = None
+        def on_state(state: StreamState) -> None:
+            if state.paused == self._asked_pause:
+                self._asked_pause = None
             sender.pace(self._speed(state), paused=state.paused)
             if not state.wanted:
                 self._stop_unwanted()
@@ -164,8 +164,8 @@ class Replay:
         finished, failure = False, None
         with Keeper(
             lease,
-            lambda: sender.reached() | self._wishes(),
-            hear,
+            lambda: sender.reached() | self._asked_by_signal(),
+            on_state,
             every=self._rhythm.checkpoint_seconds,
             patience=self._request.patience_seconds,
         ) as keeper:
@@ -206,9 +206,9 @@ class Replay:
                     return True
             return False
 
-    def _wishes(self) -> dict[str, bool]:
-        """What a signal asked for, until it is written down."""
-        return {} if self._wished_pause is None else {"paused": self._wished_pause}
+    def _asked_by_signal(self) -> dict[str, bool]:
+        """What a signal asked for and no checkpoint has saved yet."""
+        return {} if self._asked_pause is None else {"paused": self._asked_pause}
 
     def _stop_unwanted(self) -> None:
         if not self._stopping:

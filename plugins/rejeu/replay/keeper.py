@@ -1,4 +1,4 @@
-"""The keeper: a thread that renews the lease, saves what was reached, and hears what others wish of this replay."""
+"""The keeper: a thread that renews the lease, saves what was reached, and passes on what others ask of this replay."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Makes a checkpoint every so many seconds, and has the document heard; `error` says why it does not any more.
+    """Makes a checkpoint every so many seconds and hands the document to `on_state`; `error` says why it stopped.
 
-    A store that cannot be written is tried again for `patience` seconds. Meanwhile the lease decides: while it
-    holds, rows may flow; once it ran out, nothing is sent.
+    When the store cannot be written, it tries again for `patience` seconds. Rows are sent meanwhile as long as the
+    lease lasts.
     """
 
     def __init__(
         self,
         lease: Lease,
         reached: Callable[[], dict[str, Any]],
-        hear: Callable[[StreamState], None],
+        on_state: Callable[[StreamState], None],
         *,
         every: float,
         patience: float,
     ) -> None:
         self.error: RejeuError | None = None
-        self._lease, self._reached, self._hear = lease, reached, hear
+        self._lease, self._reached, self._on_state = lease, reached, on_state
         self._every, self._patience = every, patience
         self._failing_since: float | None = None
         self._done = threading.Event()
@@ -53,12 +53,12 @@ class Keeper:
         try:
             due = time.monotonic() + self._every
             while not self._done.wait(due - time.monotonic()):
-                # What a slow store cost is not made up for.
+                # After a slow write the next checkpoint is not made any sooner.
                 due = max(due, time.monotonic()) + self._every
                 self._checkpoint()
         except RejeuError as error:
             self.error = error
-        except Exception as error:  # without its keeper a replay would wait for ever to be allowed to publish
+        except Exception as error:  # a replay without a keeper would wait for ever for its lease
             log.exception("checkpoints failed")
             self.error = StateError(f"checkpoints failed: {type(error).__name__}: {error}: see the log above")
 
@@ -74,4 +74,4 @@ class Keeper:
                 raise
             return
         self._failing_since = None
-        self._hear(state)
+        self._on_state(state)

@@ -115,7 +115,7 @@ class Lease:
         return time.monotonic() < self._expires
 
     def checkpoint(self, **fields: Any) -> StreamState:
-        """Renew the lease and save `fields`; returns the document, in which others may have left a wish.
+        """Renew the lease and save `fields`; returns the document, which others may have changed.
 
         Raises LeaseLostError where another replay took over, or this one gave the lease up. A lease that ran out
         unnoticed is simply renewed.

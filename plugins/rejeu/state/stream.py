@@ -70,11 +70,10 @@ def mark_unwanted(store: StateStore, stream: str) -> StreamState:
     return update_state(store, stream, lambda state: state.model_copy(update={"wanted": False}))
 
 
-def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
-    """Have the stream's replay, all its shards of it, change its `speed`, or be `paused` or not; it hears with its
-    next checkpoint and keeps its place.
+def set_pace(store: StateStore, stream: str, **changes: Any) -> None:
+    """Change the `speed` of the stream's replay and all its shards, or whether it is `paused`.
 
-    Raises RequestError where the store knows no such stream.
+    It does so at its next checkpoint and keeps its position. Raises RequestError where the store has no such stream.
     """
     names = stream_names(store)
     own = [name for name in names if re.fullmatch(re.escape(stream) + SHARD_SUFFIX, name)]
@@ -84,10 +83,10 @@ def set_pace(store: StateStore, stream: str, **wish: Any) -> None:
 
     def change(state: StreamState) -> StreamState:
         if state.paused and state.timeline is not None:
-            # Where nobody holds the stream now, its time stands still nevertheless.
+            # A paused stream's time stands still, even while nobody holds it.
             timeline = replace(state.timeline, wall_us=to_us(datetime.now(UTC)))
-            return state.model_copy(update={"timeline": timeline, **wish})
-        return state.model_copy(update=wish)
+            return state.model_copy(update={"timeline": timeline, **changes})
+        return state.model_copy(update=changes)
 
     for name in own:
         update_state(store, name, change)

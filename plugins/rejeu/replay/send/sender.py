@@ -125,7 +125,7 @@ class Sender:
         return f"{self._stream}: {acknowledged.rows:,} rows published{paused}, cursor {place}"
 
     def _keep_pace(self, next_us: int) -> Timeline:
-        """The timeline by which the row at `next_us` is due, once what was wished of the pace has been done."""
+        """The timeline by which the row at `next_us` is due, after any change of pace that was asked for."""
         now_us = self._clock.now_us()
         # Time begins once rows are at hand: what reading took must not make the first ones late.
         first_us = next_us if self._start is None else self._start.event_us
