@@ -17,10 +17,10 @@ from google.cloud.pubsub_v1 import PublisherClient
 from rich.table import Table
 
 from benchmarks.feed import TOPIC
-from benchmarks.live import Feed, feed_of, live_place
 from benchmarks.measure import spread
 from benchmarks.processes import wait_until
 from benchmarks.section import Options, Result, figures_table, steps
+from benchmarks.streaming_job import JobFeed, feed_of, streaming_servers
 from rejeu.message import ROW_ID
 from rejeu.timeline import format_instant
 
@@ -47,7 +47,7 @@ class Run:
 def freshness(options: Options) -> Result:
     """Ten seconds at each rate, every round."""
     schedule = [rate for _ in range(options.rounds) for rate in RATES]
-    with live_place() as client:
+    with streaming_servers() as client:
         runs = [_run(client, rate) for rate in steps("Freshness", schedule)]
     legend = f"Publish to queryable, {SECONDS} s a run, medians of {options.rounds} rounds. {LEGEND}"
     return Result(table(runs), legend, [asdict(each) for each in runs])
@@ -91,7 +91,7 @@ def _publish(publisher: PublisherClient, number: int) -> None:
     publisher.publish(TOPIC, body, **{ROW_ID: f"bench/{number}/{number}/0"})
 
 
-def _look(feed: Feed, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _look(feed: JobFeed, count: int) -> tuple[np.ndarray, np.ndarray]:
     """How old each row was when it was seen first, and how long the queries took: microseconds."""
     age_us: dict[int, float] = {}
     query_us = []
@@ -107,5 +107,5 @@ def _look(feed: Feed, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(list(age_us.values())), np.array(query_us)
 
 
-def _rows_from(feed: Feed, first: int) -> list[tuple[int, datetime]]:
+def _rows_from(feed: JobFeed, first: int) -> list[tuple[int, datetime]]:
     return feed.ask(f"SELECT n, happened FROM {{table}} WHERE n >= {first}")

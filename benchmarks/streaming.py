@@ -15,10 +15,10 @@ from rich.table import Table
 from beam_jobs.pipelines.rates import make_decoder
 from benchmarks.decoding import message
 from benchmarks.feed import START, TOPIC
-from benchmarks.live import BEAMS, Feed, feed_of, live_place
 from benchmarks.measure import Stopwatch
 from benchmarks.processes import wait_until
 from benchmarks.section import Options, Result, figures_table, steps
+from benchmarks.streaming_job import BEAMS, JobFeed, feed_of, streaming_servers
 from benchmarks.subjects import TUNED
 from rejeu.message import ROW_ID
 from rejeu.timeline import format_instant, from_us, to_us
@@ -78,7 +78,7 @@ def streaming(options: Options) -> Result:
     count = max(1, options.messages // SHARE)
     subjects = [(pipeline, filled) for pipeline in OURS for filled in (BEFOREHAND, MEANWHILE)]
     schedule = [subject for _ in range(options.rounds) for subject in ((BEAMS, BEFOREHAND), *subjects)]
-    with live_place() as client:
+    with streaming_servers() as client:
         runs = [_run(client, pipeline, filled, count) for pipeline, filled in steps("Streaming", schedule)]
     legend = f"Streaming {count:,} rows or so, {options.rounds} rounds. {LEGEND}"
     return Result(table(runs), legend, [asdict(each) for each in runs])
@@ -111,7 +111,7 @@ def publish(messages: Iterable[Sent]) -> None:
 
 
 def plain(count: int) -> list[Sent]:
-    """Rows of `benchmarks.live.PLAIN`, a millisecond apart."""
+    """Rows of `benchmarks.streaming_job.PLAIN`, a millisecond apart."""
     return [_sent(n, {"happened": format_instant(from_us(to_us(START) + n * 1_000)), "n": n}) for n in range(count)]
 
 
@@ -161,7 +161,7 @@ def _run(client: bigquery.Client, pipeline: str, filled: str, count: int) -> Run
     return Run(pipeline, filled, len(rest), all_rows - first, watch.seconds, watch.server_cpu_seconds)
 
 
-def _await_rows(feed: Feed, rows: int) -> None:
+def _await_rows(feed: JobFeed, rows: int) -> None:
     query = COUNT_CLICKS if feed.pipeline == "clicks" else COUNT_ROWS
     what = f"{feed.pipeline}: not all of {rows:,} rows were to be seen"
     wait_until(lambda: feed.ask(query)[0][0] == rows, what, DONE_SECONDS, POLL_SECONDS)

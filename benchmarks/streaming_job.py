@@ -1,4 +1,4 @@
-"""Where streaming jobs are measured: Pub/Sub, BigQuery, and for each job a table and a subscription of its own."""
+"""A streaming job to be measured, its servers, and a table and a subscription for it alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rejeu.local.servers.metadata import MetadataServer
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES
 
-DATASET: Final = "live"
+DATASET: Final = "bench"
 PLAIN: Final = (Column("happened", "TIMESTAMP"), Column("n", "INT64"))
 """What `passthrough` is given."""
 BEAMS: Final = "Beam's own"
@@ -34,7 +34,7 @@ _numbers = count(1)
 
 
 @dataclass(frozen=True)
-class Feed:
+class JobFeed:
     """A subscription that is filled, the table that it shall end in, and BigQuery to ask for it."""
 
     client: bigquery.Client
@@ -71,7 +71,7 @@ class Feed:
 
 
 @contextmanager
-def live_place() -> Iterator[bigquery.Client]:
+def streaming_servers() -> Iterator[bigquery.Client]:
     """Pub/Sub, BigQuery and credentials while the block runs, for every client of this process and its children."""
     with MetadataServer(0, PROJECT) as metadata, running(BUILT_IN), bigquery_emulator() as client:
         threading.Thread(target=metadata.serve_forever, daemon=True).start()
@@ -83,10 +83,12 @@ def live_place() -> Iterator[bigquery.Client]:
 
 
 @contextmanager
-def feed_of(client: bigquery.Client, pipeline: str) -> Iterator[Feed]:
+def feed_of(client: bigquery.Client, pipeline: str) -> Iterator[JobFeed]:
     """A new table and a new subscription, which are gone afterwards."""
     number = next(_numbers)
-    feed = Feed(client, pipeline, f"projects/{PROJECT}/subscriptions/bench-{number}", f"{PROJECT}.{DATASET}.t{number}")
+    feed = JobFeed(
+        client, pipeline, f"projects/{PROJECT}/subscriptions/bench-{number}", f"{PROJECT}.{DATASET}.t{number}"
+    )
     _create(client, feed.table, (*columns_of(pipeline), ROW_ID_COLUMN))
     with SubscriberClient() as subscriber:
         subscriber.create_subscription(name=feed.subscription, topic=TOPIC)
