@@ -36,7 +36,7 @@ from rejeu.gcp.clients import finite_retry, query_read_client
 from rejeu.gcp.small_files import write_text
 from rejeu.jobs.request import ReconcileRequest
 from rejeu.message import EVENT_TIME, ROW_ID, STREAM
-from rejeu.reconcile import Place, Reconciliation
+from rejeu.reconcile import FaultyMinute, Reconciliation
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.source.times import FIRST_US
@@ -117,7 +117,7 @@ class Reconciler:
         self._transform = decode_of(request)
         self._settled_at = clock() + request.settle_seconds
         self._counts = Counter[str]()
-        self._places: dict[tuple[int | None, str], Counter[str]] = {}
+        self._worst: dict[tuple[int | None, str], Counter[str]] = {}
         self._holes: list[Hole] = []
 
     def run(self, chunks: Iterable[Chunk]) -> Reconciliation:
@@ -137,7 +137,7 @@ class Reconciler:
             found=counts["expected"] - counts["missing"],
             healed=counts["missing"] - counts["still_missing"],
             **{name: counts[name] for name in COUNTED},
-            worst=tuple(_place(minute, key, found) for (minute, key), found in self._places.items()),
+            worst=tuple(_faulty_minute(minute, key, found) for (minute, key), found in self._worst.items()),
         )
 
     def _compare(self, part: Slice) -> None:
@@ -170,7 +170,7 @@ class Reconciler:
         )
         if not (missing.any() or beyond.any() or unexpected.any()):
             return
-        tally = defaultdict(Counter, self._places)
+        tally = defaultdict(Counter, self._worst)
         for kind, ids, amounts in (
             ("expected", expected.ids, np.ones(len(expected.ids), np.int64)),
             ("missing", expected.ids, missing.astype(np.int64)),
@@ -180,10 +180,8 @@ class Reconciler:
             counted = amounts > 0
             for row_id, amount in zip(ids.filter(pa.array(counted)).to_pylist(), amounts[counted], strict=True):
                 tally[_minute_and_key(row_id)][kind] += int(amount)
-        wrong = [place for place in tally if _faults(tally[place])]
-        self._places = {
-            place: tally[place] for place in heapq.nlargest(WORST, wrong, lambda each: _faults(tally[each]))
-        }
+        wrong = [each for each in tally if _faults(tally[each])]
+        self._worst = {each: tally[each] for each in heapq.nlargest(WORST, wrong, lambda one: _faults(tally[one]))}
 
     def _heal(self, part: Slice, expected: Expected, missing: NDArray[np.bool_]) -> None:
         """Publish the messages of what is missing, and remember what must come of them."""
@@ -306,8 +304,8 @@ def _faults(counts: Counter[str]) -> int:
     return counts["missing"] + counts["doubles"] + counts["unexpected"]
 
 
-def _place(minute: int | None, key: str, counts: Counter[str]) -> Place:
-    return Place(minute=None if minute is None else from_us(minute), key=key, **counts)
+def _faulty_minute(minute: int | None, key: str, counts: Counter[str]) -> FaultyMinute:
+    return FaultyMinute(minute=None if minute is None else from_us(minute), key=key, **counts)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Place:
+class Deployment:
     """A folder with a state store and the records of streaming jobs, and the streams whose they are."""
 
     folder: Path
@@ -134,10 +134,10 @@ class Place:
 def watching(options: Options) -> Result:
     """Both ways to watch, one after the other, on the same streams."""
     with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name, errors.status("Watching"):
-        place = Place(Path(name), SCALE)
-        with _child_process(_renew, place) as (pid, renewer):
-            place.write_jobs(pid)
-            poll, ours = (_run(place, watcher, renewer) for watcher in (POLL, OURS))
+        deployment = Deployment(Path(name), SCALE)
+        with _child_process(_renew, deployment) as (pid, renewer):
+            deployment.write_jobs(pid)
+            poll, ours = (_run(deployment, watcher, renewer) for watcher in (POLL, OURS))
     ratio = round(ours.cpu_percent / poll.cpu_percent, 2)
     legend = f"Watching {SCALE.streams:,} streams for {SCALE.steady_seconds:g} s. {LEGEND}"
     return Result(table(ours, poll), legend, {"runs": [asdict(ours), asdict(poll)], "cpu_ratio": ratio})
@@ -198,28 +198,28 @@ def too_long_at(state: StreamState, silence: timedelta) -> datetime:
     return max(state.lease_until, state.next_due + silence)
 
 
-def _run(place: Place, watcher: str, renewer: Connection) -> Run:
+def _run(deployment: Deployment, watcher: str, renewer: Connection) -> Run:
     """Watch while all is well, then while some are silent; they are well again afterwards."""
-    with _child_process(_watch, place, watcher) as (pid, events):
+    with _child_process(_watch, deployment, watcher) as (pid, events):
         before: int = events.recv()
-        time.sleep(place.scale.settled_seconds)
+        time.sleep(deployment.scale.settled_seconds)
         process, begun = psutil.Process(pid), time.monotonic()
         spent = sum(process.cpu_times()[:2])
-        wrong = _first_events(events, place.scale.steady_seconds, place.streams).keys()
+        wrong = _first_events(events, deployment.scale.steady_seconds, deployment.streams).keys()
         percent = (sum(process.cpu_times()[:2]) - spent) / (time.monotonic() - begun) * 100
         size, threads = resident(pid)["VmRSS"], process.num_threads()
         renewer.send(True)
         too_long: float = renewer.recv()
-        first_at = _first_events(events, place.scale.patience_seconds, place.silent)
+        first_at = _first_events(events, deployment.scale.patience_seconds, deployment.silent)
     renewer.send(False)
     renewer.recv()
-    silent = set(place.silent)
+    silent = set(deployment.silent)
     delays = np.array([at - too_long for stream, at in first_at.items() if stream in silent])
     return Run(
         watcher=watcher,
         cpu_percent=round(percent, 1),
         resident_bytes=size,
-        bytes_a_stream=(size - before) // place.scale.streams,
+        bytes_a_stream=(size - before) // deployment.scale.streams,
         threads=threads,
         silent=len(silent),
         seen=len(delays),
@@ -254,15 +254,15 @@ def _child_process(work: Callable[..., None], *arguments: Any) -> Iterator[tuple
         process.join()
 
 
-def _renew(parent: Connection, place: Place) -> None:
+def _renew(parent: Connection, deployment: Deployment) -> None:
     """Save checkpoints as the streams' replays would; on request leave out those streams that fall silent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us
-    open_store(place.target.state)  # makes the file
-    states = {stream: started(stream) for stream in place.streams}
-    batches = [place.streams[at::BATCHES] for at in range(BATCHES)]
-    silence = spec_of(place.streams[0]).watchdog.silence
+    open_store(deployment.target.state)  # makes the file
+    states = {stream: started(stream) for stream in deployment.streams}
+    batches = [deployment.streams[at::BATCHES] for at in range(BATCHES)]
+    silence = spec_of(deployment.streams[0]).watchdog.silence
     silent, next_at = False, time.monotonic()
-    with closing(sqlite3.connect(place.folder / "state.db", timeout=10.0)) as connection:
+    with closing(sqlite3.connect(deployment.folder / "state.db", timeout=10.0)) as connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         for batch in cycle(batches):
             if batch is batches[0] and parent.poll():
@@ -277,15 +277,15 @@ def _renew(parent: Connection, place: Place) -> None:
             time.sleep(max(0.0, next_at - time.monotonic()))
 
 
-def _watch(events: Connection, place: Place, watcher: str) -> None:
+def _watch(events: Connection, deployment: Deployment, watcher: str) -> None:
     """Watch all streams in this process, as a triggerer that has a trigger for each, and pass their events on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(place.environment)  # before Airflow is imported, which then makes its home
+    os.environ.update(deployment.environment)  # before Airflow is imported, which then makes its home
     from rejeu.airflow.triggers import SilenceTrigger
 
     events.send(resident(os.getpid())["VmRSS"])
-    target = place.target
-    specs = [spec_of(stream) for stream in place.streams]
+    target = deployment.target
+    specs = [spec_of(stream) for stream in deployment.streams]
     if watcher == OURS:
         asyncio.run(_pass_on({spec.stream: SilenceTrigger.watching(spec, target).run() for spec in specs}, events))
     else:

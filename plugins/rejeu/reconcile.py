@@ -47,8 +47,8 @@ class Span(BaseModel):
         )
 
 
-class Place(BaseModel):
-    """A minute and a key of the source where something is wrong; without a minute, the id of a row that is not ours."""
+class FaultyMinute(BaseModel):
+    """What is wrong in a minute of a key of the source. Without a minute, `key` is the id of a row that is not ours."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,7 +90,7 @@ class Reconciliation(BaseModel):
     doubles: int
     unexpected: int
     dead_letters: int
-    worst: tuple[Place, ...] = ()
+    worst: tuple[FaultyMinute, ...] = ()
 
     @property
     def span(self) -> Span:
@@ -98,7 +98,7 @@ class Reconciliation(BaseModel):
 
     def __str__(self) -> str:
         begin = "the first row" if self.from_time is None else format_instant(self.from_time)
-        worst = "".join(f"; {place}" for place in self.worst[:WORST_SHOWN])
+        worst = "".join(f"; {each}" for each in self.worst[:WORST_SHOWN])
         return (
             f"{self.stream}: from {begin} to {format_instant(self.until_time)}, {self.minutes:,} minutes: "
             f"{self.expected:,} rows expected, {self.found:,} found ({self.dead_letters:,} as dead letters), "

@@ -1,4 +1,4 @@
-"""The clock of a replay and its place in a source, pure: hand-over, speed, due times; no I/O and no sleeping.
+"""The clock of a replay and its position in a source, pure: hand-over, speed, due times; no I/O and no sleeping.
 
 All instants are aware UTC `datetime`s with microseconds, which is BigQuery's own resolution; on hot paths they
 are integers, microseconds since the epoch, and say so in their name (`_us`).
@@ -69,7 +69,7 @@ def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A place in a source, exact to the row: rows before `event_us` are done, and the first `count` rows at it."""
+    """A position in a source, exact to the row: rows before `event_us` are done, and the first `count` rows at it."""
 
     event_us: int
     count: int = 0
@@ -79,8 +79,8 @@ class Position:
 class Timeline:
     """Maps event time to the wall clock: the row of `event_us` is due at `wall_us`, others `speed` times as fast.
 
-    A relaunched replay keeps the timeline of the one before it, so rows that fell due meanwhile are owed at once
-    and the rest stay on time. `speed` None means `max`: every row is due at once.
+    A relaunched replay keeps the timeline of the one before it: rows that fell due meanwhile are owed at once, and
+    the rest stay on time. `speed` None means `max`: every row is due at once.
     """
 
     event_us: int
@@ -100,6 +100,6 @@ class Timeline:
         return self.event_us + int((wall_us - self.wall_us) * self.speed // 1)
 
     def at_speed(self, speed: float | None, wall_us: int) -> Timeline:
-        """The same place at another speed from now on: rows not yet due keep their order, none is skipped."""
+        """The same position, at another speed from now on: rows not yet due keep their order, none is skipped."""
         anchor = self.event_us if self.speed is None else self.event_at(wall_us)
         return Timeline(event_us=anchor, wall_us=wall_us, speed=speed)

@@ -18,7 +18,7 @@ from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Message, Reco
 from beam_jobs.slices import TEXT, Slice, Window, expect, slices
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest
-from rejeu.reconcile import Place, Reconciliation
+from rejeu.reconcile import FaultyMinute, Reconciliation
 from rejeu.replay.reading import read_chunks
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.timeline import format_instant, to_us
@@ -160,7 +160,7 @@ def test_a_second_run_finds_nothing_to_do_but_what_came_twice(source: Callable[.
     report = world.reconcile()
     assert world.published == []
     assert (report.missing, report.doubles) == (0, 1)
-    assert report.worst == (Place(minute=BEGIN + timedelta(minutes=3), key="33", expected=2, doubles=1),)
+    assert report.worst == (FaultyMinute(minute=BEGIN + timedelta(minutes=3), key="33", expected=2, doubles=1),)
 
 
 def test_rows_under_way_are_waited_for_and_not_published_again(source: Callable[..., ReconcileRequest]) -> None:

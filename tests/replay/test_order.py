@@ -59,7 +59,7 @@ def ordering_keys(table: pa.Table, asked: ReplayRequest) -> list[str]:
     return [key for chunk in chunks if chunk.ordering is not None for key in chunk.ordering.to_pylist()]
 
 
-def place_behind(rows: Rows, end: int) -> Position:
+def position_after(rows: Rows, end: int) -> Position:
     """By counting, which `Chunk` is too fast for."""
     event_us = rows[end - 1][0]
     return Position(event_us, sum(row[0] == event_us for row in rows[:end]))
@@ -144,7 +144,7 @@ def test_a_start_anywhere_gives_exactly_the_rest(case: tuple[list[Row], list[pa.
     whole = ordered(tables)
     with chunks_of(rows):
         for done in range(1, len(whole) + 1):
-            start = place_behind(whole, done)
+            start = position_after(whole, done)
             from_there = [table.filter(pa.compute.field("event_us") >= start.event_us) for table in tables]
             assert ordered(from_there, start) == whole[done:]
 
@@ -156,7 +156,7 @@ def test_every_place_is_found_again_in_chunks_that_were_read_from_any_other(
 ) -> None:
     _, tables = case
     whole = ordered(tables)
-    places = [place_behind(whole, end) for end in range(1, len(whole) + 1)]
+    places = [position_after(whole, end) for end in range(1, len(whole) + 1)]
     for read_from in [None, *places]:
         with chunks_of(rows):
             chunks = list(in_order(tables, KEYED, read_from))
@@ -169,7 +169,7 @@ def test_every_place_is_found_again_in_chunks_that_were_read_from_any_other(
 
 
 def _places(chunk: Chunk) -> list[Position]:
-    return [chunk.place_behind(end) for end in range(1, len(chunk) + 1)]
+    return [chunk.position_after(end) for end in range(1, len(chunk) + 1)]
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.data())
@@ -264,7 +264,7 @@ def test_a_shard_goes_on_where_it_ended(case: tuple[list[Row], list[pa.Table]], 
     asked = KEYED.model_copy(update={"shard": Shard(index, 2)})
     whole = ordered(tables, asked=asked)
     for done in range(1, len(whole) + 1):
-        assert ordered(tables, place_behind(whole, done), asked) == whole[done:]
+        assert ordered(tables, position_after(whole, done), asked) == whole[done:]
 
 
 def test_rows_of_a_key_are_always_in_the_same_shard() -> None:

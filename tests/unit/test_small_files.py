@@ -24,9 +24,9 @@ def test_what_was_written_last_is_read(place: str) -> None:
 
 
 def test_a_folder_is_no_place_for_a_text(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="name a place that may be read and written"):
+    with pytest.raises(RequestError, match="name a path that may be read and written"):
         write_text(str(tmp_path), "one")
-    with pytest.raises(RequestError, match="name a place that may be read and written"):
+    with pytest.raises(RequestError, match="name a path that may be read and written"):
         read_text(str(tmp_path))
 
 

@@ -16,39 +16,39 @@ from rejeu.gcp.clients import storage_client
 TIMEOUT_SECONDS: Final = 60.0
 
 
-def write_text(place: str, text: str) -> None:
-    """Write it, whole or not at all, in the place of what was there. Raises RequestError where that cannot be."""
-    with _told(place):
-        if (blob := _blob(place)) is not None:
+def write_text(path: str, text: str) -> None:
+    """Write it, whole or not at all, over what was there. Raises RequestError where it cannot be written."""
+    with _told(path):
+        if (blob := _blob(path)) is not None:
             blob.upload_from_string(text, timeout=TIMEOUT_SECONDS)
             return
-        path = Path(place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".partial")
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        partial.replace(file)
 
 
-def read_text(place: str) -> str | None:
-    """What is there; None where nothing is. Raises RequestError where it cannot be read."""
-    with _told(place), suppress(NotFound, FileNotFoundError):
-        if (blob := _blob(place)) is not None:
+def read_text(path: str) -> str | None:
+    """The text; None where there is no such file. Raises RequestError where it cannot be read."""
+    with _told(path), suppress(NotFound, FileNotFoundError):
+        if (blob := _blob(path)) is not None:
             return str(blob.download_as_text(timeout=TIMEOUT_SECONDS))
-        return Path(place).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     return None
 
 
-def _blob(place: str) -> Blob | None:
-    """The object; None where the place is a path."""
-    if not place.startswith("gs://"):
+def _blob(path: str) -> Blob | None:
+    """The object; None where the path is a local one."""
+    if not path.startswith("gs://"):
         return None
-    bucket, _, name = place.removeprefix("gs://").partition("/")
+    bucket, _, name = path.removeprefix("gs://").partition("/")
     return storage_client(None).bucket(bucket).blob(name)
 
 
 @contextmanager
-def _told(place: str) -> Iterator[None]:
+def _told(path: str) -> Iterator[None]:
     try:
         yield
     except (GoogleAPIError, OSError) as error:
-        raise RequestError(f"{place} cannot be used: {error}; name a place that may be read and written") from error
+        raise RequestError(f"{path} cannot be used: {error}; name a path that may be read and written") from error

@@ -36,7 +36,7 @@ def sharded(request: ReplayRequest, environment: Mapping[str, str]) -> ReplayReq
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a replay; SIGTERM and SIGINT let it finish what is under way and save the cursor.
 
-    SIGUSR1 has it hold its place and wait, SIGUSR2 go on.
+    SIGUSR1 pauses it, SIGUSR2 lets it go on.
     """
     from rejeu.replay.engine import Replay
 

@@ -1,4 +1,4 @@
-"""Chunk: consecutive rows in replay order, and where among all rows they stand; how they are made is not here."""
+"""Chunk: consecutive rows in replay order, and their position among all rows; how they are made is not here."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.event_us)
 
-    def place_behind(self, end: int) -> Position:
-        """The place behind the first `end` rows, one at least."""
+    def position_after(self, end: int) -> Position:
+        """The position after the first `end` rows; `end` is at least 1."""
         last_us = int(self.event_us[end - 1])
         first = int(np.searchsorted(self.event_us, last_us))
         return Position(last_us, end - first + (self.before if first == 0 else 0))
 
-    def index(self, place: Position | None) -> int:
-        """How many rows from the first on lie before this place."""
-        if place is None:
+    def index(self, position: Position | None) -> int:
+        """How many of the rows lie before this position."""
+        if position is None:
             return 0
-        first, last = (int(np.searchsorted(self.event_us, place.event_us, side)) for side in ("left", "right"))
-        return first + min(max(place.count - (self.before if first == 0 else 0), 0), last - first)
+        first, last = (int(np.searchsorted(self.event_us, position.event_us, side)) for side in ("left", "right"))
+        return first + min(max(position.count - (self.before if first == 0 else 0), 0), last - first)
 
     def part(self, at: int, end: int) -> Chunk:
         """The rows from index `at` on, up to `end`."""

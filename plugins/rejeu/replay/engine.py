@@ -54,7 +54,7 @@ class Replay:
         self._stopping = True
 
     def pause(self, paused: bool) -> None:
-        """Hold the place and wait, or go on: written down with the next checkpoint, and done from then on."""
+        """Pause at the position reached, or go on: it takes effect once the next checkpoint has saved it."""
         self._asked_pause = paused
 
     def run(self) -> Report:
@@ -128,8 +128,8 @@ class Replay:
 
     def _sender(self, lease: Lease, publisher: Publisher) -> Sender:
         state, speed = lease.state, self._speed(lease.state)
-        place = f"from {format_position(state.cursor)}" if state.cursor else "from the first row"
-        log.info("%s: replay %s, speed %s, epoch %d", self._request.state_name, place, speed or MAX, lease.epoch)
+        start = f"from {format_position(state.cursor)}" if state.cursor else "from the first row"
+        log.info("%s: replay %s, speed %s, epoch %d", self._request.state_name, start, speed or MAX, lease.epoch)
         return Sender(
             publisher,
             self._clock,

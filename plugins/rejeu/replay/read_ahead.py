@@ -1,4 +1,4 @@
-"""Reading ahead: a thread that has a few chunks ready before they are due; what is read is `rejeu.replay.reading`'."""
+"""Reading ahead: a thread that keeps a few chunks ready before they are due; `rejeu.replay.reading` reads them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 CHUNKS_AHEAD: Final = 4
 POLL_SECONDS: Final = 0.2
-"""How long either side waits for the other before it looks whether there is still need to."""
+"""How long either side waits before it checks whether the other is still there."""
 FAREWELL_SECONDS: Final = 1.0
 
 
 class End:
-    """What arrives behind the last chunk."""
+    """What arrives after the last chunk."""
 
 
 Arrival = Chunk | RejeuError | End
 
 
 class ReadAhead:
-    """Chunks as `read` gives them; what it raises arrives in its place, behind the chunks before it."""
+    """Chunks as `read` gives them; an error that it raises arrives after the chunks before it."""
 
     def __init__(self, read: Callable[[], Iterator[Chunk]]) -> None:
         self._read = read
@@ -45,25 +45,25 @@ class ReadAhead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the source go; a read that takes long is not waited for."""
+        """Stop reading, without waiting for a read that takes long."""
         self._closed = True
         self._thread.join(FAREWELL_SECONDS)
 
     @property
     def failed(self) -> bool:
-        """Whether `skip` came upon an error in place of rows."""
+        """Whether `skip` found an error instead of rows."""
         return isinstance(self._head, RejeuError)
 
-    def skip(self, place: Position) -> None:
-        """Let go of the chunks at hand that end before this place, so that those behind it are read."""
+    def skip(self, position: Position) -> None:
+        """Drop the chunks that end before this position, so that those after it are read."""
         while self._head is not None or not self._ready.empty():
             head = self._head = self._head or self._ready.get()
-            if not isinstance(head, Chunk) or head.place_behind(len(head)) > place:
+            if not isinstance(head, Chunk) or head.position_after(len(head)) > position:
                 return
             self._head = None
 
     def chunks(self, goes_on: Callable[[], bool]) -> Iterator[Chunk]:
-        """The chunks, to the end of the source, or for as long as `goes_on` says so. Raises what reading raised."""
+        """The chunks, to the end of the source, or as long as `goes_on` is true. Raises what reading raised."""
         while goes_on():
             try:
                 arrived = self._head or self._ready.get(timeout=POLL_SECONDS)
@@ -84,7 +84,7 @@ class ReadAhead:
             self._offer(End())
         except RejeuError as error:
             self._offer(error)
-        except Exception as error:  # whatever a driver raises must end the replay, not just this thread
+        except Exception as error:  # any error of a driver must end the replay, not only this thread
             log.exception("reading failed")
             self._offer(RejeuError(f"reading failed: {type(error).__name__}: {error}: see the log above"))
 

@@ -49,11 +49,11 @@ def open_store(uri: str | None) -> StateStore:
         from rejeu.state.memory import MemoryStore
 
         return MemoryStore()
-    kind, _, place = uri.partition(":")
-    if kind == "sqlite" and place:
+    kind, _, path = uri.partition(":")
+    if kind == "sqlite" and path:
         from rejeu.state.sqlite import SqliteStore
 
-        return SqliteStore(place)
+        return SqliteStore(path)
     if bucket := BUCKET_URI.fullmatch(uri):
         from rejeu.state.gcs import GcsStore
 

@@ -42,11 +42,11 @@ class GcsStore:
         from rejeu.gcp.clients import storage_client
 
         self._folder = f"{prefix.strip('/')}/".lstrip("/")
-        self._place = f"gs://{bucket}/{self._folder}"
+        self._uri = f"gs://{bucket}/{self._folder}"
         try:
             self._bucket = storage_client(None).bucket(bucket)
         except SourceError as error:
-            raise StateError(f"state store {self._place}: {error}") from error
+            raise StateError(f"state store {self._uri}: {error}") from error
 
     def load(self, name: str) -> Versioned | None:
         from google.api_core.exceptions import NotFound
@@ -68,7 +68,7 @@ class GcsStore:
             return Versioned(json.loads(body), generation)
         except ValueError as error:
             remedy = "restore an older version of that object, or remove it"
-            raise StateError(f"state store {self._place}{name}{SUFFIX}: it is no JSON ({error}): {remedy}") from error
+            raise StateError(f"state store {self._uri}{name}{SUFFIX}: it is no JSON ({error}): {remedy}") from error
 
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         from google.api_core.exceptions import PreconditionFailed
@@ -119,7 +119,7 @@ class GcsStore:
         except PreconditionFailed:
             raise
         except (GoogleAPIError, GoogleAuthError, DataCorruption, OSError) as error:
-            raise StateError(f"state store {self._place}: {_explain(error)}") from error
+            raise StateError(f"state store {self._uri}: {_explain(error)}") from error
 
 
 def _explain(error: Exception) -> str:

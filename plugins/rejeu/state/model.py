@@ -29,20 +29,20 @@ class Incident(BaseModel):
     lost_at: datetime
     detected_at: datetime
     relaunched_at: datetime | None = None
-    """When the last relaunch was decided; None where there is nothing to relaunch."""
+    """When the last relaunch was decided; None where a relaunch is not the remedy."""
     resumed_at: datetime | None = None
     cause: str
     probe: str
     dag_run_id: str
-    """The run that saw to it first."""
+    """The first run that handled it."""
     cursor: Position | None = None
-    """Where the stream stood when the signal was lost: a relaunch that leaves it there did not help."""
+    """The stream's cursor when the signal was lost: a relaunch that leaves it there did not help."""
     since: Position | None = None
-    """`StreamState.since` at that time: where it is another one now, somebody started anew elsewhere."""
+    """`StreamState.since` at that time: where it differs now, somebody has restarted the stream elsewhere."""
     attempts: int = 1
-    """Relaunches for this silence."""
+    """How many relaunches this silence has had."""
     retry_at: datetime | None = None
-    """Before this instant there is no further one."""
+    """There is no further relaunch before this instant."""
     given_up: bool = False
     rows_owed: int | None = None
     recorded: bool = False
@@ -50,7 +50,7 @@ class Incident(BaseModel):
 
 
 def forgive(incident: Incident) -> Incident:
-    """The same incident, whose relaunches begin to count anew."""
+    """The same incident with its count of relaunches back at 0."""
     return incident.model_copy(update={"attempts": 0, "retry_at": None, "given_up": False})
 
 
@@ -61,11 +61,11 @@ class StreamState(BaseModel):
 
     stream: str
     wanted: bool = True
-    """Whether somebody wants the stream live: `stop` says no, and then silence means nothing."""
+    """Whether somebody wants the stream to run: `stop` says no, and then silence is no fault."""
     paused: bool = False
-    """Whether somebody wants the replay to hold its place and wait; its time stands still."""
+    """Whether somebody wants the replay to pause; its time stands still meanwhile."""
     speed: Speed | None = None
-    """The speed that somebody wants in place of the request's."""
+    """The speed that somebody wants instead of the request's."""
     epoch: int = 0
     """The fencing number: grows with each new holder of the lease."""
     holder: str | None = None
@@ -83,17 +83,17 @@ class StreamState(BaseModel):
     resumed_at: datetime | None = None
     """When the first row of this epoch was acknowledged."""
     owed: int = 0
-    """Rows that were already due when this epoch began: what the silence before it had held back."""
+    """Rows that were already due when this epoch began: those that the silence before it had held back."""
     published: int = 0
     """Rows acknowledged under this epoch."""
     request: tuple[str, ...] = ()
     """The arguments of the last replay: what a relaunch repeats, from the cursor."""
     announced: tuple[str, ...] = ()
-    """Those of a replay that was started and has not taken the lease yet: a relaunch repeats them as they are."""
+    """The arguments of a replay that was started and has not taken the lease yet: a relaunch repeats them unchanged."""
     since: Position | None = None
-    """Where this replay, or the first of those that it goes on from, began; None: at the source's first row."""
+    """Where this replay began, or the first of those that it continues; None: at the source's first row."""
     incidents: tuple[Incident, ...] = ()
-    """Those whose row is not in the table yet, and the last one, which tells whether a relaunch helped."""
+    """Those whose row is not in the table yet, and the last one, which shows whether a relaunch helped."""
 
     @property
     def holder_process(self) -> tuple[str, int] | None:

@@ -1,6 +1,6 @@
 """Publishing: requests of raw protobuf over one channel, several in flight, each awaited, retried and accounted for.
 
-What is acknowledged counts only up to the first gap: that place is the cursor. What is due is not known here.
+What is acknowledged counts only up to the first gap: that position is the cursor. Due times are not known here.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(eq=False)
 class Batch:
-    """Consecutive rows: `first_us` is the first one's event time, `end` the place behind the last one."""
+    """Consecutive rows: `first_us` is the first one's event time, `end` the position after the last one."""
 
     requests: list[Request]
     first_us: int
@@ -77,7 +77,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What the topic has acknowledged without a gap: how many rows, the place behind them, first and last instant."""
+    """What the topic has acknowledged without a gap: how many rows, the position after them, first and last instant."""
 
     rows: int = 0
     cursor: Position | None = None

@@ -62,7 +62,7 @@ class Sender:
 
     @property
     def cursor(self) -> Position | None:
-        """The place up to which every row is acknowledged."""
+        """The position up to which every row is acknowledged."""
         return self._publisher.acknowledged.cursor or self._start
 
     @property
@@ -91,7 +91,7 @@ class Sender:
         if chunk is not self._chunk:
             self._chunk, self._messages = chunk, messages(chunk, self._stream, self._epoch)
         end = self._fit(chunk, at, timeline)
-        self._publisher.send(Batch(self._requests(chunk, at, end), next_us, chunk.place_behind(end), end - at))
+        self._publisher.send(Batch(self._requests(chunk, at, end), next_us, chunk.position_after(end), end - at))
         self._next_us = int(chunk.event_us[end]) if end < len(chunk) else None
         self.lateness.add(timeline, chunk.event_us[at:end], self._clock.now_us())
         if self._owed_until_us is not None:
@@ -120,9 +120,9 @@ class Sender:
     def describe(self) -> str:
         """How far it got, for the person who waits."""
         acknowledged = self._publisher.acknowledged
-        place = format_position(acknowledged.cursor) if acknowledged.cursor else "nothing acknowledged yet"
+        cursor = format_position(acknowledged.cursor) if acknowledged.cursor else "nothing acknowledged yet"
         paused = ", paused" if self._paused else ""
-        return f"{self._stream}: {acknowledged.rows:,} rows published{paused}, cursor {place}"
+        return f"{self._stream}: {acknowledged.rows:,} rows published{paused}, cursor {cursor}"
 
     def _keep_pace(self, next_us: int) -> Timeline:
         """The timeline by which the row at `next_us` is due, after any change of pace that was asked for."""
@@ -173,5 +173,5 @@ def keep_on(timeline: Timeline | None, speed: float | None, now_us: int) -> Time
 
 
 def format_position(position: Position) -> str:
-    """The place for a person to read."""
+    """The position for a person to read."""
     return f"{format_instant(from_us(position.event_us))} (+{position.count})"

@@ -56,7 +56,7 @@ def read_api(
             instants = raw.instants(at_us, passed_us)
             _tell_gaps(request.stream, instants, at_us, passed_us, step_us)
             for each_us in instants:
-                yield rows.of(raw.read(each_us) or b"", raw.place_of(each_us))
+                yield rows.of(raw.read(each_us) or b"", raw.path_of(each_us))
             at_us = passed_us
             continue
         at_us = -(-at_us // step_us) * step_us
@@ -67,7 +67,7 @@ def read_api(
         if body is None and (answer := api.ask(at_us)) is not None:
             body = raw.keep(at_us, _line(answer, at_us))
         if body is not None:
-            yield rows.of(body, raw.place_of(at_us))
+            yield rows.of(body, raw.path_of(at_us))
         at_us += step_us
 
 
@@ -78,12 +78,12 @@ class Rows:
         self._fields = Fields(request)
         self._answer = msgspec.json.Decoder(RawAnswer)
 
-    def of(self, line: bytes, place: str) -> pa.Table:
+    def of(self, line: bytes, path: str) -> pa.Table:
         """One row for each record: the record as it came, and when it was asked for. Raises SourceError."""
         try:
             answer = self._answer.decode(line)
         except ValueError as error:
-            raise SourceError(f"{place} is broken: {error}; mend or remove it") from error
+            raise SourceError(f"{path} is broken: {error}; mend or remove it") from error
         rows = [msgspec.json.encode({OBSERVED_AT: answer.observed_at, **record}) for record in answer.records]
         records = self._fields.records(rows)
         if rows:

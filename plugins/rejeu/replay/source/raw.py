@@ -36,15 +36,15 @@ class Store(Protocol):
 
 
 class RawFiles:
-    """The answers of one API, as `<place>/HHMMSS.json` with the day in the place of `{partition}`; all times are UTC.
+    """The answers of one API, as `<root>/HHMMSS.json`; the day replaces `{partition}` in the root; all times are UTC.
 
-    Every method raises SourceError where the place cannot be used.
+    Every method raises SourceError where the root cannot be used.
     """
 
-    def __init__(self, place: str, project: str | None) -> None:
-        self._place = place.rstrip("/")
+    def __init__(self, root: str, project: str | None) -> None:
+        self._root = root.rstrip("/")
         self._store: Store
-        path = self._place
+        path = self._root
         if path.startswith("gs://"):
             bucket, _, path = path.removeprefix("gs://").partition("/")
             self._store = InBucket(bucket, project)
@@ -54,10 +54,10 @@ class RawFiles:
         day, second = r"(\d{4}-\d\d-\d\d)", r"(\d{6})"
         self._pattern = re.compile(f"{re.escape(self._before)}{day}{re.escape(self._behind)}/{second}\\.json")
 
-    def place_of(self, at_us: int) -> str:
+    def path_of(self, at_us: int) -> str:
         """Where the answer of this instant is, for a person."""
         at = from_us(at_us)
-        return f"{self._place}/{at:{SECOND}}.json".replace("{partition}", f"{at:{DAY}}")
+        return f"{self._root}/{at:{SECOND}}.json".replace("{partition}", f"{at:{DAY}}")
 
     def instants(self, from_us: int | None, until_us: int) -> list[int]:
         """Of which instants there are answers: microseconds, from `from_us` (None: the first) to before `until_us`."""
@@ -91,8 +91,8 @@ class RawFiles:
         try:
             yield
         except (GoogleAPIError, GoogleAuthError, OSError) as error:
-            remedy = "an account that may read, list and create files there is needed"
-            raise SourceError(f"--raw {self._place} cannot be used: {error}; {remedy}") from error
+            remedy = "use an account that may read, list and create files there"
+            raise SourceError(f"--raw {self._root} cannot be used: {error}; {remedy}") from error
 
 
 class InFolders:
