@@ -1,4 +1,4 @@
-"""Where a replay starts, and why: what `live` decides, pure."""
+"""Where a replay starts, and why: what the live DAG decides, without I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rejeu.timeline import HandOver, format_instant, from_us, hand_over_instant
 
 
 class Start(StrEnum):
-    """How `live` brings a stream to life."""
+    """How the live DAG starts a stream."""
 
     ADOPT = "adopt"
     RESUME = "resume"
@@ -31,10 +31,10 @@ class Decision:
 def decide_start(
     state: StreamState | None, batch_max: datetime | None, rule: HandOver, wanted_start: datetime | None, now: datetime
 ) -> Decision:
-    """Where `live` starts the replay.
+    """Where the live DAG starts the replay.
 
-    A start given by hand wins. A replay that lives is left alone. A cursor beyond the hand-over is gone on from,
-    so a second batch neither repeats nor skips what was streamed meanwhile. Else the batch hands over.
+    A start given by hand wins. A replay that runs is left alone. If the cursor is beyond the hand-over, the replay
+    goes on from it, so that a second batch neither repeats nor skips rows. Else the batch hands over.
     """
     if wanted_start is not None:
         return Decision(Start.AT, wanted_start, f"started by hand at {format_instant(wanted_start)}")

@@ -1,7 +1,7 @@
-"""The contract of one message: which attributes it carries and how its row id is made; not how it is encoded or sent.
+"""The contract of a message: which attributes it has and how its row id is made; not how it is encoded or sent.
 
-The body is the row as one JSON object in BigQuery's load format. The row id names a row of the source for ever,
-whoever publishes it and however often: `<stream>/<event time in µs>/<key>/<ordinal among equals>`.
+The body is the row as one JSON object in BigQuery's load format. A row of the source has the same row id for ever,
+however often it is published: `<stream>/<event time in µs>/<key>/<ordinal among equals>`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EPOCH: Final = "epoch"
 MAX_MESSAGE_BYTES: Final = 10_000_000
 """Pub/Sub's limit for a message, and for a request (https://cloud.google.com/pubsub/quotas)."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - 3_000
-"""What that leaves for the row itself, beside attributes, ordering key and topic at their longest."""
+"""What that leaves for the row itself when attributes, ordering key and topic are at their longest."""
 MAX_REQUEST_MESSAGES: Final = 1_000
 MAX_KEY_CHARS: Final = 200
 """Longer keys are hashed: an attribute's value may have 1,024 bytes, and ids are copied into every row."""

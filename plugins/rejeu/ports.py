@@ -1,4 +1,4 @@
-"""The seams of Rejeu: what a state store, a launcher and a probe must do. No implementation lives here.
+"""The ports of Rejeu: what a state store, a launcher and a probe must do. No implementation lives here.
 
 `rejeu.testing` ships a fake of each; `tests/contract/` holds every implementation to the same rules.
 """
@@ -14,24 +14,24 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Versioned:
-    """A document of the state store and the version it was read at."""
+    """A document of the state store and the version that was read."""
 
     document: dict[str, Any]
     version: int
 
 
 class StateStore(Protocol):
-    """Small JSON documents with compare-and-set; all that leases, cursors and heartbeats need."""
+    """Small JSON documents with compare-and-set: enough for leases, cursors and heartbeats."""
 
     def load(self, name: str) -> Versioned | None:
         """The document, or None where there is none. Raises StateError where the store cannot be read."""
         ...
 
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
-        """Write if the document is still at `expected` (None: if there is none); return the new version.
+        """Write if the document is still at version `expected` (None: if there is none); return the new version.
 
-        Raises StateConflictError where somebody else wrote first, or this very write was made and its answer lost;
-        StateError where the store cannot be written: the write may or may not have been made.
+        Raises StateConflictError where another writer was first, or where this write was made and its answer lost;
+        StateError where the store cannot be written: whether the write was made is then unknown.
         """
         ...
 
@@ -57,7 +57,7 @@ ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 class Job:
     """A job somewhere: `name` is ours and exact, `id` is the launcher's, `detail` is for a person to read.
 
-    Its launcher bears to be asked for it again after `rest_seconds`.
+    Ask its launcher again after `rest_seconds`, not sooner.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Job:
 class JobRequest(Protocol):
     """What a launcher needs to know of a request: a module to run, its arguments, a name no other job has.
 
-    A job with a `ready_text` is starting until it has printed that text; without one it runs once it lives.
+    A job with a `ready_text` is starting until it has printed that text; without one it runs as soon as it is up.
     """
 
     @property
@@ -102,7 +102,7 @@ class Launcher(Protocol):
 
 
 class Signal(StrEnum):
-    """What a probe believes of the signal."""
+    """What a probe says of the signal."""
 
     FLOWING = "flowing"
     QUIET = "quiet: no row is due"
@@ -118,12 +118,12 @@ class Signal(StrEnum):
 
     @property
     def needs_relaunch(self) -> bool:
-        """Only a signal that is gone while rows are due is brought back by another replay."""
+        """Whether another replay can bring the signal back: only where it is gone while rows are due."""
         return self is Signal.SILENT
 
 
 class Reason(StrEnum):
-    """Why a probe believes the signal silent."""
+    """Why a probe says that the signal is silent."""
 
     DIED = "the replay died: its lease ran out"
     FAILED = "the replay failed"
@@ -142,10 +142,10 @@ class Lack(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a probe saw: `lost_at` is when the first row fell due that did not come.
+    """What a probe saw: `lost_at` is when the first row was due that did not come.
 
-    `last_seen` is when the last signal was there, as far as this probe knows. `look_again` is the earliest instant at
-    which it could see silence if nothing changed meanwhile; None where it cannot say.
+    `last_seen` is when the signal was last there, as far as this probe knows. `look_again` is the earliest instant at
+    which the probe could see silence if nothing changes; None where it does not know.
     """
 
     signal: Signal
@@ -159,7 +159,7 @@ class Verdict:
 
 
 class Probe(Protocol):
-    """Tells whether a stream's topic is alive."""
+    """Says whether messages arrive on a stream's topic as they are due."""
 
     def check(self, now: datetime) -> Verdict:
         """What is known at this instant. Raises RejeuError where nothing can be known."""

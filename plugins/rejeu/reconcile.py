@@ -1,4 +1,4 @@
-"""Reconciling, without reading anything: which event times are compared, what was found, what is known to be whole.
+"""Reconciling, without I/O on rows: which event times are compared, what was found, and which are known to be complete.
 
 The comparison itself is the job's, `beam_jobs.reconcile`.
 """
@@ -37,7 +37,7 @@ class Span(BaseModel):
         return begins and (instant is None or instant <= self.until_time)
 
     def joined(self, other: Span) -> Span | None:
-        """Both as one; None where a gap lies between them."""
+        """Both as one span; None where there is a gap between them."""
         if not (self.holds(other.from_time) or other.holds(self.from_time)):
             return None
         begins = (self.from_time, other.from_time)
@@ -110,16 +110,16 @@ class Reconciliation(BaseModel):
 def span_to_compare(
     state: StreamState, done: Span | None, from_time: datetime | None = None, until_time: datetime | None = None
 ) -> Span | None:
-    """What is compared: up to the cursor, from where the last comparison that found everything ended.
+    """The span to compare: up to the cursor, from the end of the last comparison that found everything.
 
-    Either end may be given by hand, within what was streamed; None where nothing was streamed since. Raises
-    RequestError for an end beyond it.
+    Either end may be given by hand, within what was streamed: RequestError is raised for an end beyond it. None
+    where nothing was streamed since.
     """
     if state.cursor is None:
         return None
     first, last = _began(state), _reached(state)
     if from_time is not None and first is not None and from_time < first:
-        rule = f"the stream began at {format_instant(first)}, and what lies before was never streamed"
+        rule = f"the stream began at {format_instant(first)}, and nothing before it was streamed"
         raise RequestError(f"from is {format_instant(from_time)}: {rule}; give that instant or a later one")
     if until_time is not None and until_time > last:
         rule = f"rows are published up to {format_instant(last)} only"
@@ -149,21 +149,21 @@ def reconcile_request(spec: StreamSpec, target: Target, span: Span, report: str)
 
 
 def read_done(store: StateStore, stream: str) -> Span | None:
-    """The event times whose rows are known to be in the table, all of them. Raises StateError."""
+    """The event times of which all rows are known to be in the table. Raises StateError."""
     found = store.load(SideDocument.RECONCILED.of(stream))
     return None if found is None else Span.model_validate(found.document)
 
 
 def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
-    """Add what was found whole to what is known; whole spans with a gap between them are not both remembered.
+    """Remember a span that was found complete; of two with a gap between them only one is kept.
 
-    Where another run writes at the same time one of them is forgotten, and compared once more. Raises StateError.
+    When two runs write at once, one span is forgotten, and compared once more later. Raises StateError.
     """
     found = store.load(SideDocument.RECONCILED.of(state.stream))
     done = None if found is None else Span.model_validate(found.document)
     if done is not None:
         joined = done.joined(new)
-        # With a gap, the one that the next comparison can go on from is worth more.
+        # With a gap, keep the one that the next comparison can go on from.
         new = joined or (done if done.holds(_began(state)) else new)
     with suppress(StateConflictError):
         store.save(
@@ -176,7 +176,7 @@ def _began(state: StreamState) -> datetime | None:
 
 
 def _reached(state: StreamState) -> datetime:
-    """The first event time of which a row may not be published yet: of the cursor's own, unless it was the last."""
+    """The first event time that may have unpublished rows: the cursor's own, unless the source has ended."""
     assert state.cursor is not None, "a stream without a cursor has reached nothing"
     at = from_us(state.cursor.event_us)
     return at + MICROSECOND if state.status is Status.FINISHED else at

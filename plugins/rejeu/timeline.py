@@ -25,12 +25,12 @@ class HandOver(StrEnum):
 
 
 def to_us(instant: datetime) -> int:
-    """Microseconds since the epoch, exactly: integer arithmetic, no float on the way."""
+    """Microseconds since the epoch, exact: integer arithmetic, without floats."""
     return (instant - EPOCH) // MICROSECOND
 
 
 def from_us(microseconds: int) -> datetime:
-    """The instant that lies so many microseconds after the epoch."""
+    """The instant so many microseconds after the epoch."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 
@@ -57,8 +57,8 @@ def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -
     """The first instant that belongs to the stream, given the last one that belongs to the batch.
 
     `NEXT_ROW` is one microsecond later: with BigQuery's resolution no instant lies between, so no row is
-    skipped and none comes twice. `NEXT_MINUTE` is the next whole minute, for users who cut there. `LAST_WINDOW`, of
-    streams that aggregate, is that very instant: the start of the batch's last window, which the stream counts anew.
+    skipped and none comes twice. `NEXT_MINUTE` is the next whole minute, for users who cut there. `LAST_WINDOW`, for
+    streams that aggregate, is that instant itself: the start of the batch's last window, which the stream counts again.
     """
     if rule is HandOver.NEXT_ROW:
         return batch_max + MICROSECOND
@@ -94,7 +94,7 @@ class Timeline:
         return self.wall_us - int(-((event_us - self.event_us) / self.speed) // 1)
 
     def event_at(self, wall_us: int) -> int:
-        """The event time that is due at this wall time; meaningless for `max`, which has no pace."""
+        """The event time that is due at this wall time. Raises RequestError for `max`, which has no pace."""
         if self.speed is None:
             raise RequestError("speed is max: such a timeline has no pace, so no event time is due at a given time")
         return self.event_us + int((wall_us - self.wall_us) * self.speed // 1)

@@ -404,7 +404,7 @@ def test_what_is_forbidden_says_which_role_is_missing(cloud: StorageServer) -> N
 @pytest.mark.parametrize("body", [b"", b'{"stream": "cl', b"\xff"])
 def test_an_object_that_is_no_json_is_named(cloud: StorageServer, body: bytes) -> None:
     cloud.objects[BUCKET]["state/clicks.json"] = Object(body, FIRST_GENERATION, 0.0)
-    with pytest.raises(StateError, match=r"^state store gs://rejeu-test/state/clicks\.json: it is no JSON \("):
+    with pytest.raises(StateError, match=r"^state store gs://rejeu-test/state/clicks\.json: it is not JSON \("):
         GcsStore(BUCKET, "state").load("clicks")
 
 

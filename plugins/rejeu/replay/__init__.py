@@ -1,1 +1,1 @@
-"""The replay: source, order, encode, pace, publish; run as `python -m rejeu.replay`. Neither Airflow nor Beam here."""
+"""The replay: source, order, encode, pace, publish; run as `python -m rejeu.replay`. Needs no Airflow and no Beam."""

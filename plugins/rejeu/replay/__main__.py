@@ -17,16 +17,16 @@ SWITCH_SECONDS: Final = 0.0005
 
 
 class WithoutPandas(MetaPathFinder):
-    """Where pandas is installed, Arrow would import it for nothing: a quarter of the way to a relaunch's first row."""
+    """Keeps Arrow from importing pandas, which no replay needs: a quarter of the time to a relaunch's first row."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        """Raises ModuleNotFoundError as if it were not there; leaves any other module to those who find it."""
+        """Raises ModuleNotFoundError for pandas, as if it were not installed; other modules are found as usual."""
         if fullname == "pandas":
             raise ModuleNotFoundError("a replay needs no pandas", name=fullname)
 
 
 def sharded(request: ReplayRequest, environment: Mapping[str, str]) -> ReplayRequest:
-    """The request for this task's shard, where it is one of several tasks of a Cloud Run job."""
+    """The request for this task's shard, if it is one of several tasks of a Cloud Run job."""
     count = int(environment.get("CLOUD_RUN_TASK_COUNT", 1))
     if request.shard is not None or count == 1:
         return request
@@ -34,7 +34,7 @@ def sharded(request: ReplayRequest, environment: Mapping[str, str]) -> ReplayReq
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a replay; SIGTERM and SIGINT let it finish what is under way and save the cursor.
+    """Run a replay. On SIGTERM or SIGINT it finishes what is under way, saves the cursor and ends.
 
     SIGUSR1 pauses it, SIGUSR2 lets it go on.
     """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(number, lambda *_: replay.stop())
         signal.signal(signal.SIGUSR1, lambda *_: replay.pause(True))
         signal.signal(signal.SIGUSR2, lambda *_: replay.pause(False))
-        # A row that is due must not wait until another thread has had its five milliseconds of Python.
+        # By default a thread may keep Python for five milliseconds: a row that is due must not wait so long.
         sys.setswitchinterval(SWITCH_SECONDS)
         replay.run()
     except RejeuError as error:

@@ -15,8 +15,8 @@ from rejeu.timeline import Position
 class Chunk:
     """Consecutive rows in replay order: event time in microseconds, id and body of each; all of one length.
 
-    `ordering` is each row's ordering key, None where the request has none. `before` counts the rows of the first
-    row's instant that earlier chunks hold.
+    `ordering` is each row's ordering key, None where the request has none. `before` is how many rows of the first
+    row's instant are in earlier chunks.
     """
 
     event_us: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The replay from start to end: take the lease, let read, send and save, and say how it ended."""
+"""The replay from start to end: take the lease, read, send, save, and report how it ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rejeu.timeline import Position, format_instant, from_us, to_us
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.2
-"""How long anything is waited for before the replay looks whether it is still to go on."""
+"""How long the replay waits for anything before it checks whether it must stop."""
 DRAIN_SECONDS: Final = 20.0
 
 
@@ -49,8 +49,8 @@ class Replay:
         self._asked_pause: bool | None = None
 
     def stop(self) -> None:
-        """Publish nothing more, wait for what is under way, save the cursor, give the lease up."""
-        # A flag and no Event: a signal handler that asks for a lock may have interrupted whoever holds it.
+        """Publish nothing more, wait for what is under way, save the cursor, and give the lease up."""
+        # A flag, not an Event: a signal handler could wait for a lock that the code it interrupted holds.
         self._stopping = True
 
     def pause(self, paused: bool) -> None:
@@ -94,7 +94,7 @@ class Replay:
         return _report(request, status, seconds, lease, sender, failure), failure
 
     def _await_lease(self) -> Lease:
-        """The lease, once it is free: a holder that died just now has it for a while. Raises LeaseHeldError."""
+        """The lease, once it is free: a holder that has just died keeps it for a while. Raises LeaseHeldError."""
         deadline = time.monotonic() + self._rhythm.lease_seconds
         while True:
             try:
@@ -105,9 +105,9 @@ class Replay:
                 time.sleep(POLL_SECONDS)
 
     def _take_lease(self) -> Lease:
-        """The right to publish; the stream's cursor and timeline come with it, unless this replay starts afresh."""
+        """Take the lease, with the stream's cursor and timeline unless this replay starts afresh."""
         request = self._request
-        # Whoever repeats it means to publish, not to stand by.
+        # A relaunch repeats these arguments to publish, not to stand by.
         alone = request.model_copy(update={"standby": False, "twin": False})
         fields: dict[str, Any] = {"request": tuple(alone.to_argv())}
         if not request.resumes:
@@ -144,7 +144,7 @@ class Replay:
     def _speed(self, state: StreamState) -> float | None:
         """The speed by which rows are due: what somebody set since the stream was started, else the request's.
 
-        The rows of an API are due when they come: its speed says how often it is asked.
+        The rows of an API are due when they come; there the speed says how often the API is asked.
         """
         speed = MAX if self._request.api else state.speed or self._request.speed
         return None if speed == MAX else float(speed)
@@ -152,7 +152,7 @@ class Replay:
     def _work(
         self, lease: Lease, publisher: Publisher, sender: Sender, ahead: ReadAhead
     ) -> tuple[Status, RejeuError | None]:
-        """Publish until something ends it, then save what was reached; how it ended, and what went wrong."""
+        """Publish to the end, a stop or an error, then save the cursor; returns how it ended and the error."""
 
         def on_state(state: StreamState) -> None:
             if state.paused == self._asked_pause:
@@ -183,11 +183,11 @@ class Replay:
         return status, failure
 
     def _publish(self, publisher: Publisher, sender: Sender, keeper: Keeper, ahead: ReadAhead) -> bool:
-        """Send every row when it is due, and see all acknowledged; False where it was told to stop before that."""
+        """Send every row when it is due, until all are acknowledged; False where it was stopped before that."""
         start = sender.cursor
 
         def goes_on() -> bool:
-            """To be asked wherever something is waited for: raises here what other threads met."""
+            """Whether to go on; called during every wait. Raises the errors of the other threads."""
             if error := keeper.error or publisher.error:
                 raise error
             progress.tick()
@@ -217,7 +217,7 @@ class Replay:
 
 
 def _drain(publisher: Publisher, keeper: Keeper) -> None:
-    """Wait for what is under way; where the lease is lost, nothing more will be sent."""
+    """Wait for what is under way, unless the lease is lost: then nothing more is sent."""
     deadline = time.monotonic() + DRAIN_SECONDS
     while keeper.error is None and time.monotonic() < deadline and not publisher.settle(POLL_SECONDS):
         pass
@@ -227,8 +227,8 @@ def _left_behind(publisher: Publisher) -> PublishError | None:
     if publisher.oldest_pending() is None:
         return None
     return PublishError(
-        f"{publisher.topic} did not acknowledge in {DRAIN_SECONDS:g} s what was sent before the stop: what was "
-        "acknowledged is saved; start again with --from cursor"
+        f"{publisher.topic} did not acknowledge in {DRAIN_SECONDS:g} s what was sent before the stop: the cursor is "
+        "saved up to the last row that it did acknowledge; start again with --from cursor"
     )
 
 

@@ -1,7 +1,6 @@
-"""`python -m rejeu.replay.health`: whether this container's replay holds its stream's lease, or stands by its holder.
+"""`python -m rejeu.replay.health`: whether this container's replay holds its stream's lease, or stands by for it.
 
-Exit code 0 or 1. A container's health check has no arguments of its own: it reads those that the container was
-started with.
+Exit code 0 or 1. The check takes no arguments: it reads those of the container's own command.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ FIRST_PROCESS: Final = Path("/proc/1/cmdline")
 
 
 def trouble(request: ReplayRequest, host: str, now: datetime) -> str | None:
-    """What is wrong with the request's replay on this host; None where it does its work, or leaves no trace of it."""
+    """What is wrong with the request's replay on this host; None where it works, or where it has no state store."""
     if request.state is None:
         return None
     name = request.state_name
@@ -29,17 +28,17 @@ def trouble(request: ReplayRequest, host: str, now: datetime) -> str | None:
     if state is None or state.holder is None or state.lease_until is None:
         return f"{name}: nobody holds the lease"
     if not request.standby and not state.holder.startswith(f"{host}:"):
-        return f"{name}: the lease is {state.holder}'s, and not held here ({host})"
+        return f"{name}: {state.holder} holds the lease, not this host ({host})"
     if state.lease_until <= now:
         return f"{name}: the lease ran out at {state.lease_until.isoformat()}, and was not renewed"
     return None
 
 
 def main(first_process: Path = FIRST_PROCESS) -> int:
-    """Check the replay of the container's first process, which may have an init before it."""
+    """Check the replay that the container runs, as its first process or under an init."""
     command = first_process.read_text(encoding="utf-8").rstrip("\0").split("\0")
     if ReplayRequest.module not in command:
-        print(f"{' '.join(command)!r} is no replay: ask in a replay's own container", file=sys.stderr)
+        print(f"{' '.join(command)!r} is no replay: run this check in a replay's container", file=sys.stderr)
         return 1
     try:
         request = ReplayRequest.from_argv(command[command.index(ReplayRequest.module) + 1 :])

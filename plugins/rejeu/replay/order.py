@@ -1,6 +1,6 @@
-"""Replay order: by event time, then key, then encoded bytes, with an id for each row; no reading from anywhere.
+"""Replay order: by event time, then key, then encoded bytes, with an id for each row; nothing is read here.
 
-The order is total over distinct rows, so it does not depend on the order in which the storage gives them out.
+The order is total over distinct rows, so it does not depend on the order in which the storage returns them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ TEXT: Final = pa.large_string()
 def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position | None = None) -> Iterator[Chunk]:
     """Chunks of the request's rows after `start`, from tables as `rejeu.replay.source.rows` describes them.
 
-    A table may begin at the instant the one before ended with, never earlier. Rows of one instant are held
-    together in memory, however many tables they span.
+    A table may begin at the instant that the one before it ended with, never earlier. All rows of an instant are in
+    memory together, however many tables they span.
     """
-    # An answer of an API is a whole instant, which does not wait for the next one.
+    # Each answer of an API is a whole instant: it need not wait for the next one.
     for instants in tables if request.api else _whole_instants(tables):
         for piece in _pieces(instants):
             rows = _ordered(piece, request)
@@ -46,7 +46,7 @@ def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position
 
 
 def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows by time, cut so that no instant spans two tables: the last one waits for the next table."""
+    """The same rows by time, cut so that no instant spans two tables: the last instant waits for the next table."""
     held: list[pa.Table] = []
     held_us = -(2**63)
     for table in tables:
@@ -68,7 +68,7 @@ def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:
-    """Slices that never part an instant, else small: encoding more at once would delay the first row."""
+    """Small slices that never split an instant: encoding more at once would delay the first row."""
     times = times_of(table)
     inner = np.searchsorted(times, times[_even_cuts(len(times), table.nbytes)[1:-1]]).tolist()
     for at, end in pairwise(sorted({0, *inner, len(times)})):
@@ -76,7 +76,7 @@ def _pieces(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _even_cuts(count: int, size: int) -> list[int]:
-    """Where so many rows of so many bytes are cut into parts of about CHUNK_ROWS and at most about CHUNK_BYTES.
+    """Where to cut `count` rows of `size` bytes into parts of about CHUNK_ROWS and at most about CHUNK_BYTES.
 
     Both ends are among the cuts; without rows there are none.
     """
@@ -85,7 +85,7 @@ def _even_cuts(count: int, size: int) -> list[int]:
 
 
 def _ordered(piece: pa.Table, request: ReplayRequest) -> Chunk:
-    """The piece's rows as one chunk, and of them those that are this shard's."""
+    """This shard's rows of the piece as one chunk."""
     columns = [key_values(piece[name], piece.schema.field(name)) for name in key_columns(piece)]
     keys = key_texts(columns) if columns else None
     order_columns = [columns[request.key.index(name)] for name in request.ordering_key]
@@ -108,7 +108,7 @@ def _ordered(piece: pa.Table, request: ReplayRequest) -> Chunk:
 
 
 def _own(keys: pa.LargeStringArray, request: ReplayRequest) -> pa.BooleanArray:
-    """Which rows this shard publishes: those whose key hashes to it, the same on every machine."""
+    """Which rows this shard publishes: those whose key hashes to it; the hash is the same on every machine."""
     shard = request.shard
     assert shard is not None
     hashes = (crc32(key) for key in keys.cast(pa.large_binary()).to_pylist())
@@ -116,7 +116,7 @@ def _own(keys: pa.LargeStringArray, request: ReplayRequest) -> pa.BooleanArray:
 
 
 def _bodies(rows: pa.ChunkedArray) -> pa.LargeBinaryArray:
-    """A row is a struct to be encoded, or JSON already."""
+    """The rows' JSON: structs are encoded, the others are JSON already."""
     whole = rows.combine_chunks()
     if pa.types.is_struct(whole.type):
         return encode(pa.Table.from_struct_array(whole))
@@ -124,7 +124,7 @@ def _bodies(rows: pa.ChunkedArray) -> pa.LargeBinaryArray:
 
 
 def _sorted(chunk: Chunk) -> Chunk:
-    """By time, then key, then body: all alike in one table, which sorts faster than its columns one after the other."""
+    """By time, then key, then body. Sorting one table is faster than sorting by its columns one after the other."""
     rows = pa.table({"at": chunk.event_us, "key": chunk.row_ids, "body": chunk.data})
     order = pc.sort_indices(rows, [(name, "ascending") for name in rows.column_names])
     ordering = None if chunk.ordering is None else chunk.ordering.take(order)
@@ -132,7 +132,7 @@ def _sorted(chunk: Chunk) -> Chunk:
 
 
 def _sendable(chunk: Chunk) -> Iterator[Chunk]:
-    """The chunk; where a row of it is too large for a message, the rows before that one, and then RowError."""
+    """The chunk. If a row is too large for a message: the rows before it, then RowError is raised."""
     sizes = pc.binary_length(chunk.data).to_numpy()
     if sizes.max() <= MAX_BODY_BYTES:
         yield chunk

@@ -1,4 +1,4 @@
-"""What a replay says of itself: the report at its end, and progress on the way, drawn or as a line now and then."""
+"""What a replay says of itself: a report at its end, and its progress, drawn on a terminal and logged elsewhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Report(BaseModel):
 
     @classmethod
     def of_nothing(cls, stream: str, status: Status, seconds: float) -> Self:
-        """What a standby says that was never needed."""
+        """The report of a standby that never took over."""
         return cls(
             stream=stream,
             status=status,
@@ -56,7 +56,7 @@ class Report(BaseModel):
         )
 
     def write(self, path: str) -> None:
-        """Write as JSON; whole or not at all, so that a reader never sees half a report. Raises RequestError."""
+        """Write as JSON, whole or not at all: a reader never sees half a report. Raises RequestError."""
         with _partial(path) as partial:
             partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
             partial.replace(path)
@@ -72,7 +72,7 @@ class Report(BaseModel):
 
 
 def check_writable(path: str) -> None:
-    """Raises RequestError where no report can be written to this path: better before the first row than after."""
+    """Raises RequestError where no report can be written to this path; for use before the first row."""
     with _partial(path) as partial:
         partial.touch()
         partial.unlink()
@@ -82,7 +82,7 @@ def check_writable(path: str) -> None:
 
 @contextmanager
 def _partial(path: str) -> Iterator[Path]:
-    """The file beside the report's that is written first; what the system refuses is a RequestError."""
+    """The file that is written first, beside the report's. Raises RequestError where the system refuses."""
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _partial(path: str) -> Iterator[Path]:
 
 
 class Progress:
-    """Shows a line that `describe` makes: redrawn on a terminal, logged every few seconds elsewhere."""
+    """Shows the line that `describe` returns: redrawn on a terminal, logged every few seconds elsewhere."""
 
     def __init__(self, describe: Callable[[], str]) -> None:
         self._describe = describe

@@ -1,4 +1,4 @@
-"""A standby: reads along with the holder of a stream's lease, so that it can go on the moment the holder is gone."""
+"""A standby: reads along with the holder of a stream's lease, and goes on at once when the holder is gone."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 LOOKS_A_CHECKPOINT: Final = 4
 GRACE: Final = timedelta(seconds=15)
-"""How long one that was announced may take to come before the standby goes on in its place."""
+"""How long the standby leaves the lease to a replay that was announced and has not come."""
 
 
 class Standby:
-    """Waits beside the holder, with the rows from about the holder's cursor on at hand.
+    """Waits beside the holder, with the next rows after the holder's cursor in memory.
 
-    It takes over where a holder let its lease run out, failed or was stopped while the stream is wanted: not before
-    there was one, and not after the last row.
+    It takes over when the holder let its lease run out, failed, or was stopped while the stream is wanted; not before
+    there was a holder, and not after the last row.
     """
 
     def __init__(self, request: ReplayRequest, store: StateStore, rhythm: Rhythm, name: str) -> None:
@@ -53,7 +53,7 @@ class Standby:
         self._reading.close()
 
     def wait(self, goes_on: Callable[[], bool], take_lease: Callable[[], Lease]) -> tuple[Lease, ReadAhead] | None:
-        """The lease and the rows, once it is free and this one was first to take it; None where nobody needs that."""
+        """The lease and the rows, once this standby has taken over; None where it is no longer needed."""
         log.info("%s: standing by", self._request.state_name)
         failing_since: float | None = None
         while goes_on():
@@ -79,7 +79,7 @@ class Standby:
         return None
 
     def _show(self, now: datetime) -> None:
-        """Say now and then that somebody stands by."""
+        """Renew the standby marker when it is due."""
         lasts = RENEWALS_MISSED * self._every
         if self._shown_until is None or self._shown_until - lasts + self._every <= now:
             self._shown_until = now + lasts
@@ -90,13 +90,13 @@ class Standby:
         with suppress(StateError):  # the lease is held: publishing comes first
             mark_standby(self._store, self._request.state_name, self._name, datetime.now(UTC))
         ahead = self._follow(lease.state.cursor)
-        if ahead.failed:  # some time ago: the source may be well again
+        if ahead.failed:  # that was some time ago: the source may work again
             self._ahead = None
             ahead = self._follow(lease.state.cursor)
         return lease, ahead
 
     def _follow(self, cursor: Position | None) -> ReadAhead:
-        """Have the rows from the holder's cursor on at hand; where it went back, they are read anew."""
+        """The rows from the holder's cursor on; if the cursor went back, they are read again."""
         if self._ahead is None or _is_before(cursor, self._read_from):
             self._reading.close()
             self._ahead = self._reading.enter_context(ReadAhead(lambda: read_chunks(self._request, cursor)))
@@ -108,12 +108,12 @@ class Standby:
 
 
 def is_over(state: StreamState) -> bool:
-    """Whether nobody is to publish any more: every row is out, or the stream is not wanted."""
+    """Whether the stream needs no publisher any more: every row is out, or the stream is not wanted."""
     return not state.wanted or (state.holder is None and state.status is Status.FINISHED)
 
 
 def is_free(state: StreamState, now: datetime) -> bool:
-    """Whether the lease is to be taken: there was a holder, it is gone, and no other one was announced just now."""
+    """Whether to take the lease: there was a holder, it is gone, and no other one was announced within GRACE."""
     held = state.holder is not None and state.lease_until is not None and state.lease_until > now
     coming = state.holder is None and state.status is Status.STARTING
     announced = coming and state.status_at is not None and state.status_at + GRACE > now

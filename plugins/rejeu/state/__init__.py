@@ -14,7 +14,7 @@ BUCKET_URI: Final = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]+[a-z0-9])(/
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a store bears a checkpoint, and for how long a silent holder then keeps its lease."""
+    """How often a checkpoint is saved, and how long a silent holder keeps its lease."""
 
     checkpoint_seconds: float
     lease_seconds: float
@@ -27,7 +27,7 @@ CHECKPOINTS_A_LEASE: Final = 5
 
 
 def rhythm(uri: str | None, checkpoint_seconds: float | None = None, lease_seconds: float | None = None) -> Rhythm:
-    """What was asked for, and for the rest what the store behind this URI bears; whether there is one is not asked.
+    """What was asked for, else what suits the store of this URI; nothing is opened.
 
     Raises RequestError where a lease could run out between two checkpoints.
     """
@@ -41,9 +41,9 @@ def rhythm(uri: str | None, checkpoint_seconds: float | None = None, lease_secon
 
 
 def open_store(uri: str | None) -> StateStore:
-    """The store behind a URI: `sqlite:PATH`, `gs://BUCKET/PREFIX`, or None for one that this process alone remembers.
+    """The store of a URI: `sqlite:PATH`, `gs://BUCKET/PREFIX`, or None for one in this process's memory.
 
-    Raises RequestError for a URI that names no store, StateError where it cannot be opened.
+    Raises RequestError for a URI that names no store, StateError where the store cannot be opened.
     """
     if uri is None:
         from rejeu.state.memory import MemoryStore

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
 REQUEST_SECONDS: Final = 1.5
-"""How long the service may take to be reached, and again to answer."""
+"""How long connecting may take, and again an answer."""
 RETRY_SECONDS: Final = 2.0
-"""For how long another try may begin, so that a call ends before the lease it renews. Google's client by default goes
-on for two minutes, with a minute for each try."""
+"""How long after the first try another one may begin, so that a call ends before the lease it renews. Google's client
+by default goes on for two minutes, with a minute for each try."""
 PAUSE_SECONDS: Final = 1.0
 """The longest pause before another try: an object takes one write a second
-(https://cloud.google.com/storage/quotas#objects), so a write that came too soon gets its turn."""
+(https://cloud.google.com/storage/quotas#objects), so a write that came too soon then succeeds."""
 SUFFIX: Final = ".json"
 REMEDIES: Final = {
     403: "grant roles/storage.objectUser on the bucket to the account that asks",
@@ -34,8 +34,8 @@ T = TypeVar("T")
 class GcsStore:
     """Documents as objects `PREFIX/NAME.json`; any thread may call.
 
-    A write whose answer was lost is tried again, and then meets itself: it raises StateConflictError although it was
-    made. Nobody else's write is ever taken for one's own.
+    A write whose answer was lost is tried again and then raises StateConflictError, although it was made. The write
+    of another process is never taken for our own.
     """
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
@@ -61,14 +61,14 @@ class GcsStore:
 
         found = self._ask(download)
         if found is None:
-            self.names()  # raises where it is the bucket that is missing: the answer for an object is the same
+            self.names()  # raises where the bucket is missing: the answer for a missing object is the same
             return None
         body, generation = found
         try:
             return Versioned(json.loads(body), generation)
         except ValueError as error:
             remedy = "restore an older version of that object, or remove it"
-            raise StateError(f"state store {self._uri}{name}{SUFFIX}: it is no JSON ({error}): {remedy}") from error
+            raise StateError(f"state store {self._uri}{name}{SUFFIX}: it is not JSON ({error}): {remedy}") from error
 
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         from google.api_core.exceptions import PreconditionFailed
@@ -102,10 +102,10 @@ class GcsStore:
         return self._bucket.blob(f"{self._folder}{name}{SUFFIX}")
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """What `call` returns, tried again where another try may help. Raises PreconditionFailed, else StateError.
+        """What `call` returns; it is tried again where that may help. Raises PreconditionFailed, else StateError.
 
-        The client's own retries, which are off, would go on with a download that was cut off by asking for the rest
-        of a generation that may be gone.
+        The client's own retries are off: after a download that was cut off they ask for the rest of a generation
+        that may be gone.
         """
         from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
         from google.auth.exceptions import GoogleAuthError
@@ -123,7 +123,7 @@ class GcsStore:
 
 
 def _explain(error: Exception) -> str:
-    """What went wrong, in the service's own words where it spoke, and what to do."""
+    """What went wrong, in the service's own words where it answered, and what to do."""
     from google.api_core.exceptions import GoogleAPICallError, RetryError, from_http_response
 
     why = error.cause if isinstance(error, RetryError) else error

@@ -1,4 +1,4 @@
-"""The launch lock: one at a time starts or stops a stream's replays, on whichever machine and in whichever DAG run.
+"""The launch lock: one task at a time starts or stops a stream's replays, whatever its machine and DAG run.
 
 The lease keeps two replays from publishing; this keeps a watchdog from ending what a person has just started.
 """
@@ -17,7 +17,7 @@ from rejeu.state.documents import SideDocument
 from rejeu.timeline import format_instant, parse_instant
 
 LOCK_TIME: Final = timedelta(seconds=30)
-"""How long a holder whose worker died keeps the lock. Whoever takes longer loses no row: the lease sees to that."""
+"""How long a holder whose worker died keeps the lock. A task that takes longer loses no row, thanks to the lease."""
 POLL_SECONDS: Final = 0.2
 
 
@@ -25,9 +25,9 @@ POLL_SECONDS: Final = 0.2
 def hold_launch_lock(
     store: StateStore, stream: str, who: str, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[None]:
-    """Wait for the lock, and hold it while this lasts. `who` names a task: its next try takes over its own lock.
+    """Wait for the lock, and hold it while the block runs. `who` names a task: its next try takes over its own lock.
 
-    Raises LaunchError where another holder does not come to an end, StateError where the store cannot be used.
+    Raises LaunchError where another holder takes too long, StateError where the store cannot be used.
     """
     deadline = time.monotonic() + 2 * LOCK_TIME.total_seconds()
     while (other := _take(store, stream, who)) is not None:
@@ -41,7 +41,7 @@ def hold_launch_lock(
 
 
 def _take(store: StateStore, stream: str, who: str) -> str | None:
-    """None where the lock is ours now, else who has it."""
+    """None where the lock is ours now, else its holder."""
     found = store.load(SideDocument.LAUNCH_LOCK.of(stream))
     now = datetime.now(UTC)
     if found is not None and found.document["who"] not in (who, None) and parse_instant(found.document["until"]) > now:

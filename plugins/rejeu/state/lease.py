@@ -1,6 +1,6 @@
 """The lease of a stream: who may publish, under which epoch, and the checkpoints that renew it.
 
-Every write is a compare-and-set on the stream's whole document, so two holders can never both believe a renewal.
+Every write is a compare-and-set on the stream's whole document, so two holders can never both renew it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rejeu.state.model import Status, StreamState
 from rejeu.timeline import format_instant
 
 MAX_CONFLICTS = 50
-"""Consecutive lost races after which something other than bad luck is at work."""
+"""After so many lost races in a row it is a fault, not bad luck."""
 
 
 def read_state(store: StateStore, stream: str) -> StreamState | None:
@@ -29,9 +29,9 @@ def read_state(store: StateStore, stream: str) -> StreamState | None:
 
 
 def update_state(store: StateStore, stream: str, change: Callable[[StreamState], StreamState]) -> StreamState:
-    """Apply `change` to the newest document, again and again until no other writer comes between.
+    """Apply `change` to the newest document, and try again when another writer was first.
 
-    A write whose answer was lost looks as another writer's, so `change` must bear to be made twice.
+    A write whose answer was lost looks like another writer's, so applying `change` twice must do no harm.
     """
     for _ in range(MAX_CONFLICTS):
         found = store.load(stream)
@@ -42,7 +42,7 @@ def update_state(store: StateStore, stream: str, change: Callable[[StreamState],
         except StateConflictError:
             continue
         return changed
-    raise StateConflictError(f"{stream}: {MAX_CONFLICTS} writers came first: is something writing in a loop?")
+    raise StateConflictError(f"{stream}: {MAX_CONFLICTS} writers came first: check what writes in a loop")
 
 
 def _understand(stream: str, document: dict[str, Any]) -> StreamState:
@@ -60,7 +60,7 @@ def _understand(stream: str, document: dict[str, Any]) -> StreamState:
 class Lease:
     """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached.
 
-    One thread writes, or what was reached could be saved in the wrong order; any thread may ask `is_held`.
+    Only one thread may write, so that the cursor is saved in order; any thread may ask `is_held`.
     """
 
     def __init__(self, store: StateStore, state: StreamState, seconds: float, renewed: float) -> None:
@@ -73,9 +73,8 @@ class Lease:
     def acquire(cls, store: StateStore, stream: str, holder: str, seconds: float, **fields: Any) -> Lease:
         """Become the stream's only publisher, under the next epoch; `fields` are saved with it.
 
-        `holder` names the one who asks and nobody else, ever: a lease in that name is one whose writing succeeded
-        and whose answer was lost, so it is simply taken again. Raises LeaseHeldError while somebody else holds the
-        lease and has not let it run out.
+        `holder` must be unique for ever: a lease under that name was written by this caller, whose answer was lost,
+        so it is taken again. Raises LeaseHeldError while another holder's lease has not run out.
         """
         asked = time.monotonic()
 
@@ -111,14 +110,14 @@ class Lease:
         return self.state.epoch
 
     def is_held(self) -> bool:
-        """Whether the lease certainly holds: by this process's own clock, which runs on while it is paused."""
+        """Whether the lease surely lasts, by this process's own clock, which runs on while the process is paused."""
         return time.monotonic() < self._expires
 
     def checkpoint(self, **fields: Any) -> StreamState:
         """Renew the lease and save `fields`; returns the document, which others may have changed.
 
-        Raises LeaseLostError where another replay took over, or this one gave the lease up. A lease that ran out
-        unnoticed is simply renewed.
+        Raises LeaseLostError where another replay took over, or this one gave the lease up. A lease that ran out and
+        that nobody took is renewed.
         """
         asked = time.monotonic()
         now = datetime.now(UTC)
@@ -127,8 +126,8 @@ class Lease:
         return self.state
 
     def release(self, status: Status, error: str | None = None, **fields: Any) -> None:
-        """Give the stream up at once, saying how it ended; a lease already lost is left to its new holder."""
-        self._expires = 0.0  # first: a writing that fails may still have been made
+        """Give the stream up at once and say how it ended; a lease that was lost is left to its new holder."""
+        self._expires = 0.0  # first: a write that fails may have been made nevertheless
         now = datetime.now(UTC)
         ending = {"holder": None, "lease_until": None, "status": status, "status_at": now, "error": error}
         with suppress(LeaseLostError):

@@ -32,7 +32,7 @@ class SqliteStore:
             time.sleep(AGAIN_SECONDS)
 
     def _is_made(self, *, last_try: bool) -> bool:
-        """Whether the file could be made: of two that switch a new one to WAL at once, SQLite refuses one outright."""
+        """Whether the file could be made: when two processes switch a new one to WAL at once, SQLite refuses one."""
         try:
             with self._connect() as connection:
                 # WAL lets probes read while a replay writes, and a commit costs one append.
@@ -74,7 +74,7 @@ class SqliteStore:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection, connection:
-                # A crash of the machine may cost the last checkpoint, which only means duplicates to remove.
+                # A crash of the machine may lose the last checkpoint: that makes duplicates, and loses no row.
                 connection.execute("PRAGMA synchronous=NORMAL")
                 yield connection
         except sqlite3.Error as error:

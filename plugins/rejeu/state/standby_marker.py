@@ -1,4 +1,4 @@
-"""That somebody stands by for a stream: a document of its own, for the stream's own is its holder's to write."""
+"""The standby marker: a side document in which a standby says that it is ready to take over the stream."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rejeu.state.documents import SideDocument
 from rejeu.timeline import format_instant, parse_instant
 
 RENEWALS_MISSED: Final = 3
-"""How many times it may fail to say so before it counts as gone."""
+"""A standby counts as gone when it has missed so many renewals."""
 
 
 def mark_standby(store: StateStore, stream: str, who: str, until: datetime) -> None:
-    """Say that `who` stands by until this instant; whoever says it last is believed. Raises StateError."""
+    """Say that `who` stands by until this instant; the last one to say so wins. Raises StateError."""
     found = store.load(SideDocument.STANDBY.of(stream))
     with suppress(StateConflictError):
         store.save(
@@ -27,6 +27,6 @@ def mark_standby(store: StateStore, stream: str, who: str, until: datetime) -> N
 
 
 def stands_by(store: StateStore, stream: str, now: datetime) -> bool:
-    """Whether somebody stands by. Raises StateError."""
+    """Whether there is a standby at this instant. Raises StateError."""
     found = store.load(SideDocument.STANDBY.of(stream))
     return found is not None and parse_instant(found.document["until"]) > now

@@ -21,7 +21,7 @@ from rejeu.timeline import MICROSECOND, Position, to_us
 def announce(store: StateStore, request: ReplayRequest) -> StreamState:
     """Say that this replay is about to start, and that the stream is wanted from now on.
 
-    No watchdog takes the moment before it for silence; what it gave up on is to be tried again.
+    Until it runs, no watchdog takes that for silence. An incident that was given up is tried again.
     """
     now = datetime.now(UTC)
 
@@ -42,9 +42,9 @@ def announce(store: StateStore, request: ReplayRequest) -> StreamState:
 
 
 def rewind(store: StateStore, spec: StreamSpec) -> None:
-    """Put the cursor of a stream that aggregates back to the start of the window that it stands in.
+    """Put the cursor of a stream that aggregates back to the start of its current window.
 
-    A streaming job that was drained has written that window as far as it was; the next one shall count it as a whole.
+    A streaming job that was drained has written that window in part; the next one must count it as a whole.
     """
     window = spec.window
     if window is None or window.fixed is None:
@@ -61,12 +61,12 @@ def rewind(store: StateStore, spec: StreamSpec) -> None:
 
 
 def mark_wanted(store: StateStore, stream: str) -> None:
-    """Say that the stream is wanted from now on, whoever publishes it."""
+    """Say that the stream is wanted from now on, whether we publish it or others do."""
     update_state(store, stream, lambda state: state.model_copy(update={"wanted": True}))
 
 
 def mark_unwanted(store: StateStore, stream: str) -> StreamState:
-    """Say that the stream is not wanted: its replay drains and ends by itself, and silence means nothing."""
+    """Say that the stream is not wanted: its replay drains and ends by itself, and silence is no fault."""
     return update_state(store, stream, lambda state: state.model_copy(update={"wanted": False}))
 
 

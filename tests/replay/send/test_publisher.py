@@ -211,8 +211,8 @@ def test_a_broker_that_never_answers_is_given_up_just_as_soon(
         ),
         (
             too_few_ids,
-            "acknowledged 2 of 3 messages of a request: every one must have its id; see what answers in Pub/Sub's "
-            "place, then start again with --from cursor",
+            "acknowledged 2 of 3 messages of a request: each must have its id; check which server answers for "
+            "Pub/Sub, then start again with --from cursor",
         ),
     ],
     ids=["no topic", "no right", "bad request", "too few ids"],

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rejeu.replay.source.merge import Block, Run, overlapping_groups, held_bytes, merge
+from rejeu.replay.source.merge import Block, Run, held_bytes, merge, overlapping_groups
 
 Times = list[list[int]]
 """Of each block of a run."""

@@ -1,1 +1,1 @@
-"""When and how rows are published: due times, requests in flight, ordering keys; which rows is not known here."""
+"""When and how rows are published: due times, requests in flight, ordering keys; which rows is decided elsewhere."""

@@ -1,4 +1,4 @@
-"""Ordering keys: one request of a key at a time, and no key faster than Pub/Sub takes it; what is sent is not here."""
+"""Ordering keys: one request of a key at a time, and no key faster than Pub/Sub's limit; nothing is sent here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY_BYTES_PER_SECOND: Final = 1_000_000
 """Pub/Sub's limit for one ordering key (https://cloud.google.com/pubsub/quotas)."""
 
 FEW: Final = 1_000
-"""How many keys are kept in mind without looking which of them are done with."""
+"""Above so many keys, those that are finished are removed."""
 
 Go = Callable[[float], None]
 """Sends a request after so many seconds."""
@@ -30,7 +30,7 @@ class _KeyQueue:
 
 
 class KeyQueues:
-    """A queue for each key that has something under way: a request goes once the one before it has arrived."""
+    """A queue for each key that has a request under way: a request is sent once the one before it has arrived."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _KeyQueue] = {}
@@ -38,11 +38,11 @@ class KeyQueues:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many keys it has in mind."""
+        """How many keys it knows."""
         return len(self._queues)
 
     def enter(self, key: str, size: int, go: Go) -> None:
-        """Call `go` when the key's turn has come for so many bytes: at once, where nothing of it is under way."""
+        """Call `go` when the key may send so many bytes: at once, if none of its requests is under way."""
         with self._lock:
             if len(self._queues) >= self._many:
                 self._forget()
@@ -56,7 +56,7 @@ class KeyQueues:
         self._next(key)
 
     def _forget(self) -> None:
-        """Let go of keys that are done with: there may be millions, most of which never come again."""
+        """Remove keys that are finished: there may be millions, and most never come again."""
         self._queues = {key: lane for key, lane in self._queues.items() if not lane.is_done()}
         self._many = max(FEW, 2 * len(self._queues))
 

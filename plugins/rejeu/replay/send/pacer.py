@@ -1,4 +1,4 @@
-"""The wall clock that cannot step, and how late rows were by it; when a row is due is `rejeu.timeline`'s."""
+"""A wall clock that cannot step, and how late rows were by it; `rejeu.timeline` says when a row is due."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from rejeu.timeline import Timeline
 
 BUCKETS_PER_DOUBLING = 32
-"""Resolution of the lateness histogram: about 2 %, over any range, in a fixed number of cells."""
+"""Resolution of the lateness histogram: about 2 %, for any range, in a fixed number of cells."""
 CELLS = BUCKETS_PER_DOUBLING * 50
 
 
 class Clock:
-    """Microseconds since the epoch; anchored once, then monotonic, so that a stepped clock makes no row early."""
+    """Microseconds since the epoch; set once, then monotonic, so that a step of the system clock makes no row early."""
 
     def __init__(self) -> None:
         self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
@@ -24,7 +24,7 @@ class Clock:
         return self._offset_us + time.monotonic_ns() // 1000
 
     def wait(self, seconds: float) -> None:
-        """Let so much time go by."""
+        """Sleep for so many seconds."""
         time.sleep(seconds)
 
 
@@ -46,7 +46,7 @@ class Lateness:
         self._max_us = max(self._max_us, int(late.max()))
 
     def milliseconds(self) -> dict[str, float] | None:
-        """p50, p99 and max in milliseconds; None where nothing had a due time."""
+        """p50, p99 and max in milliseconds; None where no row had a due time."""
         total = int(self._cells.sum())
         if total == 0:
             return None

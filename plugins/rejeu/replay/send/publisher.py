@@ -1,4 +1,4 @@
-"""Publishing: requests of raw protobuf over one channel, several in flight, each awaited, retried and accounted for.
+"""Publishing: requests of raw protobuf over one channel, several in flight, each retried until it is answered.
 
 What is acknowledged counts only up to the first gap: that position is the cursor. Due times are not known here.
 """
@@ -28,9 +28,9 @@ from rejeu.timeline import Position
 log = logging.getLogger(__name__)
 
 WINDOW: Final = 8
-"""Requests beyond the cursor: with what the last checkpoint missed, they bound the duplicates that a kill makes."""
+"""Most requests beyond the cursor: with those since the last checkpoint, they limit the duplicates after a kill."""
 MAX_IN_FLIGHT: Final = 1_000
-"""Requests that are sent and not answered: where each row has an ordering key of its own, a batch has a thousand."""
+"""Most requests that are sent and not answered: if each row has an ordering key of its own, a batch has a thousand."""
 REQUEST_SECONDS: Final = 20.0
 CHECK_SECONDS: Final = 5.0
 CHECK_AGAIN_SECONDS: Final = 0.2
@@ -52,7 +52,7 @@ TRANSIENT = frozenset(
 
 @dataclass(eq=False)
 class Request:
-    """A PublishRequest as bytes, and how many rows it has; all of them of one ordering key, or without one."""
+    """A PublishRequest as bytes, and how many rows it has; they all have one ordering key, or none."""
 
     body: bytes
     rows: int
@@ -86,9 +86,9 @@ class Acknowledged:
 
 
 class Publisher:
-    """Sends batches and sends them again until each is acknowledged or `error` says why not.
+    """Sends batches, and retries until each is acknowledged or `error` says why not.
 
-    For one sender; the transport's threads call back, and everything may be read from any thread.
+    Only one sender may use it; the transport's threads call back, and any thread may read its attributes.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Publisher:
         self._routing = (("x-goog-request-params", f"topic={quote(topic)}"),)
 
     def check_topic(self, goes_on: Callable[[], bool]) -> None:
-        """Wait until the broker answers, as long as `goes_on` says so; raise PublishError where the topic is missing.
+        """Wait until the broker answers, as long as `goes_on` is true. Raises PublishError where the topic is missing.
 
-        Whoever may publish need not have the right to ask: then the first request tells.
+        An account that may publish but not look at topics learns it from its first request.
         """
         deadline = time.monotonic() + self._patience
         while goes_on():
@@ -139,14 +139,14 @@ class Publisher:
             return
 
     def has_room(self, seconds: float) -> bool:
-        """Whether one more batch may be sent; waits so long for it to be."""
+        """Whether one more batch may be sent; waits so many seconds for that."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: len(self._pending) < WINDOW and self._in_flight < MAX_IN_FLIGHT, seconds
             )
 
     def send(self, batch: Batch) -> None:
-        """Hand a batch over, without waiting for anything."""
+        """Send a batch, without waiting for anything."""
         with self._changed:
             self._pending.append(batch)
         for request in batch.requests:
@@ -161,12 +161,12 @@ class Publisher:
             return self._pending[0].first_us if self._pending else None
 
     def settle(self, seconds: float) -> bool:
-        """Whether everything is acknowledged, or after an error what was sent is answered; waits so long for it."""
+        """Wait so many seconds until all is acknowledged, or after an error answered; returns whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._in_flight if self.error else self._pending), seconds)
 
     def close(self) -> None:
-        """Send nothing any more: to be called before the channel is closed."""
+        """Send nothing any more; call it before the channel is closed."""
         with self._changed:
             self._closed = True
         self._timer.close()
@@ -179,24 +179,24 @@ class Publisher:
 
     def _start(self, batch: Batch, request: Request) -> None:
         if not self._may_publish():
-            # A process that was paused wakes up here: it sends nothing until it knows that the stream is still its own.
+            # A process that was suspended wakes up here: it sends nothing until its lease is renewed.
             self._go(batch, request, FIRST_BACKOFF)
         else:
             self._call(batch, request)
 
     def _call(self, batch: Batch, request: Request) -> None:
-        with self._changed:  # so that neither `close` nor an error can come between
+        with self._changed:  # so that `close` and errors come before or after
             if self._closed or self.error is not None:
                 return
             self._in_flight += 1
             timeout = min(REQUEST_SECONDS, self._patience)
-            # Nobody else holds the future, and a forgotten one cancels its call: its own callback keeps it.
+            # A future without a reference cancels its call: its own callback keeps one.
             future = self._publish.future(request.body, timeout=timeout, metadata=self._routing)
             future.add_done_callback(lambda done: self._finish(batch, request, done))
 
     def _finish(self, batch: Batch, request: Request, future: Any) -> None:
         error = future.exception()
-        with self._changed:  # so that what is no longer in flight is also accounted for
+        with self._changed:  # so that nobody sees the request neither in flight nor counted
             self._in_flight -= 1
             if error is None:
                 self._answer(batch, request, len(future.result().message_ids))
@@ -210,8 +210,8 @@ class Publisher:
         if named != request.rows:
             self._fail(
                 PublishError(
-                    f"{self.topic} acknowledged {named:,} of {request.rows:,} messages of a request: every one must "
-                    "have its id; see what answers in Pub/Sub's place, then start again with --from cursor"
+                    f"{self.topic} acknowledged {named:,} of {request.rows:,} messages of a request: each must have "
+                    "its id; check which server answers for Pub/Sub, then start again with --from cursor"
                 )
             )
             return

@@ -1,4 +1,4 @@
-"""The sender: which rows are due, in which requests they go, and how far that got; it runs in the main thread."""
+"""The sender: which rows are due, which requests they go into, and the position reached; it runs in the main thread."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rejeu.replay.send.publisher import Batch, Publisher, Request
 from rejeu.timeline import Position, Timeline, format_instant, from_us
 
 TICK_SECONDS: Final = 0.003
-"""The least time between two requests: rows that fall due within it travel together."""
+"""The shortest time between two requests: rows that fall due within it go together."""
 LONGEST_WAIT_SECONDS: Final = 0.2
 MAX_ROWS_BYTES: Final = MAX_MESSAGE_BYTES - 1_000
-"""What a request's limit leaves beside the topic's name."""
+"""What the topic's name leaves of a request's limit."""
 MAX_KEY_REQUEST_BYTES: Final = 1_000_000
-"""A request of one ordering key, which may have this much a second (https://cloud.google.com/pubsub/quotas)."""
+"""Most bytes of a request of one ordering key: its limit for a second (https://cloud.google.com/pubsub/quotas)."""
 
 
 class Sender:
-    """Sends rows from `start` on when they are due: by the `timeline` of the replay before, else by one of its own.
+    """Sends rows from `start` on when they are due, by the `timeline` of the replay before, else by one of its own.
 
-    Rows that were due already when it began are what the silence before it held back: they are counted as owed.
+    Rows that were due already when it began are counted as owed: the silence before it held them back.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Sender:
         self._speed = self._wanted_speed = speed
         now_us = clock.now_us()
         if paused and timeline is not None:
-            # Time stood still meanwhile. Where nobody was there to note when the pause began, the cursor tells.
+            # Time stood still during the pause. If nobody saved when it began, the cursor tells.
             event_us = timeline.event_us if start is None else max(timeline.event_us, start.event_us)
             timeline = replace(timeline, event_us=event_us, wall_us=now_us)
         self._timeline = keep_on(timeline, speed, now_us)
@@ -71,7 +71,7 @@ class Sender:
         return self._publisher.acknowledged.rows
 
     def pace(self, speed: float | None, *, paused: bool) -> None:
-        """From the next row on: this speed (None: no waiting), or a pause. For any thread; no row is skipped by it."""
+        """Set the speed (None: no waiting) or a pause from the next row on. Any thread may call; no row is skipped."""
         self._wanted_speed, self._wants_pause = speed, paused
 
     def send(self, chunk: Chunk, at: int) -> int:
@@ -101,7 +101,7 @@ class Sender:
         return end
 
     def reached(self) -> dict[str, Any]:
-        """What a checkpoint saves, beside the renewal; called by the keeper's thread."""
+        """What a checkpoint saves besides the renewal; the keeper's thread calls it."""
         acknowledged, timeline = self._publisher.acknowledged, self._timeline
         fields: dict[str, Any] = {"published": acknowledged.rows, "owed": self._owed, "timeline": timeline}
         if acknowledged.cursor is not None:
@@ -118,7 +118,7 @@ class Sender:
         return fields
 
     def describe(self) -> str:
-        """How far it got, for the person who waits."""
+        """The progress as a line for a person."""
         acknowledged = self._publisher.acknowledged
         cursor = format_position(acknowledged.cursor) if acknowledged.cursor else "nothing acknowledged yet"
         paused = ", paused" if self._paused else ""
@@ -127,7 +127,7 @@ class Sender:
     def _keep_pace(self, next_us: int) -> Timeline:
         """The timeline by which the row at `next_us` is due, after any change of pace that was asked for."""
         now_us = self._clock.now_us()
-        # Time begins once rows are at hand: what reading took must not make the first ones late.
+        # Time begins once rows are there, so that reading does not make the first ones late.
         first_us = next_us if self._start is None else self._start.event_us
         timeline = self._timeline or Timeline(event_us=first_us, wall_us=now_us, speed=self._speed)
         if self._paused:
@@ -145,7 +145,7 @@ class Sender:
         return timeline
 
     def _fit(self, chunk: Chunk, at: int, timeline: Timeline) -> int:
-        """The end of the rows from `at` on that are due now and fit into one request: the row at `at` always is."""
+        """The end of the rows from `at` on that are due now and fit into one request; at least the row at `at`."""
         limit = min(at + MAX_REQUEST_MESSAGES, len(chunk))
         if timeline.speed is not None:
             due_us = timeline.event_at(self._clock.now_us())
@@ -153,7 +153,7 @@ class Sender:
         return self._messages.fit(at, limit, MAX_ROWS_BYTES)
 
     def _requests(self, chunk: Chunk, at: int, end: int) -> list[Request]:
-        """One for all these rows; where they have ordering keys, Pub/Sub wants one for each key."""
+        """One request for all these rows; if they have ordering keys, one for each key, as Pub/Sub wants."""
         if chunk.ordering is None:
             return [Request(self._messages.request(self._topic, at, end), end - at)]
         keys = chunk.ordering[at:end].dictionary_encode()
@@ -166,7 +166,7 @@ class Sender:
 
 
 def keep_on(timeline: Timeline | None, speed: float | None, now_us: int) -> Timeline | None:
-    """The timeline of the replay before at this one's speed; None where either has no pace: then time begins anew."""
+    """The last replay's timeline at this one's speed; None where either has no pace: then time begins anew."""
     if timeline is None or timeline.speed is None or speed is None:
         return None
     return timeline if timeline.speed == speed else timeline.at_speed(speed, now_us)

@@ -1,4 +1,4 @@
-"""Doing things later, all of them in one thread: thousands may wait."""
+"""A timer that runs functions later, all of them in one thread: thousands may wait."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Timer:
             self._changed.notify()
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Drop all functions that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from rejeu.errors import SourceError
 from rejeu.jobs.request import ReplayRequest
-from rejeu.replay.source.merge import Run, overlapping_groups, held_bytes, merge
+from rejeu.replay.source.merge import Run, held_bytes, merge, overlapping_groups
 from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
 from rejeu.replay.source.parquet import parquet_rows, parquet_runs, parquet_schema
 from rejeu.replay.source.rows import clip
