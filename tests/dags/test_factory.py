@@ -14,8 +14,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import BaseEventTrigger
 
 from docs.generate.dags import STREAMS, TARGET
-from rejeu.airflow.factory import build_dag, parts_of
-from rejeu.airflow.patrol import PATROL
+from rejeu.airflow.dags.patrol import PATROL
+from rejeu.airflow.factory import build_dag, kinds_of
 from rejeu.airflow.triggers import SilenceTrigger
 from rejeu.spec.files import load_specs
 from rejeu.spec.model import StreamSpec
@@ -24,7 +24,7 @@ from rejeu.watchdog.watch import WatchPlan
 from tests.dags.builders import STREAM
 
 SPECS = [loaded.spec for loaded in load_specs([STREAMS]) if loaded.spec is not None]
-DAG_IDS = [f"{spec.stream}.{part}" for spec in SPECS for part in parts_of(spec)]
+DAG_IDS = [f"{spec.stream}.{part}" for spec in SPECS for part in kinds_of(spec)]
 
 WIRING = {
     "batch": {
@@ -141,7 +141,7 @@ def test_the_end_of_a_batch_starts_the_live_dag(dags: dict[str, DAG]) -> None:
 
 def test_a_live_dag_without_a_batch_runs_by_hand(spec_with: Callable[..., StreamSpec]) -> None:
     spec = spec_with(batch=None)
-    assert parts_of(spec) == ["live", "watchdog", "reconcile", "stop"]
+    assert kinds_of(spec) == ["live", "watchdog", "reconcile", "stop"]
     assert build_dag(spec, "live", TARGET).schedule is None
 
 
@@ -184,7 +184,7 @@ def test_a_run_that_relaunched_nothing_still_records_and_restores(dags: dict[str
 
 
 def test_what_somebody_else_publishes_is_read_watched_and_stopped(foreign_spec: StreamSpec) -> None:
-    assert parts_of(foreign_spec) == ["batch", "live", "watchdog", "stop"]
+    assert kinds_of(foreign_spec) == ["batch", "live", "watchdog", "stop"]
     live = build_dag(foreign_spec, "live", TARGET)
     assert {task.task_id: set(task.upstream_task_ids) for task in live.tasks} == FOREIGN_LIVE
     assert (live.schedule, dict(live.params)) == (None, {})

@@ -17,8 +17,8 @@ from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
 from docs.generate.dags import STREAMS
+from rejeu.airflow.dags.patrol import PATROL
 from rejeu.airflow.loader import load_dags
-from rejeu.airflow.patrol import PATROL
 from rejeu.errors import RequestError
 
 ROOT = Path(__file__).parents[2]

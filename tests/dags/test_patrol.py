@@ -15,9 +15,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from google.api_core.exceptions import ServiceUnavailable
 from pydantic import BaseModel
 
+from rejeu.airflow.dags.patrol import PATROL, build_patrol
 from rejeu.airflow.operators import patrol
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
-from rejeu.airflow.patrol import PATROL, build_patrol
 from rejeu.errors import RejeuError, StateError
 from rejeu.gcp import alerts
 from rejeu.gcp.alerts import Alert

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from airflow.sdk import DAG, get_parsing_context
 
-from rejeu.airflow.factory import build_dag, build_invalid, parts_of
-from rejeu.airflow.patrol import PATROL, build_patrol
+from rejeu.airflow.dags.invalid import build_invalid
+from rejeu.airflow.dags.patrol import PATROL, build_patrol
+from rejeu.airflow.factory import build_dag, kinds_of
 from rejeu.errors import SpecError
 from rejeu.spec.files import FOLDERS, Loaded, load_specs
 from rejeu.target import Target
@@ -34,10 +35,10 @@ def load_dags(dag_file: str) -> Iterator[DAG]:
     elif wanted == PATROL:
         yield _patrol(found, target)
     else:
-        name, _, part = wanted.rpartition(".")
+        name, _, kind = wanted.rpartition(".")
         for loaded in found:
             if loaded.name == name:
-                yield from build_dags(loaded, target, [part])
+                yield from build_dags(loaded, target, [kind])
 
 
 def build_all(found: Sequence[Loaded], target: Target) -> Iterator[DAG]:
@@ -47,13 +48,13 @@ def build_all(found: Sequence[Loaded], target: Target) -> Iterator[DAG]:
     yield _patrol(found, target)
 
 
-def build_dags(loaded: Loaded, target: Target, parts: Sequence[str] | None = None) -> list[DAG]:
-    """The DAGs of one spec, or these parts of it; one DAG that says why where there can be none."""
+def build_dags(loaded: Loaded, target: Target, kinds: Sequence[str] | None = None) -> list[DAG]:
+    """The DAGs of one spec, or those of these kinds; one DAG that says why where there can be none."""
     if loaded.spec is None:
         assert loaded.error is not None
         return [build_invalid(loaded.name, loaded.error)]
     try:
-        return [build_dag(loaded.spec, part, target) for part in parts or parts_of(loaded.spec)]
+        return [build_dag(loaded.spec, kind, target) for kind in kinds or kinds_of(loaded.spec)]
     except Exception as error:  # whatever one spec makes Airflow refuse must not take the other streams along
         log.exception("%s: its DAGs cannot be built", loaded.name)
         reason = f"Airflow refuses it: {type(error).__name__}: {error}"

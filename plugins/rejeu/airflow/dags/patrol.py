@@ -9,7 +9,7 @@ from typing import Final
 
 from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg, chain
 
-from rejeu.airflow.factory import BEGINNING
+from rejeu.airflow.dags.kind import BEGINNING
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target

@@ -1,0 +1,137 @@
+"""`<stream>.batch`: loads a day's raw files into the batch table, and says so to the live DAG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from airflow.providers.standard.operators.python import BranchPythonOperator
+from airflow.sdk import BaseOperator, CronDataIntervalTimetable, Param, TriggerRule, chain
+
+from rejeu.airflow.dags.kind import DagKind, asset_of
+from rejeu.airflow.operators.base import GOOGLE_CONNECTION
+from rejeu.airflow.operators.batch import AwaitLoadJob, MeasureBatch, PreparePartition
+from rejeu.airflow.operators.live import EnsureStream
+from rejeu.spec.model import Batch, StreamSpec
+from rejeu.target import Target
+
+
+def _batch_of(spec: StreamSpec) -> Batch:
+    assert spec.batch is not None, "only a stream with a batch has a batch DAG"
+    return spec.batch
+
+
+def _schedule(spec: StreamSpec, target: Target) -> CronDataIntervalTimetable:
+    return CronDataIntervalTimetable(_batch_of(spec).schedule, timezone="UTC")
+
+
+def _tasks(spec: StreamSpec, target: Target) -> None:
+    ensure = EnsureStream(task_id="ensure", spec=spec)
+    choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader, doc_md=_loader.__doc__)
+    prepare = PreparePartition(task_id="prepare", spec=spec)
+    loads = [_load("rows", target), _load("dead", target)]
+    awaited = AwaitLoadJob(task_id="await_load_job", spec=spec)
+    measure = MeasureBatch(
+        task_id="measure",
+        spec=spec,
+        asset=asset_of(spec, "batch"),
+        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+    )
+    chain(ensure, choose, [prepare, awaited])
+    for load_and_place in loads:
+        chain(prepare, *load_and_place, measure)
+    chain(awaited, measure)
+
+
+def _form(spec: StreamSpec) -> dict[str, Param]:
+    return {
+        "partition": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Day",
+            description="The day to load. Empty: the day that the run's data interval begins with.",
+        ),
+        "loaded_by": Param(
+            _batch_of(spec).loaded_by,
+            type="string",
+            enum=["rejeu", "elsewhere"],
+            values_display={"rejeu": "this run loads it", "elsewhere": "wait for a load job outside Airflow"},
+            title="Loaded by",
+            description="Who fills the batch table.",
+        ),
+    }
+
+
+def _loader(**context: Any) -> str:
+    """Takes the branch that the form, or the spec behind it, asks for: load here, or wait for somebody else's load."""
+    return "await_load_job" if context["params"]["loaded_by"] == "elsewhere" else "prepare"
+
+
+def _load(kind: str, target: Target) -> Iterable[BaseOperator]:
+    """A load job into a staging table, then the statement that puts its rows in place; `prepare` names both."""
+    # Here, for it brings Google's clients along: 3 s that the watchdog's workers must not spend.
+    from airflow.providers.google.cloud.operators.bigquery import BigQueryInsertJobOperator
+
+    planned = f"ti.xcom_pull(task_ids='prepare')['{kind}']"
+    common: dict[str, Any] = {
+        "gcp_conn_id": GOOGLE_CONNECTION,
+        "project_id": target.project,
+        "location": target.location,
+        "deferrable": True,
+        "poll_interval": 1.0,
+    }
+    load = {
+        "sourceUris": [f"{{{{ {planned}['files'] }}}}"],
+        "sourceFormat": "NEWLINE_DELIMITED_JSON",
+        "destinationTable": f"{{{{ {planned}['staging'] }}}}",
+        "schema": {"fields": f"{{{{ {planned}['schema'] }}}}"},
+        "createDisposition": "CREATE_IF_NEEDED",
+        "writeDisposition": "WRITE_TRUNCATE",
+    }
+    place = {"query": f"{{{{ {planned}['merge'] }}}}", "useLegacySql": False}
+    what = {"rows": "rows", "dead": "dead letters"}[kind]
+    return (
+        BigQueryInsertJobOperator(
+            task_id=f"load_{kind}",
+            configuration={"load": load},
+            doc_md=f"Loads the prepared {what} into a staging table of the day, which it replaces.",
+            **common,
+        ),
+        BigQueryInsertJobOperator(
+            task_id=f"place_{kind}",
+            configuration={"query": place},
+            doc_md=f"Puts the staged {what} in the place of the day's, in one atomic statement.",
+            **common,
+        ),
+    )
+
+
+def _page(spec: StreamSpec) -> str:
+    batch = _batch_of(spec)
+    return f"""
+        The raw files `{batch.files}` go through the pipeline `{spec.live.pipeline}`, the same that the stream
+        uses; then a load job brings them into their day of `{batch.table}`. A day that is loaded twice is as if
+        loaded once.
+
+        - **On schedule**: `{batch.schedule}` (UTC), each run for the day before.
+        - **One day, by hand**: trigger with `partition`.
+        - **A range of days**:
+          `airflow backfill create --dag-id {spec.stream}.batch --from-date 2021-04-01 --to-date 2021-05-01` loads April
+        - **Loaded elsewhere**: trigger with `loaded_by: elsewhere`; the run waits for a load job outside Airflow.
+
+        A run fails where the day is empty after its load. Rows that the pipeline refuses are in `{spec.dead_letters}`.
+        """
+
+
+BATCH: Final = DagKind(
+    name="batch",
+    summary="Loads one day's raw files into the batch table; its end is the hand-over to the stream.",
+    page=_page,
+    has=lambda spec: spec.batch is not None,
+    schedule=_schedule,
+    form=_form,
+    tasks=_tasks,
+    # Native: a schema that is rendered must stay a list.
+    arguments={"max_active_runs": 4, "render_template_as_native_obj": True},
+)
