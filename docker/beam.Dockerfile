@@ -23,6 +23,9 @@ RUN uv pip install --no-cache --compile-bytecode --constraint requirements.lock 
     --requirements pyproject.toml --extra beam
 COPY README.md docker/images.lock ./
 COPY plugins/rejeu plugins/rejeu
+COPY beam_jobs beam_jobs
+COPY spark_jobs spark_jobs
+COPY dags dags
 RUN uv build --no-cache --wheel --require-hashes --build-constraint images.lock --out-dir /dist \
     && uv pip install --no-cache --no-deps --compile-bytecode /dist/*.whl
 # What describes Beam's steps in Java at submission, of the Beam that is installed; it would be downloaded then.
@@ -44,14 +47,12 @@ COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/d
 COPY --from=java /opt/java/openjdk /opt/java/openjdk
 COPY --from=build /opt/jars /opt/jars
 COPY --from=build /opt/venv /opt/venv
-COPY beam_jobs /opt/rejeu/beam_jobs
 
-# Without the third, boot makes an environment of its own at each start, for which this user has no right.
+# Without the second, boot makes an environment of its own at each start, for which this user has no right.
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONPATH=/opt/rejeu \
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
     JAVA_HOME=/opt/java/openjdk \
     BEAM_SERVICE_OVERRIDES='{"sdks:java:io:google-cloud-platform:expansion-service:build": "/opt/jars/expansion-service.jar"}' \
-    FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/rejeu/beam_jobs/template.py
+    FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/venv/lib/python3.11/site-packages/beam_jobs/template.py
 USER 10001
 ENTRYPOINT ["/opt/apache/beam/boot"]

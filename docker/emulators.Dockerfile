@@ -9,7 +9,7 @@ WORKDIR /opt/rejeu
 COPY pyproject.toml requirements.lock ./
 # The built-in Pub/Sub server speaks with the replay's protobuf types.
 RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock \
-    --requirements pyproject.toml --extra local --extra replay
+    --requirements pyproject.toml --extra emulators --extra replay
 
 COPY --chmod=755 docker/healthy /usr/local/bin/
 

@@ -11,6 +11,9 @@ RUN uv pip install --no-cache --compile-bytecode --constraint requirements.lock 
     --requirements pyproject.toml --extra replay
 COPY README.md docker/images.lock ./
 COPY plugins/rejeu plugins/rejeu
+COPY beam_jobs beam_jobs
+COPY spark_jobs spark_jobs
+COPY dags dags
 RUN uv build --no-cache --wheel --require-hashes --build-constraint images.lock --out-dir /dist \
     && uv pip install --no-cache --no-deps --compile-bytecode /dist/*.whl
 

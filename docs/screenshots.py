@@ -9,7 +9,7 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from rejeu.cli.homes import DEMO_HOME, root
+from rejeu.cli.homes import DEMO_HOME, stack_of
 from rejeu.errors import RejeuError, StackError
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.stack import Stack
@@ -26,7 +26,7 @@ SETTLE_MS: Final = 2_500
 def main() -> int:
     """Take every picture."""
     try:
-        stack = Stack(root(), DEMO_HOME)
+        stack = stack_of(DEMO_HOME)
         airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))

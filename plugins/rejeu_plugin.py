@@ -1,11 +1,7 @@
-"""What Airflow finds at the root of plugins/: it makes the operators' and triggers' package known, and nothing else."""
+"""What Airflow finds at the root of plugins/ where that folder is mounted; the wheel has an entry point instead."""
 
 from __future__ import annotations
 
-from airflow.plugins_manager import AirflowPlugin
+from rejeu.airflow.plugin import RejeuPlugin
 
-
-class RejeuPlugin(AirflowPlugin):
-    """Named so that `airflow plugins` shows which Rejeu a deployment runs."""
-
-    name = "rejeu"
+__all__ = ["RejeuPlugin"]

@@ -19,7 +19,7 @@ local stack sets its own, and `rejeu env` prints them.
 """
 OTHERS: Final[Mapping[str, str]] = {
     "REJEU_STREAMS": "Folders of specs, separated by colons, in place of the folder `streams` beside the DAG file.",
-    "REJEU_DAGS": "The folder of DAG files that the local stack's Airflow reads. Default: `dags` of the checkout.",
+    "REJEU_DAGS": "The folder of DAG files, and of specs in `streams/`, that commands work with. Default: `dags`.",
     "REJEU_UI_PORT": "The port of the local stack's Airflow. Default: a free one, the same each time where it can be.",
     "REJEU_STACK": "Set by the local stack: marks each of its processes, so that `rejeu down` finds them.",
     "REJEU_DEMO": "Set by `rejeu demo`: names the spec whose demo the stack plays.",

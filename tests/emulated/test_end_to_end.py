@@ -94,7 +94,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, streams: Path) -> Iterator[S
             environment.delenv(name, raising=False)
         environment.setenv("REJEU_STREAMS", str(streams))
         environment.setenv("REJEU_SPEED", "60")
-        stack = Stack(ROOT, home)
+        stack = Stack(ROOT / "dags", home)
         try:
             stack.up(parts=(*PARTS, DEMO_DATA))
             for name, value in stack.variables().items():

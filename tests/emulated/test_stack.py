@@ -45,8 +45,8 @@ UP = """
 import sys
 from pathlib import Path
 from rejeu.local.stack.stack import Stack
-root, home, parts = sys.argv[1:]
-Stack(Path(root), Path(home)).up(lambda text: print(text, flush=True), parts.split(","))
+dags, home, parts = sys.argv[1:]
+Stack(Path(dags), Path(home)).up(lambda text: print(text, flush=True), parts.split(","))
 """
 
 
@@ -70,6 +70,11 @@ def part(stack: Stack, name: str) -> PartStatus:
     return next(status for status in stack.status() if status.part == name)
 
 
+def stack_in(home: Path) -> Stack:
+    """The stack that lives there, whose Airflow has the DAG of these tests alone."""
+    return Stack(Path(os.environ["REJEU_DAGS"]), home)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     dags = tmp_path_factory.mktemp("dags")
@@ -85,7 +90,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack that is not up; whatever the test starts of it ends with the test."""
-    stack = Stack(ROOT, tmp_path)
+    stack = stack_in(tmp_path)
     yield stack
     stack.down()
 
@@ -96,7 +101,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*parts: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", UP, str(ROOT), str(tmp_path), ",".join(parts)]
+        command = [sys.executable, "-c", UP, os.environ["REJEU_DAGS"], str(tmp_path), ",".join(parts)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0))
         return started[-1]
 
@@ -104,7 +109,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
-    Stack(ROOT, tmp_path).down()
+    stack_in(tmp_path).down()
 
 
 class Airflow:
@@ -138,7 +143,7 @@ class Airflow:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack for a class: it takes half a minute to start."""
     home = tmp_path_factory.mktemp("whole")
-    stack = Stack(ROOT, home)
+    stack = stack_in(home)
     stack.up()
     yield stack
     stack.down()
@@ -202,7 +207,7 @@ class TestWholeStack:
 
 
 def test_down_may_be_called_at_any_time(tmp_path: Path) -> None:
-    stack = Stack(ROOT, tmp_path / "never" / "was")
+    stack = stack_in(tmp_path / "never" / "was")
     stack.down()
     assert not (tmp_path / "never").exists()
 
@@ -324,7 +329,7 @@ def test_a_pubsub_emulator_that_is_given_must_answer(stack: Stack, monkeypatch: 
 def test_a_pubsub_emulator_that_is_given_is_used_and_left_alone(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Stack(ROOT, tmp_path_factory.mktemp("other"))
+    other = stack_in(tmp_path_factory.mktemp("other"))
     other.up(parts=["pubsub"])
     address = part(other, "pubsub").address
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rejeu import __version__, cli
-from rejeu.cli import homes, stack
+from rejeu.cli import stack
 from rejeu.errors import RejeuError, SpecError, StackError
 from rejeu.state import open_store
 from rejeu.state.lease import Lease, read_state
@@ -34,7 +34,7 @@ def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The dags/streams folder of a checkout of its own."""
     folder = tmp_path / "dags" / "streams"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(homes, "root", lambda: tmp_path)
+    monkeypatch.setenv("REJEU_DAGS", str(tmp_path / "dags"))
     return folder
 
 
@@ -127,7 +127,40 @@ def test_the_shell_sees_the_exit_code(tmp_path: Path) -> None:
     assert ended.stderr.startswith(f"{wrong}: line 1, column 10: it is not YAML")
 
 
-# validate
+# Libraries that are not installed
+
+
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [("apache_beam", "local"), ("kubernetes", "launchers"), ("pyarrow", "replay"), ("google.cloud.storage", "replay")],
+)
+def test_a_library_that_is_not_there_is_told_with_what_brings_it(
+    library: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+
+    monkeypatch.setattr(stack, "status", fail)
+    assert cli.main(["status"]) == 1
+    told = f"rejeu: {library} is not installed, and this needs it: run `pip install 'rejeu[{extra}]'`\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_module_of_ours_that_is_not_there_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise ModuleNotFoundError("No module named 'rejeu.nothing'", name="rejeu.nothing")
+
+    monkeypatch.setattr(stack, "status", fail)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["status"])
+
+
+# The folder of DAG files
+
+
+def test_a_stack_without_a_dags_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["up", "--dags", str(tmp_path / "none")]) == 2
+    assert f"{tmp_path}/none is no folder: name one with --dags" in capsys.readouterr().err
 
 
 # Pace
@@ -156,11 +189,26 @@ def test_a_pace_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert 'speed: it is fast: it must be a number above 0, or "max"' in capsys.readouterr().err
 
 
+# validate
+
+
 def test_good_specs_are_told_one_a_line(streams: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("clicks", "views"):
         (streams / f"{name}.yaml").write_text(GOOD.replace("stream: clicks", f"stream: {name}"), encoding="utf-8")
     assert cli.main(["validate"]) == 0
     assert capsys.readouterr() == (f"{streams}/clicks.yaml: ok\n{streams}/views.yaml: ok\n", "")
+
+
+def test_that_there_is_no_spec_is_said(streams: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate"]) == 2
+    assert f"{streams} holds no spec: name files, or a folder with --dags" in capsys.readouterr().err
+
+
+def test_a_folder_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine" / "streams").mkdir(parents=True)
+    (tmp_path / "mine" / "streams" / "clicks.yaml").write_text(GOOD, encoding="utf-8")
+    assert cli.main(["validate", "--dags", str(tmp_path / "mine")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/mine/streams/clicks.yaml: ok\n"
 
 
 def test_a_bad_spec_is_told_beside_the_good_ones(streams: Path, capsys: pytest.CaptureFixture[str]) -> None:

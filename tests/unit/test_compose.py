@@ -212,12 +212,11 @@ def test_the_pages_are_served_where_they_say_they_are() -> None:
 @pytest.mark.parametrize("name", AIRFLOW)
 def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) -> None:
     keys = dict.fromkeys(("fernet", "session", "jwt", "database"), "")
-    settings = StackSettings("s", "/r", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, "/b", "/c", keys)
-    # The image sets PYTHONPATH; the others are the supervisor's, the emulator's and the demo's own.
+    settings = StackSettings("s", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, "/b", "/c", keys)
+    # These are the supervisor's, the emulator's and the demo's own.
     elsewhere = {
         MARK,
         "SPT_NOENV",
-        "PYTHONPATH",
         "CLOUDSDK_CONFIG",
         "BQEMU_GCS_LOCAL_ROOT",
         "REJEU_DAGS",

@@ -70,7 +70,7 @@ def test_a_seed_says_which_answers_a_fault_befalls() -> None:
 
 def test_the_local_stack_names_it_to_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REJEU_UI_PORT", raising=False)
-    settings = StackSettings.choose(Path("/somewhere/rejeu"), tmp_path)
+    settings = StackSettings.choose(Path("/somewhere/dags"), tmp_path)
     target = Target.from_env(settings.environment())
     assert target.open_data == f"http://{settings.address('open_data')}"
     (part,) = parts_of(settings, ["open-data"])

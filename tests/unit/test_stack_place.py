@@ -10,17 +10,17 @@ import pytest
 from rejeu.errors import StackError
 from rejeu.local.stack.settings import StackSettings, stack_id
 
-ROOT = Path("/somewhere/rejeu")
+DAGS = Path("/somewhere/dags")
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT", "REJEU_DAGS"):
+    for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
 def test_a_home_keeps_its_ports_and_its_secrets(tmp_path: Path) -> None:
-    assert StackSettings.choose(ROOT, tmp_path) == StackSettings.choose(ROOT, tmp_path)
+    assert StackSettings.choose(DAGS, tmp_path) == StackSettings.choose(DAGS, tmp_path)
 
 
 def test_two_homes_share_nothing(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_two_homes_share_nothing(tmp_path: Path) -> None:
     one.mkdir()
     other.mkdir()
 
-    first, second = StackSettings.choose(ROOT, one), StackSettings.choose(ROOT, other)
+    first, second = StackSettings.choose(DAGS, one), StackSettings.choose(DAGS, other)
 
     assert first.stack != second.stack
     assert not set(first.ports.values()) & set(second.ports.values())
@@ -36,16 +36,16 @@ def test_two_homes_share_nothing(tmp_path: Path) -> None:
 
 
 def test_a_port_that_somebody_listens_on_is_passed_over(tmp_path: Path) -> None:
-    wanted = StackSettings.choose(ROOT, tmp_path).ports["ui"]
+    wanted = StackSettings.choose(DAGS, tmp_path).ports["ui"]
     with socket.create_server(("127.0.0.1", wanted)):
-        assert wanted not in StackSettings.choose(ROOT, tmp_path).ports.values()
+        assert wanted not in StackSettings.choose(DAGS, tmp_path).ports.values()
 
 
 def test_the_ui_port_is_the_one_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = StackSettings.choose(ROOT, tmp_path).ports["metadata"] + 1000
+    free = StackSettings.choose(DAGS, tmp_path).ports["metadata"] + 1000
     monkeypatch.setenv("REJEU_UI_PORT", str(free))
 
-    assert StackSettings.choose(ROOT, tmp_path).ui_url == f"http://127.0.0.1:{free}"
+    assert StackSettings.choose(DAGS, tmp_path).ui_url == f"http://127.0.0.1:{free}"
 
 
 def test_a_ui_port_in_use_is_refused_with_value_rule_and_remedy(
@@ -56,7 +56,7 @@ def test_a_ui_port_in_use_is_refused_with_value_rule_and_remedy(
         monkeypatch.setenv("REJEU_UI_PORT", str(port))
 
         with pytest.raises(StackError, match=rf"REJEU_UI_PORT is {port}: it must be free.*set another port"):
-            StackSettings.choose(ROOT, tmp_path)
+            StackSettings.choose(DAGS, tmp_path)
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
@@ -64,13 +64,13 @@ def test_a_ui_port_that_is_none_is_refused(port: str, tmp_path: Path, monkeypatc
     monkeypatch.setenv("REJEU_UI_PORT", port)
 
     with pytest.raises(StackError, match=f"REJEU_UI_PORT is '{port}': it must be a port"):
-        StackSettings.choose(ROOT, tmp_path)
+        StackSettings.choose(DAGS, tmp_path)
 
 
 def test_somebody_elses_pubsub_emulator_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "pubsub.test:8085")
 
-    settings = StackSettings.choose(ROOT, tmp_path)
+    settings = StackSettings.choose(DAGS, tmp_path)
 
     assert not settings.own_pubsub
     assert settings.environment()["PUBSUB_EMULATOR_HOST"] == "pubsub.test:8085"
@@ -79,10 +79,10 @@ def test_somebody_elses_pubsub_emulator_is_used(tmp_path: Path, monkeypatch: pyt
 def test_the_environment_of_a_stack_does_not_pass_for_somebody_elses_pubsub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in StackSettings.choose(ROOT, tmp_path).variables().items():
+    for name, value in StackSettings.choose(DAGS, tmp_path).variables().items():
         monkeypatch.setenv(name, value)
 
-    assert StackSettings.choose(ROOT, tmp_path).own_pubsub
+    assert StackSettings.choose(DAGS, tmp_path).own_pubsub
 
 
 def test_the_users_own_credentials_and_airflow_settings_stay_out(
@@ -94,7 +94,7 @@ def test_the_users_own_credentials_and_airflow_settings_stay_out(
     monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_LOGGING", "True")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "production")
 
-    environment = StackSettings.choose(ROOT, tmp_path).environment()
+    environment = StackSettings.choose(DAGS, tmp_path).environment()
 
     assert "GOOGLE_APPLICATION_CREDENTIALS" not in environment
     assert "AIRFLOW__LOGGING__REMOTE_LOGGING" not in environment
@@ -104,7 +104,7 @@ def test_the_users_own_credentials_and_airflow_settings_stay_out(
 
 
 def test_emulators_are_named_as_each_client_wants_them(tmp_path: Path) -> None:
-    settings = StackSettings.choose(ROOT, tmp_path)
+    settings = StackSettings.choose(DAGS, tmp_path)
 
     environment = settings.environment()
 
@@ -117,7 +117,7 @@ def test_emulators_are_named_as_each_client_wants_them(tmp_path: Path) -> None:
 def test_this_machine_is_never_asked_for_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet")
 
-    environment = StackSettings.choose(ROOT, tmp_path).environment()
+    environment = StackSettings.choose(DAGS, tmp_path).environment()
 
     assert environment["NO_PROXY"] == environment["no_proxy"] == "intranet,127.0.0.1,localhost"
 
@@ -125,11 +125,11 @@ def test_this_machine_is_never_asked_for_through_a_proxy(tmp_path: Path, monkeyp
 def test_programs_of_the_virtual_environment_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
 
-    assert StackSettings.choose(ROOT, tmp_path).environment()["PATH"].endswith(f"bin{os.pathsep}/usr/bin")
+    assert StackSettings.choose(DAGS, tmp_path).environment()["PATH"].endswith(f"bin{os.pathsep}/usr/bin")
 
 
 def test_a_saved_place_reads_back_the_same_and_is_private(tmp_path: Path) -> None:
-    settings, file = StackSettings.choose(ROOT, tmp_path), tmp_path / "stack.json"
+    settings, file = StackSettings.choose(DAGS, tmp_path), tmp_path / "stack.json"
 
     settings.save(file)
 
@@ -138,7 +138,7 @@ def test_a_saved_place_reads_back_the_same_and_is_private(tmp_path: Path) -> Non
 
 
 def test_the_connection_needs_no_key_file(tmp_path: Path) -> None:
-    connection = json.loads(StackSettings.choose(ROOT, tmp_path).environment()["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"])
+    connection = json.loads(StackSettings.choose(DAGS, tmp_path).environment()["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"])
 
     assert connection == {"conn_type": "google_cloud_platform", "extra": {"project": "rejeu-local"}}
 

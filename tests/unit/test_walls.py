@@ -16,7 +16,7 @@ AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")
 FLOORS = """
     errors
-    timeline message ports
+    timeline message ports extras
     spec
     target
     jobs
@@ -33,7 +33,7 @@ FLOORS = """
     cli
 """
 """The rooms of plugins/rejeu/, the ground floor first: a room uses lower floors only, never its own or a higher one."""
-LIGHT = ("errors", "timeline", "message", "ports", "target", "handover", "testing", "spec", "jobs", "state")
+LIGHT = ("errors", "timeline", "message", "ports", "extras", "target", "handover", "testing", "spec", "jobs", "state")
 """What brings neither Airflow nor Beam nor Google's libraries."""
 
 LOOK = """

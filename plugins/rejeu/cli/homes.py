@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import rejeu
+from rejeu.cli.folders import dags_folder
 from rejeu.target import Target
 
 if TYPE_CHECKING:
@@ -16,21 +16,16 @@ HOME: Final = Path(".rejeu")
 DEMO_HOME: Final = HOME / "demo"
 
 
-def root() -> Path:
-    """The checkout: where dags/, plugins/ and beam_jobs/ lie."""
-    return Path(rejeu.__file__).parents[2]
-
-
 def running() -> Path:
     """The home of the stack that is up: `up`'s, else a kept demo's."""
     return HOME if (HOME / "stack.json").exists() else DEMO_HOME
 
 
-def stack_of(home: Path) -> Stack:
-    """The stack that lives there, up or not."""
+def stack_of(home: Path, dags: Path | None = None) -> Stack:
+    """The stack that lives there, up or not, and the folder of DAG files that it has when it starts."""
     from rejeu.local.stack.stack import Stack
 
-    return Stack(root(), home)
+    return Stack(dags or dags_folder(), home)
 
 
 def target() -> Target:

@@ -13,23 +13,32 @@ from rejeu.cli import specs, stack, streams
 from rejeu.cli.commands import Commands, Run
 from rejeu.cli.console import errors
 from rejeu.errors import RejeuError
+from rejeu.extras import missing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit codes are those of `rejeu.errors`."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["replay"]:
-        return streams.replay(given[1:])
-    arguments = parser().parse_args(given)
-    run: Run = arguments.run
     try:
+        if given[:1] == ["replay"]:
+            return streams.replay(given[1:])
+        arguments = parser().parse_args(given)
+        run: Run = arguments.run
         return run(arguments)
     except RejeuError as error:
-        errors.print(f"rejeu: {error}", markup=False)
-        return error.exit_code
+        return _fail(error)
+    except ModuleNotFoundError as error:
+        if (told := missing(error)) is None:
+            raise
+        return _fail(told)
     except KeyboardInterrupt:
         errors.print("rejeu: interrupted", markup=False)
         return 130
+
+
+def _fail(error: RejeuError) -> int:
+    errors.print(f"rejeu: {error}", markup=False)
+    return error.exit_code
 
 
 def parser() -> argparse.ArgumentParser:

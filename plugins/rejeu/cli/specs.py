@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Final
 
 from rejeu.cli import homes
 from rejeu.cli.commands import Commands
 from rejeu.cli.console import errors, say, write_document
-from rejeu.errors import SpecError
+from rejeu.cli.folders import add_dag_file, dags_folder
+from rejeu.errors import RequestError, SpecError
 from rejeu.spec.files import load_files, load_specs
 from rejeu.spec.model import StreamSpec
+
+DEFAULT: Final = "default: REJEU_DAGS, else the folder dags"
 
 
 def add_to(commands: Commands) -> None:
     """The commands of this module."""
-    validate_ = commands.add("validate", validate, "Check specs: every file given, or all of dags/streams.")
+    validate_ = commands.add("validate", validate, "Check specs: every file given, or all of the dags folder.")
     validate_.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    validate_.add_argument("--dags", type=Path, metavar="DIR", help=f"check DIR/streams; {DEFAULT}")
     new_ = commands.add(
         "new", new, "Begin a stream: write its spec from a table or a file, and say what was guessed and why."
     )
@@ -26,7 +31,7 @@ def add_to(commands: Commands) -> None:
     source.add_argument("--file", metavar="FILE", help="Parquet or NDJSON, a path or gs:// URI, * allowed")
     new_.add_argument("--pipeline", default="passthrough", metavar="PIPELINE", help="default: passthrough")
     new_.add_argument("--topic", metavar="TOPIC", help="the topic's id; default: NAME with dashes")
-    new_.add_argument("--dags", type=Path, metavar="DIR", help="write to DIR/streams; default: the checkout's dags")
+    new_.add_argument("--dags", type=Path, metavar="DIR", help=f"write to DIR/streams; {DEFAULT}")
     new_.add_argument("--dry-run", action="store_true", help="print the spec instead of writing it")
     schema_ = commands.add("schema", schema, "Print the JSON Schema of a spec.")
     schema_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
@@ -35,8 +40,11 @@ def add_to(commands: Commands) -> None:
 
 
 def validate(arguments: argparse.Namespace) -> int:
-    """Check specs; the exit code is 2 if one is wrong."""
-    results = load_files(arguments.files) if arguments.files else load_specs([homes.root() / "dags" / "streams"])
+    """Check specs; the exit code is 2 if one is wrong, or there is none."""
+    folder = dags_folder(arguments.dags) / "streams"
+    results = load_files(arguments.files) if arguments.files else load_specs([folder])
+    if not results:
+        raise RequestError(f"{folder} holds no spec: name files, or a folder with --dags; `rejeu new` begins a spec")
     for loaded in results:
         if loaded.error is None:
             say(f"{loaded.file}: ok")
@@ -64,9 +72,12 @@ def new(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(text, end="")
         return 0
-    file = write_spec((arguments.dags or homes.root() / "dags") / "streams", wish.name, text)
-    say(f"{file}: written")
-    say(f"Read it through; then `rejeu up`, and trigger {wish.name}.live in Airflow.")
+    dags = dags_folder(arguments.dags)
+    say(f"{write_spec(dags / 'streams', wish.name, text)}: written")
+    if made := add_dag_file(dags):
+        say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
+    say(f"Read it through. Then start `rejeu up --dags {dags}`, and trigger {wish.name}.live in Airflow.")
+    say("A stack of this folder that is up shows the new DAGs within a minute, without a restart.")
     return 0
 
 

@@ -12,12 +12,16 @@ from rich.table import Table
 from rejeu.cli import homes
 from rejeu.cli.commands import Commands
 from rejeu.cli.console import console, say
+from rejeu.cli.folders import add_dag_file, dags_folder, examples
+from rejeu.errors import RequestError
+from rejeu.extras import require_local
 from rejeu.spec.files import read_spec
 
 
 def add_to(commands: Commands) -> None:
     """The commands of this module."""
-    commands.add("up", up, "Start the local stack, and leave it running.")
+    up_ = commands.add("up", up, "Start the local stack, and leave it running.")
+    up_.add_argument("--dags", type=Path, metavar="DIR", help="DAG files; default: REJEU_DAGS, else the folder dags")
     commands.add("down", down, "Stop the local stack, and everything it started.")
     commands.add("status", status, "Show the parts of the local stack.")
     logs_ = commands.add("logs", logs, "Show the logs of all parts.")
@@ -31,9 +35,15 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def up(_: argparse.Namespace) -> int:
+def up(arguments: argparse.Namespace) -> int:
     """Start the stack and say where it is."""
-    stack = homes.stack_of(homes.HOME)
+    require_local()
+    dags = dags_folder(arguments.dags)
+    if not dags.is_dir():
+        raise RequestError(f"{dags} is no folder: name one with --dags; `rejeu new` makes one, `rejeu demo` needs none")
+    if made := add_dag_file(dags):
+        say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
+    stack = homes.stack_of(homes.HOME, dags)
     stack.up(say)
     say(f"\nAirflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}")
     console.print("`make logs` follows all parts, `make down` stops them.")
@@ -73,10 +83,11 @@ def env(_: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """The main job, end to end."""
+    require_local()
     from rejeu.local.demos.registry import data_of
     from rejeu.local.demos.run import run_demo
 
     data_of(arguments.stream)  # or say which there are, before anything starts
     keep = arguments.keep or os.environ.get("KEEP") == "1"
-    spec = read_spec(homes.root() / "dags" / "streams" / f"{arguments.stream}.yaml")
-    return run_demo(homes.root(), homes.DEMO_HOME, spec, arguments.report, keep=keep, console=console)
+    spec = read_spec(examples() / "streams" / f"{arguments.stream}.yaml")
+    return run_demo(examples(), homes.DEMO_HOME, spec, arguments.report, keep=keep, console=console)

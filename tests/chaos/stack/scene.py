@@ -199,7 +199,7 @@ def staged(home: Path, seed: int, say: Say) -> Iterator[Scene]:
     """The scene with its three streams alive; no process outlives it."""
     for name in FORBIDDEN:
         os.environ.pop(name, None)
-    stack = Stack(ROOT, home)
+    stack = Stack(ROOT / "dags", home)
     stack.down()
     shutil.rmtree(home, ignore_errors=True)
     streams, sources = home / "streams", home / "sources"

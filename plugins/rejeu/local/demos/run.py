@@ -69,9 +69,9 @@ class Result(BaseModel):
         return not any(wrong)
 
 
-def run_demo(root: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bool, console: Console) -> int:
+def run_demo(examples: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bool, console: Console) -> int:
     """Run it; 0 only if every row is there once. Ends the stack unless it is to be kept."""
-    stack = Stack(root, home)
+    stack = Stack(home / "dags", home)
     begun = time.monotonic()
 
     def say(text: str) -> None:
@@ -83,7 +83,7 @@ def run_demo(root: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bo
             stack.down()
             shutil.rmtree(home, ignore_errors=True)
             os.environ.setdefault("REJEU_SPEED", str(SPEED))
-            os.environ |= {DEMO: spec.stream, FOLDERS: str(_alone(spec, root, home))}
+            os.environ |= {DEMO: spec.stream, FOLDERS: str(_alone(spec, examples, home / "dags"))}
             say(f"starting emulators and Airflow; writing a day of {spec.stream} as files, and what comes after it")
             stack.up(lambda text: say(f"  {text}"), (*PARTS, DEMO_DATA))
             os.environ.update(stack.env())
@@ -103,11 +103,12 @@ def run_demo(root: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bo
     return 0 if result.exact else 1
 
 
-def _alone(spec: StreamSpec, root: Path, home: Path) -> Path:
-    """A folder with this stream's spec and no other: the others would run, too, and find no files."""
-    folder = home.resolve() / "streams"
+def _alone(spec: StreamSpec, examples: Path, dags: Path) -> Path:
+    """Make a dags folder with this stream's spec and no other, which would run, too; returns the folder of specs."""
+    folder = dags.resolve() / "streams"
     folder.mkdir(parents=True)
-    shutil.copy(root / "dags" / "streams" / f"{spec.stream}.yaml", folder)
+    shutil.copy(examples / "streams.py", dags)
+    shutil.copy(examples / "streams" / f"{spec.stream}.yaml", folder)
     return folder
 
 

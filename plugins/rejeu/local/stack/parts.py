@@ -139,7 +139,7 @@ def _demo_data(settings: StackSettings) -> Part:
     """Fills the emulators while Airflow starts; the scheduler, which runs at once what is due, waits for it."""
     done = Path(settings.home, "demo-data.json")
     stream = os.environ.get(DEMO, "crypto_rates")
-    command = (sys.executable, "-m", "rejeu.local.demos", f"{settings.root}/dags/streams/{stream}.yaml", str(done))
+    command = (sys.executable, "-m", "rejeu.local.demos", f"{settings.dags}/streams/{stream}.yaml", str(done))
     return Part(Program(DEMO_DATA, command, SERVER_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
 
 

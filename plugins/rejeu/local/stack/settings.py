@@ -40,7 +40,6 @@ class StackSettings:
     """
 
     stack: str
-    root: str
     home: str
     dags: str
     ports: dict[str, int]
@@ -51,7 +50,7 @@ class StackSettings:
     keys: dict[str, str]
 
     @classmethod
-    def choose(cls, root: Path, home: Path) -> Self:
+    def choose(cls, dags: Path, home: Path) -> Self:
         """Free ports, the same ones each time if they can be had, and the secrets of this home.
 
         Raises StackError where `REJEU_UI_PORT` asks for a port that cannot be had, or there is no PostgreSQL.
@@ -65,9 +64,8 @@ class StackSettings:
         given = None if MARK in os.environ else os.environ.get("PUBSUB_EMULATOR_HOST")
         return cls(
             stack=stack,
-            root=str(root),
             home=str(home),
-            dags=os.environ.get("REJEU_DAGS") or str(root / "dags"),
+            dags=str(dags),
             ports=ports,
             pubsub=given or f"{HOST}:{ports['pubsub']}",
             own_pubsub=not given,
@@ -144,7 +142,6 @@ class StackSettings:
                 "REJEU_STATE": f"sqlite:{self.home}/state.db",
                 "REJEU_OPEN_DATA": f"http://{self.address('open_data')}",
                 "REJEU_DAGS": self.dags,
-                "PYTHONPATH": f"{self.root}/plugins:{self.root}",
                 # setproctitle, which Airflow calls, otherwise overwrites the environment that leftovers are found by.
                 "SPT_NOENV": "1",
             }
@@ -187,7 +184,6 @@ class StackSettings:
     def _airflow(self) -> dict[str, str]:
         settings = {
             "CORE__DAGS_FOLDER": self.dags,
-            "CORE__PLUGINS_FOLDER": f"{self.root}/plugins",
             "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords),
             "CORE__FERNET_KEY": self.keys["fernet"],

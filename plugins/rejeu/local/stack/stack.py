@@ -55,9 +55,9 @@ def _silent(_text: str) -> None:
 class Stack:
     """The stack of one home. Its processes belong to no terminal: they run until `down`, from whichever process."""
 
-    def __init__(self, root: Path, home: Path | None = None) -> None:
-        self._root = root.resolve()
-        self._home = (home or root / ".rejeu").resolve()
+    def __init__(self, dags: Path, home: Path) -> None:
+        self._dags = dags.resolve()
+        self._home = home.resolve()
         self._id = stack_id(self._home)
         self._saved = self._home / "stack.json"
         self._supervisor = Supervisor(self._home / "run", self._home / "logs", self._id)
@@ -149,11 +149,11 @@ class Stack:
 
     def _start(self, names: list[str], progress: Progress) -> None:
         end_leftovers(self._id, LEFTOVERS_SECONDS)
-        settings = StackSettings.choose(self._root, self._home)
+        settings = StackSettings.choose(self._dags, self._home)
         _require_given_pubsub(settings)
         parts = parts_of(settings, names)
         _furnish(settings)
-        self._supervisor.start([part.program for part in parts], self._root, settings.environment())
+        self._supervisor.start([part.program for part in parts], Path.cwd(), settings.environment())
         self._bring_up(parts, progress)
         settings.save(self._saved)
 
