@@ -1,1 +1,1 @@
-"""What a row looks like on its way: JSON, ids' instants and Pub/Sub's wire format, whole columns at a time."""
+"""How rows are written to messages: JSON, row ids, instants and Pub/Sub's wire format, whole columns at a time."""

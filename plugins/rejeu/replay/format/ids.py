@@ -19,7 +19,7 @@ SLASH: Final = Choice((b"/",))
 
 
 def key_texts(columns: Sequence[pa.LargeStringArray]) -> pa.LargeStringArray:
-    """Each row's values as one text, one column at least; what is too long is hashed."""
+    """Each row's values in these columns (one or more) as one text; a text that is too long is hashed."""
     keys = pc.binary_join_element_wise(
         *columns, pa.scalar(KEY_SEPARATOR, TEXT), null_handling="replace", null_replacement=NULL_KEY
     )
@@ -31,7 +31,7 @@ def key_texts(columns: Sequence[pa.LargeStringArray]) -> pa.LargeStringArray:
 
 
 def row_ids(stream: str, event_us: NDArray[np.int64], keys: pa.LargeStringArray) -> pa.LargeStringArray:
-    """The ids of rows in replay order, among which are all rows of their instants."""
+    """The ids of rows in replay order; for each of their instants, all its rows must be among them."""
     count = len(event_us)
     rows = np.arange(count, dtype=np.int32)
     first = np.ones(count, dtype=bool)

@@ -1,4 +1,4 @@
-"""Whole columns of instants as RFC 3339 text, in numpy; one at a time they are formatted in `rejeu.timeline`."""
+"""Whole columns of instants as RFC 3339 text, in numpy; `rejeu.timeline` formats single ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SECOND_US: Final = 1_000_000
 DAY_US: Final = 86_400 * SECOND_US
 YEAR_1_US: Final = -719_162 * DAY_US
 YEAR_10000_US: Final = 2_932_897 * DAY_US
-"""An instant of four-digit years lies in between, the end excluded."""
+"""The years of four digits lie between these two, the end excluded."""
 
 SHAPE: Final = np.frombuffer(b"yyyy-MM-ddThh:mm:ss.ffffffZ", np.uint8)
 WIDTH: Final = len(SHAPE)
 PLACES: Final = (0, 2, 5, 8, 11, 14, 17, 20, 22, 24)
-"""Where two digits stand: century, year in it, month, day, hour, minute, second, and the microseconds' three pairs."""
+"""Where each pair of digits begins: century, year in it, month, day, hour, minute, second, microseconds (three)."""
 PAIRS: Final = np.array([f"{number:02d}".encode() for number in range(100)]).view(np.uint16)
 DIGITS: Final = np.dtype(
     {"names": [str(at) for at in PLACES], "formats": ["u2"] * len(PLACES), "offsets": PLACES, "itemsize": WIDTH}
@@ -45,7 +45,7 @@ def instant_digits(event_us: NDArray[np.int64]) -> NDArray[np.uint8]:
 def _civil(days: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Days since the epoch to year, month and day: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
 
-    Its year begins in March, so that the leap day is the last one, and its era has 400 years.
+    Years begin in March here, so that the leap day is the last day; an era has 400 years.
     """
     shifted = days + 719_468
     era = shifted // 146_097
@@ -59,6 +59,6 @@ def _civil(days: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32
 
 
 def _split(number: NDArray[Any], unit: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """As divmod: numpy divides by a constant much faster than it takes the remainder."""
+    """Like divmod, but faster: numpy divides by a constant much faster than it takes the remainder."""
     whole = number // unit
     return whole, number - whole * unit

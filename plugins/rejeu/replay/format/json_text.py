@@ -1,6 +1,6 @@
-"""Arrow's values as the texts that stand in JSON, without their quotes, type by type; no nesting here, and no nulls.
+"""Arrow's values as texts for JSON, without their quotes, type by type; nesting and nulls are handled elsewhere.
 
-Where an array has a null, any text may come out. `rejeu.replay.format.encode` says which function is whose.
+For a null any text may come out. `rejeu.replay.format.encode` says which type has which function.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rejeu.replay.format.pieces import BINARY, Choice, Piece, Values, binary, jo
 TEXT: Final = pa.large_string()
 NOT_FINITE: Final = (b'"NaN"', b'"Infinity"', b'"-Infinity"')
 FEW: Final = 16
-"""Integers of a range below this are written as choices, which merge with the text around them."""
+"""Integers of a smaller range than this become choices, which merge with the text around them."""
 CLOCK_AT: Final = 11
 """Where the time of day begins in an instant's text."""
 DATE_END: Final = 10
@@ -46,7 +46,7 @@ def integers(array: pa.Array) -> list[Piece]:
 
 
 def floats(array: pa.Array) -> list[Piece]:
-    """A float32 has the digits of the float64 that it is; what is not finite has its name in quotes."""
+    """A float32 is written as a float64; NaN and the infinities are written as their names, in quotes."""
     values = numbers(array.cast(pa.float64()))
     finite = np.isfinite(values)
     if finite.all():
@@ -56,7 +56,7 @@ def floats(array: pa.Array) -> list[Piece]:
 
 
 def decimals(array: pa.Array) -> list[Piece]:
-    """All decimals of the type, and never an exponent: the digits of the integer that is stored, and a point."""
+    """The digits of the stored integer and a point: all decimals of the type, and never an exponent."""
     kind, precision = (pa.decimal256, 76) if pa.types.is_decimal256(array.type) else (pa.decimal128, 38)
     scale = max(array.type.scale, 0)
     stored = _filled(array.cast(kind(precision, scale)), 0)
@@ -66,19 +66,19 @@ def decimals(array: pa.Array) -> list[Piece]:
 
 
 def json(array: pa.LargeStringArray) -> list[Piece]:
-    """As it is. Raises pa.ArrowInvalid for what is not UTF-8."""
+    """The texts unchanged. Raises pa.ArrowInvalid for text that is not UTF-8."""
     return [_whole(_checked(array))]
 
 
 def strings(array: pa.LargeStringArray) -> list[Piece]:
-    """Escaped as orjson does; where no text of the array needs that, they are their own. Raises as `json` does."""
+    """Escaped by orjson, unless no text of the array needs that. Raises as `json` does."""
     checked = _checked(array)
     plain = _whole(checked)
     data = _data(plain.texts)
     text = data.tobytes()
     if data.min(initial=ord(" ")) >= ord(" ") and b'"' not in text and b"\\" not in text:
         return [plain]
-    # Indented, so that each text has a line of its own: a line break within one is escaped.
+    # Indented, so that each text is on its own line: a line break in a text is escaped.
     lines = orjson.dumps(checked.to_pylist(), option=orjson.OPT_INDENT_2)
     breaks = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
     ends = breaks[1:] - len('",')
@@ -87,7 +87,7 @@ def strings(array: pa.LargeStringArray) -> list[Piece]:
 
 
 def base64(array: pa.Array) -> list[Piece]:
-    """All values in one call: each is filled up with zeros to whole groups of three bytes, and its end corrected."""
+    """All values in one call: each is padded with zeros to whole groups of three bytes, then its end is corrected."""
     values = _filled(array.cast(BINARY), b"")
     missing = -pc.binary_length(values).to_numpy() % 3
     padded = join([_whole(values), Choice((b"", b"\0", b"\0\0"), missing)], len(values))
@@ -123,7 +123,7 @@ def timestamps(array: pa.TimestampArray) -> list[Piece]:
 
 
 def intervals(array: pa.MonthDayNanoIntervalArray) -> list[Piece]:
-    """Value by value: nobody has many of them."""
+    """One value at a time: such columns are rare."""
     return [_whole(pa.array([b"" if value is None else _interval(value) for value in array.to_pylist()], BINARY))]
 
 
@@ -145,7 +145,7 @@ def numbers(array: pa.Array) -> NDArray[Any]:
 
 
 def _calendar(array: pa.Array, us: NDArray[np.int64], bounds: tuple[int, int], part: tuple[int, int]) -> list[Piece]:
-    """A part of the instants' texts. Outside of the bounds BigQuery has no such value, and Arrow's own text stands."""
+    """A part of the instants' texts. Outside of the bounds, which BigQuery does not have, it is Arrow's own text."""
     values = _columns(instant_digits(us), *part)
     known = (us >= bounds[0]) & (us < bounds[1])
     if known.all():
@@ -173,7 +173,7 @@ def _filled(array: pa.Array, value: object) -> pa.Array:
 
 
 def _checked(array: pa.LargeStringArray) -> pa.LargeStringArray:
-    """The texts without nulls; those of ASCII alone are UTF-8, and soon seen."""
+    """The texts without nulls, checked to be UTF-8; texts of ASCII only need no check."""
     filled = _filled(array, "")
     if _data(filled).max(initial=0) > ord("\x7f"):
         filled.validate(full=True)

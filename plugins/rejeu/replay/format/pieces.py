@@ -1,7 +1,7 @@
-"""Texts of many rows put together from pieces, a piece of all rows at a time; what the pieces say is not known here.
+"""Joins the texts of many rows from pieces, one piece of all rows at a time; what the pieces mean is not known here.
 
-The pieces of all rows are gathered in one `take` from one pool, row after row. Its bytes are the joined texts then,
-and every so many offsets of it are theirs.
+One `take` from one pool gathers the pieces of all rows, row after row. The bytes of its result are the joined texts,
+and every n-th of its offsets begins a row, for n pieces.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 BINARY: Final = pa.large_binary()
 NOTHING: Final = -(2**30)
-"""Stays below 0 wherever in the pool the texts begin."""
+"""Small enough to stay below 0 after the position of the texts in the pool is added."""
 MOST_CHOICES: Final = 64
-"""Choices that stand side by side become one with all their combinations, up to so many."""
+"""Neighbouring choices become one choice of all their combinations, of at most so many."""
 
 
 class Choice(NamedTuple):
@@ -38,9 +38,9 @@ Piece: TypeAlias = Choice | Values
 
 
 def join(pieces: Sequence[Piece], rows: int) -> pa.LargeBinaryArray:
-    """Each row's pieces as one text; the result holds these bytes and nothing else.
+    """Each row's pieces as one text; the result's buffer has these bytes only.
 
-    The pieces may have some 2**30 texts together, whose offsets alone would fill 8 GB.
+    All pieces together may have about 2**30 texts, whose offsets alone would fill 8 GB.
     """
     if rows == 0:
         return pa.array([], BINARY)
@@ -62,7 +62,7 @@ def join(pieces: Sequence[Piece], rows: int) -> pa.LargeBinaryArray:
 
 
 def shown(pieces: Sequence[Piece], where: NDArray[np.bool_]) -> list[Piece]:
-    """The same pieces, and no text in the other rows."""
+    """The same pieces in the rows of `where`, and no text in the others."""
     return [
         Choice((*piece.texts, b""), np.where(where, piece.which, len(piece.texts)))
         if isinstance(piece, Choice)
@@ -72,7 +72,7 @@ def shown(pieces: Sequence[Piece], where: NDArray[np.bool_]) -> list[Piece]:
 
 
 def spans(data: Any, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Values:
-    """The texts that lie one after the other in a buffer, with gaps between them: row r has `starts[r]:ends[r]`."""
+    """The texts that follow each other in a buffer, with gaps between them: row r has `starts[r]:ends[r]`."""
     offsets = np.empty(2 * len(starts), np.int64)
     offsets[0::2], offsets[1::2] = starts, ends
     return Values(binary(offsets, pa.py_buffer(data)), np.arange(0, len(offsets), 2, dtype=np.int32))

@@ -1,4 +1,4 @@
-"""Pub/Sub's wire format, made of whole columns at once: what protobuf would write message by message.
+"""Pub/Sub's wire format, written for whole columns at once, where protobuf writes message by message.
 
 `PublishRequest` has the topic in field 1 and the messages, repeated, in field 2; `PubsubMessage` has the data in
 field 1, the attributes, a map, in field 2 and the ordering key in field 5 (google/pubsub/v1/pubsub.proto).
@@ -21,30 +21,30 @@ from rejeu.replay.format.instants import instant_digits
 BYTES: Final = pa.large_binary()
 NOTHING: Final = pa.scalar(b"", BYTES)
 DATA, ATTRIBUTE, ORDERING_KEY, MESSAGE, TOPIC = b"\x0a", b"\x12", b"\x2a", b"\x12", b"\x0a"
-"""A field's number and its kind, which is 2, for bytes of some length."""
+"""Each field's number and its wire type, which is 2: bytes with their length before them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Messages:
-    """Rows as they stand in a request, one behind the other; `ends` is where each begins and the last one ends."""
+    """Rows as a request has them, one after the other; `ends` is where each one begins and the last one ends."""
 
     buffer: memoryview
     ends: NDArray[np.int64]
 
     def fit(self, at: int, limit: int, size: int) -> int:
-        """The end of the rows from `at` on, up to `limit`, that have at most so many bytes together; one at least."""
+        """The end of the rows from `at` on, at most `limit`, that fit into `size` bytes; always at least one row."""
         return max(at + 1, min(limit, int(np.searchsorted(self.ends, self.ends[at] + size, side="right")) - 1))
 
     def request(self, topic: bytes, at: int, end: int) -> bytes:
-        """A PublishRequest of these rows; `topic` as `topic_field` has it."""
+        """A PublishRequest of these rows; `topic` is what `topic_field` returns."""
         return b"".join((topic, self.buffer[self.ends[at] : self.ends[end]]))
 
     def request_of(self, topic: bytes, rows: NDArray[np.int64]) -> bytes:
-        """The same for rows that do not stand side by side."""
+        """The same for rows that need not be neighbours."""
         return b"".join((topic, *(self.buffer[self.ends[row] : self.ends[row + 1]] for row in rows)))
 
     def pieces(self, rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-        """The same rows, cut so that no piece has more than so many bytes; a row that has more is one of its own."""
+        """The same rows, cut so that no piece has more than `size` bytes; a larger row is a piece of its own."""
         behind = np.cumsum(self.ends[rows + 1] - self.ends[rows])
         cuts = [0]
         while cuts[-1] < len(rows):
@@ -54,7 +54,7 @@ class Messages:
 
 
 def topic_field(topic: str) -> bytes:
-    """What every request to a topic begins with."""
+    """The topic's field, with which every request to it begins."""
     return _field(TOPIC, topic.encode())
 
 
@@ -72,7 +72,7 @@ def messages(chunk: Chunk, stream: str, epoch: int) -> Messages:
 
 
 def _message_heads(data: NDArray[np.int64], others: Any) -> pa.LargeBinaryArray:
-    """What stands before the data: the message's length, the data's length, and the fields that both belong to."""
+    """What comes before the data: the message's field and length, then the data's field and length."""
     data_lengths, data_widths = _varints(data)
     message_lengths, message_widths = _varints(1 + data_widths + data + others)
     count = len(data)
@@ -104,7 +104,7 @@ def _row_id(ids: pa.LargeStringArray) -> tuple[pa.LargeBinaryArray, pa.LargeBina
 
 
 def _event_time(event_us: NDArray[np.int64], behind: bytes) -> pa.LargeBinaryArray:
-    """The attribute, and what comes behind it in every message: all of it of one length."""
+    """The attribute, followed by `behind`, which is the same in every message: all rows have one length."""
     digits = instant_digits(event_us)
     text = "0" * digits.shape[1]
     before = _attribute(EVENT_TIME, text).removesuffix(text.encode())
@@ -133,7 +133,8 @@ def _field(field: bytes, content: bytes) -> bytes:
 
 
 def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Seven bits a byte, the lowest first, the highest bit set on all but the last: rows of bytes, how many count."""
+    """Varints as rows of bytes, and how many of them count: seven bits a byte, the lowest first; all but the last
+    byte have the highest bit set."""
     most = max(1, -(-int(values.max(initial=0)).bit_length() // 7))
     cells = np.empty((len(values), most), np.uint8)
     widths = np.ones(len(values), np.int64)
@@ -145,7 +146,7 @@ def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def _packed(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64] | None]]) -> pa.LargeBinaryArray:
-    """Each row's bytes of all parts one behind the other; of a part with widths only so many count."""
+    """Each row's bytes of all parts, one after the other; of a part with widths, only so many of a row's bytes."""
     cells = np.hstack([each for each, _ in parts])
     used = np.full(len(cells), sum(each.shape[1] for each, widths in parts if widths is None))
     keep = np.ones(cells.shape, dtype=bool)

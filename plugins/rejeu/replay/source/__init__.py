@@ -1,4 +1,4 @@
-"""Which source a request names, opened: rows in the shape of `rows.py`; each kind has a module of its own."""
+"""Opens the source that a request names: rows in the shape of `rows.py`; each kind has a module of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_rows(request: ReplayRequest, from_us: int | None) -> Iterator[pa.Table]
     if request.file is not None:
         return read_files(request, from_us, until_us)
     if request.api is not None:
-        from rejeu.replay.source.api import read_api  # which brings an HTTP library that no other source needs
+        from rejeu.replay.source.api import read_api  # imports an HTTP library that no other source needs
 
         return read_api(request, from_us, until_us)
     return read_generator(request, from_us, until_us)

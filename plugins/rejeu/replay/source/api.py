@@ -1,7 +1,7 @@
-"""Rows of an API that is asked again and again; each answer is kept as a raw file before its records become rows.
+"""Rows of an API that is polled; each answer is kept as a raw file before its records become rows.
 
-Time is cut into steps. A step's answer is the one that is kept, whoever asked; only of the step that it is now is the
-API asked, so a step that ends without an answer stays a gap, and whoever reads gets the same rows, whenever.
+Time is cut into steps, each with one kept answer, whichever replay asked. The API is asked for the current step only:
+a step that ends without an answer stays a gap. So every reader gets the same rows at any time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from rejeu.timeline import format_instant, from_us
 log = logging.getLogger(__name__)
 
 HEAD_START_SECONDS: Final = 2.0
-"""For so long a standby leaves the question to the replay that holds the stream."""
+"""How long a standby waits for the holder to ask before it asks itself."""
 
 
 class RawAnswer(Answer):
-    """An answer as it is kept: one line, which says at its end when it was asked for."""
+    """An answer as it is kept: one line, with the time of asking at its end."""
 
     observed_at: str
 
@@ -39,10 +39,10 @@ class RawAnswer(Answer):
 def read_api(
     request: ReplayRequest, start_us: int | None, until_us: int | None, clock: Clock | None = None
 ) -> Iterator[pa.Table]:
-    """The answers from `start_us` on (None: from the first that is kept), a table for each as soon as it is there.
+    """A table for each answer from `start_us` on (None: from the first that is kept), as soon as it comes.
 
-    Where `until_us` has passed, nothing is asked. Raises SourceError where the API does not take the question or has
-    not answered for long, or where the raw files cannot be used.
+    After `until_us` the API is not asked. Raises SourceError where the API refuses the question or has not answered
+    for long, or where the raw files cannot be used.
     """
     clock, step_us = clock or Clock(), _step_us(request)
     raw, rows = RawFiles(str(request.raw), request.project), Rows(request)
@@ -72,14 +72,14 @@ def read_api(
 
 
 class Rows:
-    """Makes a table of what a raw file holds."""
+    """Makes a table of a raw file's content."""
 
     def __init__(self, request: ReplayRequest) -> None:
         self._fields = Fields(request)
         self._answer = msgspec.json.Decoder(RawAnswer)
 
     def of(self, line: bytes, path: str) -> pa.Table:
-        """One row for each record: the record as it came, and when it was asked for. Raises SourceError."""
+        """One row for each record, unchanged but for the time of asking. Raises SourceError."""
         try:
             answer = self._answer.decode(line)
         except ValueError as error:
@@ -92,19 +92,19 @@ class Rows:
 
 
 def _step_us(request: ReplayRequest) -> int:
-    """How long a step is: whole seconds, one at least, for public APIs are not asked more often, and files named so."""
+    """The length of a step: whole seconds, because files are named by them; at least one, to spare public APIs."""
     speed = 1.0 if request.speed == MAX else float(request.speed)
     return max(1, round(request.every_seconds / speed)) * SECOND_US
 
 
 def _line(answer: bytes, at_us: int) -> bytes:
-    """The answer on one line, as it came, and behind all else when it was asked for."""
+    """The answer on one line, with the time of asking added at its end."""
     body = answer.translate(bytes.maketrans(b"\r\n", b"  ")).strip()
     return body[:-1] + f',"{OBSERVED_AT}":"{format_instant(from_us(at_us))}"}}\n'.encode()
 
 
 def _tell_gaps(stream: str, instants: list[int], start_us: int | None, until_us: int, step_us: int) -> None:
-    """Say how many steps have no answer, and never will have one."""
+    """Log how many steps have no answer and never will."""
     if start_us is None and not instants:
         return
     first = -(-(instants[0] if start_us is None else start_us) // step_us)

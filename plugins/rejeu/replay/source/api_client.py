@@ -1,6 +1,6 @@
-"""Asking an API over HTTP, as a public one deserves: with timeouts, pauses that grow, and the patience it asks for.
+"""Asks a public API over HTTP with timeouts, growing pauses, and respect for its Retry-After.
 
-Which instants it is asked for, and where its answers are kept, is `api.py`'s.
+When it is asked, and where its answers are kept, is decided in `api.py`.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ log = logging.getLogger(__name__)
 SECOND_US: Final = 1_000_000
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 10.0
-"""For how long the API may say nothing."""
+"""How long the API may send nothing."""
 PAUSES: Final = wait_random_exponential(multiplier=0.5, max=15)
-"""Before another try, in seconds: anything up to twice the one before, so that not all who ask come back at once."""
+"""Seconds before another try: random, up to twice the last limit, so that clients do not all come back at once."""
 PATIENT_STEPS: Final = 10
-"""So many steps may pass without an answer, however short they are, before a person must look."""
+"""After so many steps without an answer, however short they are, a person must look."""
 LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Of HTTP's refusals those that another try may mend."""
+"""The HTTP errors that another try may get past."""
 BLOCK_BYTES: Final = 1 << 16
 
 
 class Answer(msgspec.Struct):
-    """What is read of every answer; of a record no more than that it is an object."""
+    """What is read of every answer; of a record only that it is an object."""
 
     records: list[dict[str, msgspec.Raw]]
 
 
 class NoAnswerError(Exception):
-    """None that can be used came this time; another try may bring one."""
+    """This try brought no usable answer; another one may."""
 
 
 class Api:
-    """One question. What it does not answer is tried again until `step_us` have passed, and then let go."""
+    """One question to an API, tried again until `step_us` have passed."""
 
     def __init__(self, stream: str, url: str, step_us: int, patience_seconds: float, clock: Clock) -> None:
         self._stream, self._url, self._step_us, self._clock = stream, url, step_us, clock
@@ -58,9 +58,9 @@ class Api:
         self._not_before_us = 0
 
     def ask(self, at_us: int) -> bytes | None:
-        """The answer of the step that begins at this instant; None where it ends without one.
+        """The answer of the step that begins at this instant; None where the step ends without one.
 
-        Raises SourceError for a question that the API refuses, and where it has not answered for long.
+        Raises SourceError where the API refuses the question or has not answered for long.
         """
         until_us = at_us + self._step_us
 
@@ -87,14 +87,14 @@ class Api:
 
     def _try(self, until_us: int) -> bytes:
         if self._not_before_us > self._clock.now_us():
-            raise NoAnswerError(f"it asked to be left alone until {format_instant(from_us(self._not_before_us))}")
+            raise NoAnswerError(f"it asked for a pause until {format_instant(from_us(self._not_before_us))}")
         left = max((until_us - self._clock.now_us()) / SECOND_US, 0.001)
         timeouts = (min(CONNECT_SECONDS, left), min(READ_SECONDS, left))
         try:
             with self._session.get(self._url, timeout=timeouts, stream=True) as response:
                 self._judge(response)
                 body = b"".join(self._blocks(response, until_us))
-            body.decode()  # msgspec does not look into the text that it skips
+            body.decode()  # msgspec does not check the text that it skips
             self._answer.decode(body)
         except (InvalidSchema, InvalidURL, MissingSchema) as error:
             raise SourceError(f"--api {self._url} cannot be asked: {error}; mend it") from error
@@ -105,7 +105,7 @@ class Api:
         return body
 
     def _judge(self, response: requests.Response) -> None:
-        """Raises NoAnswerError for a refusal that passes, SourceError for one that does not."""
+        """Raises NoAnswerError for an error that may pass, SourceError for one that will not."""
         if response.ok:
             return
         said = f"{response.status_code} {response.reason}"
@@ -115,7 +115,7 @@ class Api:
         raise NoAnswerError(f"it answers {said}")
 
     def _asked_pause_us(self, retry_after: str) -> int:
-        """What the header says: seconds, or a date (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after)."""
+        """The pause that Retry-After asks for (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after)."""
         if retry_after.isdecimal():
             return int(retry_after) * SECOND_US
         with suppress(ValueError):
@@ -124,28 +124,28 @@ class Api:
         return 0
 
     def _blocks(self, response: requests.Response, until_us: int) -> Iterator[bytes]:
-        """The body; one that trickles in is not waited for longer than the step."""
+        """The body in blocks. Raises NoAnswerError where it is not complete when the step ends."""
         for block in response.iter_content(BLOCK_BYTES):
             yield block
             if self._clock.now_us() > until_us:
                 raise NoAnswerError("its answer did not come to an end in time")
 
     def _note(self, state: RetryCallState) -> None:
-        """Remember since when there is no answer, and say so once."""
+        """Remember since when there is no answer, and log it once."""
         if self._failing_since_us is None:
             self._failing_since_us = self._clock.now_us()
             error = state.outcome and state.outcome.exception()
             log.warning("%s: no answer from %s: %s; trying again", self._stream, self._url, error)
 
     def _give_up(self, at_us: int, error: NoAnswerError) -> None:
-        """Leave a gap, and say so. Raises SourceError where there have been gaps for too long."""
+        """Leave a gap and log it. Raises SourceError where there have been gaps for too long."""
         if self._failing_since_us is None:
             self._failing_since_us = self._clock.now_us()
         log.warning("%s: %s stays without an answer: %s", self._stream, format_instant(from_us(at_us)), error)
         if self._failing_for() * SECOND_US > self._patience_us:
             raise SourceError(
-                f"--api {self._url} has not answered for {self._failing_for():.0f} s ({error}): look whether it is "
-                "there still, and start again with --from cursor"
+                f"--api {self._url} has not answered for {self._failing_for():.0f} s ({error}): check "
+                "whether it still exists, and start again with --from cursor"
             )
 
     def _failing_for(self) -> float:

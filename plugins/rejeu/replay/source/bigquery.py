@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 WINDOW_ROWS: Final = 100_000
 WINDOW_BYTES: Final = 64_000_000
-"""Two windows are in memory at a time: the one being published and the one being read."""
+"""Two windows are in memory at a time: one is published, the next is read."""
 WINDOW_ROWS_UNMEASURED: Final = 5_000
-"""Where BigQuery does not say how large rows are: the emulator never does, and sends a window as one message of
-11 MB at most."""
+"""Used where BigQuery does not say how large rows are. The emulator never does, and it sends a window as one message
+of at most 11 MB."""
 QUERY_SECONDS: Final = 600.0
 READ_SECONDS: Final = 300.0
 CHOICES: Final = 20
 STORED: Final = frozenset({"TABLE", "SNAPSHOT"})
-"""Kinds of tables that Storage Read serves; the others are views of a kind and are queried."""
+"""The kinds of tables that Storage Read serves; the others are kinds of views, and are queried."""
 
 
 def read_table(request: ReplayRequest, from_us: int | None, until_us: int | None) -> Iterator[pa.Table]:
-    """The rows of `request.table`, each window read while the one before it is published.
+    """The rows of `request.table`; each window is read while the one before it is published.
 
-    Raises SourceError for a missing table or column, RowError for rows without an event time: both before the
+    Raises SourceError for a missing table or column, and RowError for rows without an event time, both before the
     first row.
     """
     client = bigquery_client(_project(request))
@@ -59,7 +59,7 @@ def read_table(request: ReplayRequest, from_us: int | None, until_us: int | None
 
 
 def read_query(request: ReplayRequest, query: str, from_us: int | None, until_us: int | None) -> Iterator[pa.Table]:
-    """The rows of a query, by event time. Rows without one come first, so they are refused before any is published."""
+    """The rows of a query, by event time. Rows without one come first, so the query is refused before any is sent."""
     from google.cloud import bigquery
 
     client = bigquery_client(_project(request))
@@ -77,7 +77,7 @@ def read_query(request: ReplayRequest, query: str, from_us: int | None, until_us
 
 
 class _Reader:
-    """Reads one window of a table over the Storage Read API, in whatever order it comes."""
+    """Reads one window of a table over the Storage Read API, in any order."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ def _plan(
     until_us: int | None,
     target_rows: int,
 ) -> Iterator[Window]:
-    """Windows of about `target_rows`; where one bucket of the histogram holds far more, it gets its own."""
+    """Windows of about `target_rows`; a bucket that holds far more gets a histogram of its own."""
     name = _full_name(table)
     counted = list(_run(client, histogram(name, time, from_us, until_us)))
     without_time = sum(row["row_count"] for row in counted if row["bucket"] is None)
@@ -146,7 +146,7 @@ def _plan(
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same tables; the next one is read in a thread while this one is used."""
+    """The same tables; a thread reads the next one while this one is used."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
     try:
         following = pool.submit(next, tables, None)
@@ -164,7 +164,7 @@ def _run(client: bigquery.Client, query: str) -> bigquery.table.RowIterator:
 
 @contextmanager
 def _told(source: str) -> Iterator[None]:
-    """What Google's libraries raise, as a SourceError that says which source it was."""
+    """Turns what Google's libraries raise into a SourceError that names the source."""
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
@@ -176,7 +176,7 @@ def _told(source: str) -> Iterator[None]:
 
 
 def _find(client: bigquery.Client, name: str) -> bigquery.Table:
-    """The table; where it is missing, the error lists what there is."""
+    """The table. If it is missing, the error lists the tables that exist."""
     from google.api_core.exceptions import NotFound
 
     retry = finite_retry()
@@ -217,7 +217,7 @@ def _mark_json(rows: pa.Table, schema: list[bigquery.SchemaField]) -> pa.Table:
 
 
 def _window_rows(table: bigquery.Table) -> int:
-    """Fewer where rows are large: a window is held in memory."""
+    """How many rows a window has: fewer if rows are large, because a window is held in memory."""
     if not table.num_rows or not table.num_bytes:
         return WINDOW_ROWS_UNMEASURED
     return max(1, min(WINDOW_ROWS, int(WINDOW_BYTES * table.num_rows / table.num_bytes)))
@@ -228,5 +228,5 @@ def _full_name(table: bigquery.Table) -> str:
 
 
 def _project(request: ReplayRequest) -> str:
-    """Who pays for reading: the request's project, else the topic's."""
+    """The project that pays for reading: the request's, else the topic's."""
     return request.project or request.topic_path.split("/")[1]

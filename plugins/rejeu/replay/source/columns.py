@@ -1,4 +1,4 @@
-"""Which columns a stream writes: its pipeline's own, or for a pass-through those of its source."""
+"""Which columns a stream writes: its pipeline's own, or those of its source if the pipeline passes rows through."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
-    """The columns of the stream's tables, the streaming table's row id aside.
+    """The columns of the stream's tables, without the streaming table's row id.
 
     Raises SourceError where the source is missing or has no event-time column.
     """
@@ -36,14 +36,14 @@ def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) ->
 
 
 def _own_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
-    """Of a stream that somebody else publishes: those of its table, which nobody here could make."""
+    """The columns of the table of a stream that somebody else publishes; that table must exist."""
     name = target.table(spec.live.table)
     try:
         columns = from_api(client.get_table(name, timeout=TIMEOUT_SECONDS).schema)
     except GoogleAPICallError as error:
         raise SourceError(
-            f"{spec.stream}: table {name} cannot be read: {error.message}: without a replay nobody knows its columns; "
-            "make the table first"
+            f"{spec.stream}: table {name} cannot be read: {error.message}: without a replay its columns are unknown; "
+            "create the table first"
         ) from None
     return [column for column in columns if column.name != ROW_ID]
 

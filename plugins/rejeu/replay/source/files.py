@@ -1,4 +1,4 @@
-"""Which files a request names, local or in Cloud Storage, and their rows by event time; formats have own modules."""
+"""The files that a request names, local or in Cloud Storage, and their rows by event time; formats have own modules."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rejeu.replay.source.rows import clip
 from rejeu.replay.source.spill import spill
 
 HELD_BYTES: Final = 64_000_000
-"""What merging may hold in memory; where it takes more, rows are sorted on disk."""
+"""Most bytes that merging may hold in memory; if it needs more, rows are sorted on disk."""
 
 
 class Format(NamedTuple):
-    """How files of one kind are read; a file is its path, and the name that a person knows it by."""
+    """How files of one kind are read; a file has a path, and the name that a person knows it by."""
 
     suffixes: tuple[str, ...]
     runs: Callable[[Mapping[str, str], ReplayRequest], Iterator[Run]]
@@ -42,10 +42,10 @@ FORMATS: Final = (
 
 
 def read_files(request: ReplayRequest, from_us: int | None, until_us: int | None) -> Iterator[pa.Table]:
-    """The rows of `request.file`; the event times of all are checked before the first is given out.
+    """The rows of `request.file`; all event times are checked before the first row is returned.
 
     Raises SourceError for a missing or truncated file or a missing column, RowError for a broken line or a row
-    without an event time; both name file and place.
+    without an event time; both name the file and the line or rows.
     """
 
     def clipped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -63,7 +63,7 @@ def read_files(request: ReplayRequest, from_us: int | None, until_us: int | None
 
 
 def file_schema(pattern: str, project: str | None) -> pa.Schema:
-    """The columns of the first file: Parquet says them, and those of JSON are inferred from its first rows.
+    """The columns of the first file: Parquet has them; for JSON they are inferred from its first rows.
 
     Raises SourceError where there is no file, or none that can be read.
     """
@@ -74,7 +74,7 @@ def file_schema(pattern: str, project: str | None) -> pa.Schema:
 
 
 def first_rows(pattern: str, project: str | None, count: int) -> pa.Table:
-    """The first rows of the first file, as they stand in it: times in JSON are text.
+    """The first rows of the first file, unchanged: times in JSON are text.
 
     Raises SourceError where there is no file, or none that can be read.
     """
@@ -85,7 +85,7 @@ def first_rows(pattern: str, project: str | None, count: int) -> pa.Table:
 
 
 def _find(pattern: str, project: str | None, closing: ExitStack, only_first: bool = False) -> dict[str, str]:
-    """Local path and the name that a person knows it by, in order of names; Cloud Storage is downloaded."""
+    """Each file's local path and the name that a person knows it by, in order of names; Cloud Storage is downloaded."""
     if pattern.startswith("gs://"):
         folder = closing.enter_context(TemporaryDirectory(prefix="rejeu-"))
         files = _download(pattern, Path(folder), project, only_first)
@@ -116,7 +116,7 @@ def _download(pattern: str, folder: Path, project: str | None, only_first: bool)
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """As the shell has it: `*` stays within a folder, `**` does not."""
+    """Whether the pattern matches, as in a shell: `*` stays within a folder, `**` does not."""
     wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*|\*|\?)", pattern)
     return re.fullmatch("".join(wild.get(part) or re.escape(part) for part in parts), name) is not None

@@ -1,7 +1,7 @@
-"""Runs of rows merged by event time: which block is read next, what may then be given out, what is held meanwhile.
+"""Merges runs of rows by event time: which block is read next, which rows may then be returned, which are held.
 
-Every block says beforehand which times it holds, so a row waits only for blocks that begin before it. Rows in order
-go straight through; rows that are a little late are waited for; of rows in no order, all would have to be held.
+The times of every block are known beforehand, so a row waits only for blocks that begin before it. Rows in order go
+straight through, rows that are a little late are waited for, and rows in no order would all have to be held.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from rejeu.replay.source.rows import by_time, times_of
 
 BLOCK_BYTES: Final = 1_000_000
-"""About how large readers make their blocks, in memory."""
+"""The approximate size of a reader's block in memory."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that are read at once, in any order: their first and last time in microseconds, and their size in bytes."""
+    """Rows that are read at once, in any order: first and last time in microseconds, and size in bytes."""
 
     first_us: int
     last_us: int
@@ -32,17 +32,17 @@ class Block:
 
     @classmethod
     def of(cls, times: pa.Array | pa.ChunkedArray, size: int) -> Block:
-        """The block of rows with these times, one at least."""
+        """The block of rows with these times, of which there is at least one."""
         span = pc.min_max(times)
         return cls(span["min"].as_py(), span["max"].as_py(), size)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Blocks that are read one after the other, whatever their times.
+    """Blocks that are read one after the other; their times may be in any order.
 
-    `read` gives a table, in the shape of `rejeu.replay.source.rows`, for each block from this index on, the first
-    being 0; `open_bytes` is what reading holds besides.
+    `read` returns a table, in the shape of `rejeu.replay.source.rows`, for each block from an index on, which counts
+    from 0; `open_bytes` is the memory that reading holds besides.
     """
 
     blocks: Sequence[Block]
@@ -63,7 +63,7 @@ class Run:
         return self.read(self.skipped)
 
     def within(self, from_us: int | None, until_us: int | None) -> Run:
-        """The same run without the blocks at both its ends that have no row in this window."""
+        """The same run without those blocks at its two ends that have no row in this window."""
         wanted = [
             index
             for index, block in enumerate(self.blocks)
@@ -88,7 +88,7 @@ def overlapping_groups(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def held_bytes(runs: Sequence[Run]) -> int:
-    """The most that must be held at a time when these are merged; `merge` lets it become twice as much."""
+    """The most bytes that merging these must hold at a time; `merge` may hold up to twice as much."""
     blocks = [iter(run.blocks) for run in runs]
     opened = [False] * len(runs)
     waiting: list[tuple[int, int]] = []
@@ -116,7 +116,7 @@ def merge(runs: Sequence[Run]) -> Iterator[pa.Table]:
         table = by_time(next(readers[index]))
         held.append(table)
         size += table.nbytes
-        # Many tables may be held, and cutting each takes time: not before as much has come as was kept the last time.
+        # Cutting many held tables takes time: wait until as much has come as was kept the last time.
         if bound is None or size >= 2 * kept:
             parts = [_cut(table, bound) for table in held]
             held = [after for _, after in parts if after.num_rows]
@@ -127,8 +127,8 @@ def merge(runs: Sequence[Run]) -> Iterator[pa.Table]:
 
 
 def _steps(runs: Sequence[Run]) -> Iterator[tuple[int, int | None]]:
-    """Whose next block is read, and up to which time, inclusive, all rows have then come; None: all have."""
-    # What remains of a run begins at the last of its floors.
+    """Which run's next block is read, and up to which time (inclusive) all rows have then come; None: all have."""
+    # The rest of a run begins at the last of its floors.
     floors = [list(accumulate((block.first_us for block in reversed(run.blocks)), min)) for run in runs]
     following = [(floor[-1], index) for index, floor in enumerate(floors) if floor]
     heapify(following)

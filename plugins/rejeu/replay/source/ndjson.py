@@ -1,6 +1,6 @@
-"""Rows of newline-delimited JSON files as runs, one for each file; a line is published as it stands.
+"""Rows of newline-delimited JSON files as runs, one for each file; a line is published unchanged.
 
-Only event time and key are read out of a line, by msgspec: of all the rest it checks no more than that it is JSON.
+msgspec reads only event time and key from a line; of the rest it checks only that it is JSON.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ from rejeu.replay.source.times import event_times, json_times
 TEXT: Final = pa.string()
 INSTANT: Final = pa.timestamp("us", "UTC")
 BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a line that is no JSON object raises."""
+"""Raised by a line that is no JSON object."""
 DAMAGED: Final = (EOFError, OSError, zlib.error)
-"""What a file raises that cannot be read to its end."""
+"""Raised by a file that cannot be read to its end."""
 INFERRED_ROWS: Final = 10_000
 ROW_BYTES: Final = 30
-"""What a row takes in memory besides its line: its time, its key, offsets."""
+"""The memory that a row takes besides its line: its time, its key, offsets."""
 
 
 def ndjson_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[Run]:
-    """The rows of these files (path, and the name that a person knows it by), every line read once to check it.
+    """The rows of these files (path, and the name that a person knows it by); each line is read once to check it.
 
-    Raises SourceError for a truncated file or a key that it has not, RowError for a broken line or one without an
-    event time.
+    Raises SourceError for a truncated file or a missing key, RowError for a broken line or one without an event time.
     """
     fields = Fields(request)
     for path, name in files.items():
@@ -65,7 +64,7 @@ def _may_be_text(kind: pa.DataType) -> bool:
 
 
 def _with_instants(inferred: pa.Schema, rows: pa.Table) -> pa.Schema:
-    """The schema with instants where Arrow drops the zone of whole seconds, and sees text where there are fractions."""
+    """The schema with all instants: Arrow drops the zone of whole seconds, and takes those with fractions for text."""
     for index, field in enumerate(inferred):
         if _may_be_text(field.type) and len(texts := rows[field.name].drop_null()):
             with suppress(RowError):
@@ -105,11 +104,11 @@ class Fields:
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("Line", fields, rename=rename, gc=False))
 
     def records(self, lines: Sequence[bytes]) -> list[Any]:
-        """What the other methods read. Raises msgspec's errors for what is no JSON object."""
+        """The lines' fields, for the other methods. Raises msgspec's errors for what is no JSON object."""
         return [*map(self._decoder.decode, lines)]
 
     def times(self, records: Sequence[Any]) -> pa.ChunkedArray:
-        """Raises RowError for a row without a time that can be read."""
+        """The rows' event times. Raises RowError for a row without a readable time."""
         request = self._request
         return json_times(self._values(records, request.event_time), request.event_time, request.time_unit)
 
@@ -119,7 +118,7 @@ class Fields:
         return [pa.array([value if value is None else str(value) for value in values], TEXT) for values in columns]
 
     def check_keys(self, records: Sequence[Any], line: bytes) -> None:
-        """Raises SourceError where no row at all has a key: exports leave NULLs out, so one row may lack it."""
+        """Raises SourceError where no row at all has a key. Single rows may have none, because exports omit NULLs."""
         for name in self._request.key:
             if all(value is None for value in self._values(records, name)):
                 known = ", ".join(sorted(msgspec.json.decode(line)))
@@ -135,15 +134,15 @@ class Fields:
 
 
 class _Lines:
-    """One file in blocks of whole lines: each is checked first, and read later."""
+    """One file in blocks of whole lines, which are checked first and read later."""
 
     def __init__(self, path: str, name: str, fields: Fields) -> None:
         self._path, self._name, self._fields = path, name, fields
         self._places: list[tuple[int, int, int]] = []
-        """Of each block its first byte, its bytes, and the number of its first line."""
+        """Each block's first byte, its size in bytes, and the number of its first line."""
 
     def scan(self) -> list[Block]:
-        """All blocks. Raises SourceError and RowError, which name file and line."""
+        """All blocks. Raises SourceError and RowError, which name the file and the line."""
         blocks: list[Block] = []
         at, number = 0, 1
         with _open(self._path, self._name) as file:
@@ -171,7 +170,7 @@ class _Lines:
                 yield name_columns([times, pa.array(lines, pa.binary()), *self._fields.keys(records)])
 
     def _take(self, file: IO[bytes], size: int, number: int) -> bytes:
-        """So many bytes, and the rest of the line that they end in."""
+        """So many bytes, and the rest of the last line."""
         try:
             return file.read(size) + file.readline()
         except DAMAGED as error:
@@ -181,7 +180,7 @@ class _Lines:
     def _parse(self, data: bytes, lines: Sequence[bytes], number: int) -> tuple[list[Any], pa.ChunkedArray]:
         """The lines' records and their times. Raises RowError, which names the line."""
         try:
-            data.decode()  # msgspec does not look into the text that it skips
+            data.decode()  # msgspec does not check the text that it skips
             records = self._fields.records(lines)
             return records, self._fields.times(records)
         except (*BROKEN, RowError):

@@ -1,4 +1,4 @@
-"""Rows of Parquet files as runs, one for each row group; which files, and how runs are merged, is not here."""
+"""Rows of Parquet files as runs, one for each row group; choosing files and merging runs is not here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rejeu.replay.source.rows import arrange, check_columns, event_column
 SAMPLE_ROWS: Final = 1_000
 MIN_ROW_BYTES: Final = 50
 PAGE_BYTES: Final = 1_000_000
-"""How large Parquet's writers make a page: of each column that is read, one is in memory."""
+"""The usual size of a page in Parquet: one page of each column that is read is in memory."""
 
 
 def parquet_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[Run]:
-    """The rows of these files (path, and the name that a person knows it by); only their times are read at first.
+    """The rows of these files (path, and the name that a person knows it by); at first only their times are read.
 
     Raises SourceError for a damaged file, a missing column or files of different columns, RowError for rows
     without an event time.
@@ -55,7 +55,7 @@ def _runs(path: str, name: str, request: ReplayRequest) -> Iterator[Run]:
         at, sampled = 0, _sampled_bytes(file)
         for index, group in enumerate(_groups(file)):
             written = group.total_byte_size
-            # Written is less than in memory where values repeat, and the sample where later rows are longer.
+            # The file's size is too small where values repeat, the sample's where later rows are longer.
             row_bytes = max(sampled, written / max(group.num_rows, 1))
             rows = _rows(row_bytes)
             blocks = []
@@ -75,7 +75,7 @@ def _groups(file: pq.ParquetFile) -> list[pq.RowGroupMetaData]:
 
 
 def _sampled_bytes(file: pq.ParquetFile) -> float:
-    """What one of the first rows takes in memory; 0 where there is none."""
+    """The memory that one of the first rows takes; 0 where there are none."""
     written = sum(group.total_byte_size for group in _groups(file)) / max(file.metadata.num_rows, 1)
     sample = next(file.iter_batches(min(SAMPLE_ROWS, _rows(written))), None)
     return 0.0 if sample is None else float(sample.nbytes / sample.num_rows)
@@ -96,7 +96,7 @@ def _read(
 
 
 def _open(path: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """A file that reads page by page, where Arrow by itself would hold whole row groups."""
+    """A file that is read page by page; by default Arrow would hold whole row groups."""
     return pq.ParquetFile(path, metadata=metadata, buffer_size=PAGE_BYTES, pre_buffer=False)
 
 
@@ -108,7 +108,7 @@ def _tables(file: pq.ParquetFile, group: int, rows: int, columns: list[str] | No
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What Arrow raises, as a SourceError that names the file."""
+    """Turns what Arrow raises into a SourceError that names the file."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:

@@ -1,4 +1,4 @@
-"""Raw files: an API's answers by the second they are of, each written once; what is in them is `api.py`'s business."""
+"""Raw files: an API's answers by the second that they belong to, each written once; `api.py` knows their content."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Store(Protocol):
     """Files by name."""
 
     def names(self, prefix: str, first: str) -> Iterator[str]:
-        """Those that begin with `prefix` and sort not before `first`, in any order."""
+        """The names that begin with `prefix` and are `first` or come after it in the alphabet, in any order."""
 
     def read(self, name: str) -> bytes | None:
-        """None where there is no such file."""
+        """The file's content; None where there is no such file."""
 
     def create(self, name: str, body: bytes) -> bool:
-        """Write it whole; False, and nothing is done, where there is such a file."""
+        """Write the file, whole or not at all; False where it exists: then it stays as it is."""
 
 
 class RawFiles:
@@ -55,12 +55,12 @@ class RawFiles:
         self._pattern = re.compile(f"{re.escape(self._before)}{day}{re.escape(self._behind)}/{second}\\.json")
 
     def path_of(self, at_us: int) -> str:
-        """Where the answer of this instant is, for a person."""
+        """The path of this instant's answer, for a person."""
         at = from_us(at_us)
         return f"{self._root}/{at:{SECOND}}.json".replace("{partition}", f"{at:{DAY}}")
 
     def instants(self, from_us: int | None, until_us: int) -> list[int]:
-        """Of which instants there are answers: microseconds, from `from_us` (None: the first) to before `until_us`."""
+        """The instants that have answers, in microseconds, from `from_us` (None: the first) to before `until_us`."""
         with self._told():
             names = self._store.names(self._before, "" if from_us is None else self._name(from_us))
             found = (self._pattern.fullmatch(name) for name in names)
@@ -110,7 +110,7 @@ class InFolders:
     def create(self, name: str, body: bytes) -> bool:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Linked once it is whole: a file that was created first could be left empty by whoever is killed.
+        # Written under another name first: a kill in between leaves no half-written answer.
         with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial") as partial:
             partial.write(body)
             partial.flush()

@@ -1,7 +1,7 @@
-"""The shape in which rows go from every source to `rejeu.replay.order`: an Arrow table of three kinds of columns.
+"""The shape of rows from every source to `rejeu.replay.order`: an Arrow table with three kinds of columns.
 
 `event_us` (int64, no nulls), `row` (a struct, or bytes where it is JSON already), and the key's
-columns after it. From one table to the next, times never go back; within one, rows stand in any order.
+columns after it. Times never go back from one table to the next; within a table, rows are in any order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def times_of(rows: pa.Table) -> NDArray[np.int64]:
 
 
 def by_time(rows: pa.Table) -> pa.Table:
-    """The same rows sorted by time; what is sorted already is not copied."""
+    """The same rows sorted by time; rows that are sorted already are not copied."""
     times = times_of(rows)
     return rows if bool((times[1:] >= times[:-1]).all()) else rows.sort_by(EVENT_US)
 
@@ -62,7 +62,7 @@ def clip(rows: pa.Table, from_us: int | None, until_us: int | None) -> pa.Table:
 
 
 def check_columns(schema: pa.Schema, request: ReplayRequest) -> None:
-    """Raises SourceError where the event time or a key is no column of the source; `a.b` is a field of a record."""
+    """Raises SourceError where the event time or a key is not a column of the source; `a.b` is a field of a record."""
     for flag, name in [("--event-time", request.event_time), *(("--key", key) for key in request.key)]:
         known = pa.struct(schema)
         for depth, part in enumerate(parts := name.split(".")):

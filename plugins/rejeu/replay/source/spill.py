@@ -1,6 +1,6 @@
-"""Sorts rows that cannot be held in memory: sorted runs on disk, to be merged.
+"""Sorts rows that do not fit into memory: writes sorted runs to disk, for `merge`.
 
-DuckDB is not used for it: with half a gigabyte of memory it gives up on two gigabytes of long rows.
+DuckDB could not: with half a gigabyte of memory it gives up on two gigabytes of long rows.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rejeu.replay.source.rows import EVENT_US
 
 RUN_BYTES: Final = 64_000_000
 RUN_BLOCK_BYTES: Final = BLOCK_BYTES // 4
-"""A block of every run is in memory at a time, so they are small."""
+"""Small, because one block of every run is in memory at a time."""
 
 
 def spill(tables: Iterable[pa.Table], files: ExitStack) -> list[Run]:
-    """The same rows on disk, as runs sorted by time; `files` closes, and so removes, what is written.
+    """The same rows on disk, as runs sorted by time; closing `files` removes what is written.
 
     Raises SourceError where the disk is full.
     """
@@ -37,12 +37,12 @@ def spill(tables: Iterable[pa.Table], files: ExitStack) -> list[Run]:
 
 @contextmanager
 def _nameless_file() -> Iterator[IO[bytes]]:
-    """A file that no folder lists, so that even a replay that is killed leaves nothing behind."""
+    """A file without a name in any folder, so that a killed replay leaves nothing behind."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed below
     try:
         yield file
     finally:
-        with suppress(OSError):  # what a full disk did not take is tried once more
+        with suppress(OSError):  # closing writes once more what a full disk did not take
             file.close()
 
 
@@ -73,7 +73,7 @@ def _write(rows: pa.Table, file: IO[bytes]) -> Run:
 
 
 def _read(file: IO[bytes], first: int) -> Iterator[pa.Table]:
-    # Not mapped into memory: pages of a mapped file count as this process's, for as long as there is room.
+    # Not mapped into memory: pages of a mapped file count as this process's memory while there is room.
     file.seek(0)
     with pa.ipc.open_stream(file) as reader:
         for batch in islice(reader, first, None):

@@ -1,4 +1,4 @@
-"""Event times from Arrow columns and JSON values of any type that a source may have; how SQL sees them is not here."""
+"""Event times from Arrow columns and JSON values of any type that a source may have; those in SQL are not here."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ DAY_US: Final = 86_400_000_000
 def event_times(column: pa.ChunkedArray, name: str, unit: TimeUnit | None) -> pa.ChunkedArray:
     """Microseconds since the epoch, int64: nanoseconds are cut off, times without a zone are UTC.
 
-    Raises RowError for a null or unreadable time or one outside of the years 1 to 9999, SourceError for a type that
-    is no time.
+    Raises RowError for a time that is null, unreadable or outside of the years 1 to 9999, and SourceError for a type
+    that is not a time.
     """
     if column.null_count:
         found = f"{name} is null in {column.null_count:,} of {len(column):,} rows read"
@@ -49,14 +49,14 @@ def event_times(column: pa.ChunkedArray, name: str, unit: TimeUnit | None) -> pa
 
 
 def unit_factor(unit: TimeUnit | None, name: str) -> int:
-    """Microseconds in one unit; raises SourceError where an integer has none."""
+    """Microseconds in one unit. Raises SourceError where the unit is missing."""
     if unit is None:
         raise SourceError(f"{name} is an integer, and its unit is unknown: give --time-unit s, ms or us")
     return MICROSECONDS[unit]
 
 
 def json_times(values: Sequence[Any], name: str, unit: TimeUnit | None) -> pa.ChunkedArray:
-    """The event times of JSON values, which may have their integers as text. Raises RowError."""
+    """The event times of JSON values, whose integers may be text. Raises RowError."""
     kinds = {*map(type, values)}
     if unit is None and kinds == {str}:
         return _text_times(pa.chunked_array([values], pa.string()), name)
@@ -67,7 +67,7 @@ def json_times(values: Sequence[Any], name: str, unit: TimeUnit | None) -> pa.Ch
 
 
 def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Of timestamps and dates; None where they do not fit into 64 bits."""
+    """Microseconds of timestamps and dates; None where they do not fit into 64 bits."""
     zone = column.type.tz if pa.types.is_timestamp(column.type) else None
     exact = column.type not in (pa.timestamp("ns"), pa.timestamp("ns", zone))
     with suppress(pa.ArrowInvalid):
@@ -76,7 +76,7 @@ def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _scaled(column: pa.ChunkedArray, factor: int) -> pa.ChunkedArray | None:
-    """None where the times do not fit into 64 bits."""
+    """Integers in microseconds; None where they do not fit into 64 bits."""
     with suppress(pa.ArrowInvalid):
         return pc.multiply_checked(column.cast(pa.int64()), factor)
     return None
@@ -88,11 +88,11 @@ def _between(times: pa.ChunkedArray, first_us: int, last_us: int) -> bool:
 
 
 def _text_times(texts: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """As `_text_time` has them. Arrow reads them, many times as fast, where it understands all of them."""
+    """As `_text_time` reads them. If Arrow understands all of them, it reads them, many times as fast."""
     for prepare in (_as_is, _with_z, _cut):
         with suppress(pa.ArrowInvalid):
             times = prepare(texts).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-            # At the ends of the calendar Python refuses some that Arrow does not.
+            # At the ends of the calendar Arrow accepts some times that Python refuses.
             if _between(times, FIRST_US + DAY_US, LAST_US - DAY_US):
                 return times
     return pa.chunked_array([[_text_time(text, name) for text in texts.to_pylist()]], pa.int64())
