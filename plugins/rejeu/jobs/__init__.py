@@ -1,1 +1,1 @@
-"""What a job is asked to do: typed values that travel as arguments, and what builds them from a spec."""
+"""Requests: what a job is asked to do, as typed values that travel as arguments, and how a spec becomes requests."""

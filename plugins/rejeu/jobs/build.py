@@ -15,7 +15,7 @@ from rejeu.target import Target
 def replay_request(
     spec: StreamSpec, target: Target, start: datetime | str | None, speed: Speed | None
 ) -> ReplayRequest:
-    """The replay of this stream, from an instant, the cursor, or the source's first row."""
+    """The replay of this stream, from an instant, the cursor, or the source's first row (None)."""
     replay = replay_of(spec)
     source = replay.source
     if source.generator and target.production:
@@ -45,14 +45,14 @@ def replay_request(
 
 
 def replay_of(spec: StreamSpec) -> Replay:
-    """What the spec says of the replay. Raises RequestError where somebody else publishes the stream."""
+    """The spec's section `replay`. Raises RequestError where somebody else publishes the stream."""
     if spec.replay is None:
         raise RequestError(f"{spec.stream} has no replay: somebody else publishes it; add `replay` to its spec")
     return spec.replay
 
 
 def standby_request(request: ReplayRequest, *, twin: bool = True) -> ReplayRequest:
-    """The replay that stands by for this one, under the name of a pair's other one, or of this one itself."""
+    """The standby of this replay; as a `twin` its job has a name of its own, else the replay's name."""
     return request.model_copy(update={"from_": None, "standby": True, "twin": twin})
 
 
@@ -81,13 +81,13 @@ def batch_job_request(spec: StreamSpec, target: Target, files: str, partition: s
 
 
 def _bigtable(spec: StreamSpec, target: Target) -> str | None:
-    """The instance that the stream's rows are served from; a batch's rows, whose ids differ, do not come there."""
+    """The instance that serves the stream's rows; a batch's rows have other ids and do not go there."""
     served = spec.pipeline.serves_bigtable and target.bigtable
     return f"projects/{target.project}/instances/{target.bigtable}" if served else None
 
 
 def _pipeline_fields(spec: StreamSpec) -> dict[str, Any]:
-    """What every job of the stream's pipeline is told of it."""
+    """The fields that every job of the stream's pipeline has."""
     window = spec.window
     fields: dict[str, Any] = {"stream": spec.stream, "pipeline": spec.live.pipeline}
     if window is None:

@@ -24,19 +24,19 @@ class Request(BaseModel):
     ready_text: ClassVar[str | None] = None
 
     def to_argv(self) -> list[str]:
-        """The flags that say this request; fields at their default are left out."""
+        """The flags of this request; fields at their default are left out."""
         argv: list[str] = []
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if value == field.get_default(call_default_factory=True):
                 continue
-            # One word with its value, which may begin with a dash.
+            # Flag and value are one word, because a value may begin with a dash.
             argv.append(flag_of(name) if value is True else f"{flag_of(name)}={_to_text(value)}")
         return argv
 
     @classmethod
     def parser(cls) -> argparse.ArgumentParser:
-        """The parser that this request's fields make."""
+        """A parser with one flag for each field."""
         parser = argparse.ArgumentParser(
             prog=cls.program, description=cls.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -54,7 +54,7 @@ class Request(BaseModel):
 
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> Self:
-        """Read the flags. Raises RequestError for a wrong value; a wrong flag ends as argparse ends, with 2."""
+        """Read the flags. Raises RequestError for a wrong value; for a wrong flag argparse ends the process with 2."""
         given = {name: value for name, value in vars(cls.parser().parse_args(list(argv))).items() if value is not None}
         for name, field in cls.model_fields.items():
             if name in given and _is_tuple(field.annotation):
@@ -63,7 +63,7 @@ class Request(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Build the request; raises RequestError, in the words a person reads, where a value is wrong."""
+        """Build the request. Raises RequestError, worded for a person, where a value is wrong."""
         try:
             return cls(**values)
         except ValidationError as error:

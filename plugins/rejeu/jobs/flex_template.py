@@ -1,6 +1,6 @@
-"""The streaming job as a flex template of Dataflow: its parameters, as the console asks for them and checks them.
+"""The streaming job as a flex template of Dataflow: the parameters that Google's console asks for and checks.
 
-The image is docker/beam.Dockerfile's; `rejeu.launchers.dataflow` launches it.
+docker/beam.Dockerfile builds its image; `rejeu.launchers.dataflow` launches it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REGEXES: Final = {
     "dead_letters": f"^{TABLE}$",
 }
 NO_PARAMETERS: Final = frozenset({"workers"})
-"""Fields that Dataflow is told in its own words, by the launcher or in the console's own form."""
+"""Fields that are no parameters: the launcher or the console's own form sets them in Dataflow's terms."""
 
 
 def metadata() -> dict[str, Any]:

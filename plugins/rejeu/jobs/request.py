@@ -1,4 +1,4 @@
-"""What a job is asked to do, as typed values that travel as arguments: containers take argv, never YAML."""
+"""What a job is asked to do, as typed values that travel as arguments: containers get argv, never YAML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _instant(value: object) -> object:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` equal parts of a stream, from 0: it has the rows whose key, or ordering key, hashes to it."""
+    """One of `count` parts of a stream, counted from 0: the rows whose key, or ordering key, hashes to it."""
 
     index: int
     count: int
@@ -46,7 +46,7 @@ class Shard:
 
     @property
     def suffix(self) -> str:
-        """What tells its job and its state from those of the other shards."""
+        """What the names of its job and its state end with, so that each shard has its own."""
         return f"-{self.index}-of-{self.count}"
 
 
@@ -54,7 +54,7 @@ Instant = Annotated[datetime, BeforeValidator(_instant)]
 
 
 class SourceRequest(Request):
-    """What names a source's rows, the part of them that is meant, and the topic that they belong to."""
+    """A source, which of its rows are meant, and the topic that they belong to."""
 
     topic: str = Field(description="projects/P/topics/T, or T in the project of the environment")
     stream: str = Field("adhoc", pattern=STREAM_NAME, description="the stream's name: state, logs, row ids")
@@ -69,7 +69,7 @@ class SourceRequest(Request):
     )
     every_seconds: float = Field(60.0, ge=1, description="how often an API is asked; --speed divides it")
     event_time: str = Field(description="the column that says when a row happened")
-    time_unit: TimeUnit | None = Field(None, description="of an integer event time: s, ms or us since the epoch")
+    time_unit: TimeUnit | None = Field(None, description="unit of an integer event time: s, ms or us since the epoch")
     key: tuple[str, ...] = Field((), description="columns that name a row, a.b for nested; default: the whole row")
     from_: Instant | None = Field(None, description="first event time, inclusive; default: the source's first row")
     until: Instant | None = Field(None, description="last event time, exclusive; default: the source's last row")
@@ -133,19 +133,19 @@ class ReplayRequest(SourceRequest):
     shard: Annotated[Shard, BeforeValidator(Shard.read)] | None = Field(
         None, description="i/n: only the rows whose key hashes to i of n; n such replays publish every row once"
     )
-    standby: bool = Field(False, description="hold everything ready, and take over when the stream's holder is gone")
-    twin: bool = Field(False, description="the other one of a pair, as a job of a name of its own")
+    standby: bool = Field(False, description="keep rows ready, and take over when the stream's holder is gone")
+    twin: bool = Field(False, description="the second of a pair: its job has a name of its own")
     state: str | None = Field(
         None, description="state store, sqlite:PATH or gs://BUCKET/PREFIX; default: none, so no resuming"
     )
     report: str | None = Field(None, description="write the report to this file, as JSON")
     lease_seconds: float | None = Field(
-        None, gt=0, le=600, description="how long a silent holder keeps the stream; default: what the state store bears"
+        None, gt=0, le=600, description="how long a silent holder keeps the stream; default: what suits the state store"
     )
     checkpoint_seconds: float | None = Field(
-        None, gt=0, le=60, description="how often cursor and heartbeat are saved; default: what the state store bears"
+        None, gt=0, le=60, description="how often cursor and heartbeat are saved; default: what suits the state store"
     )
-    patience_seconds: float = Field(60.0, gt=0, description="how long an absent broker is waited for")
+    patience_seconds: float = Field(60.0, gt=0, description="how long to wait for a broker that does not answer")
 
     @property
     def job_name(self) -> str:
@@ -154,12 +154,12 @@ class ReplayRequest(SourceRequest):
 
     @property
     def resumes(self) -> bool:
-        """Whether it goes on at the cursor, by the timeline of the replay before it."""
+        """Whether it goes on at the cursor, on the timeline of the replay before it."""
         return self.standby or self.from_ == CURSOR
 
     @property
     def state_name(self) -> str:
-        """The name of the state store's document: each shard has a lease and a cursor of its own."""
+        """The name of its document in the state store: each shard has its own lease and cursor."""
         return self.stream + (self.shard.suffix if self.shard else "")
 
     @model_validator(mode="after")
@@ -184,22 +184,22 @@ class ReplayRequest(SourceRequest):
 
 
 class PipelineRequest(Request):
-    """Which pipeline makes rows of messages, and how."""
+    """Which pipeline turns messages into rows, and how."""
 
     stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
     pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
     window_seconds: float | None = Field(None, gt=0, description="fixed windows of this length, in event time")
     session_seconds: float | None = Field(
-        None, gt=0, description="instead of fixed windows: sessions, each ended by so long a pause, in event time"
+        None, gt=0, description="instead of fixed windows: sessions, each ended by a pause this long, in event time"
     )
-    early_seconds: float = Field(1.0, gt=0, description="how often the row of an open window is written anew")
+    early_seconds: float = Field(1.0, gt=0, description="how often the row of an open window is written again")
     lateness_seconds: float | None = Field(
-        None, gt=0, description="how long a window is kept for what comes late, in event time; default: for ever"
+        None, gt=0, description="how long a window waits for late messages, in event time; default: for ever"
     )
     bigtable: str | None = Field(
         None,
         pattern=r"^projects/[^/]+/instances/[^/]+$",
-        description="Bigtable instance for what is served, projects/P/instances/I",
+        description="Bigtable instance that serves rows, projects/P/instances/I",
     )
 
     @model_validator(mode="after")
@@ -210,18 +210,18 @@ class PipelineRequest(Request):
 
 
 class StreamJobRequest(PipelineRequest):
-    """Read messages from a subscription, and write what the pipeline makes of them to a table."""
+    """Read messages from a subscription, and write the pipeline's rows to a table."""
 
     program = "rejeu stream"
     module = "beam_jobs.stream"
     ready_text = "streaming job is running"
 
     subscription: str = Field(description="projects/P/subscriptions/S")
-    table: str = Field(description="streaming table, project.dataset.table; it exists already")
-    dead_letters: str = Field(description="table for what cannot be written, project.dataset.table")
+    table: str = Field(description="streaming table, project.dataset.table; it must exist")
+    dead_letters: str = Field(description="table for messages and rows that cannot be written, project.dataset.table")
     event_time: str = Field(description="the output column that says when a row happened")
     workers: Annotated[Workers, BeforeValidator(Workers.read)] = Field(
-        Workers(), description="what Rejeu launches it with on Dataflow, as JSON; elsewhere nobody takes notice"
+        Workers(), description="Dataflow's workers for this job, as JSON; ignored elsewhere"
     )
 
     @property
@@ -230,7 +230,7 @@ class StreamJobRequest(PipelineRequest):
 
 
 class BatchJobRequest(PipelineRequest):
-    """Read raw files, and write what the pipeline makes of them as files for one load job."""
+    """Read raw files, and write the pipeline's rows as files for one load job."""
 
     program = "rejeu batch"
     module = "beam_jobs.batch"
@@ -238,11 +238,11 @@ class BatchJobRequest(PipelineRequest):
     files: str = Field(description="raw newline-delimited JSON, a path or gs:// URI, * allowed")
     output: str = Field(description="folder for the prepared files: rows-*.ndjson and dead-*.ndjson below it")
     event_time: str = Field(description="the output column that says when a row happened")
-    partition: str = Field(description="the partition these files make, for the job's name")
+    partition: str = Field(description="the partition that these files fill, for the job's name")
 
     @property
     def job_name(self) -> str:
-        """Two runs for one day are two jobs, for each has a folder of its own."""
+        """Includes the folder's name: two runs for one day are two jobs, each with a folder of its own."""
         return f"rejeu-batch-{self.stream.replace('_', '-')}-{self.partition}-{self.output.rpartition('/')[2]}"
 
 
@@ -258,12 +258,12 @@ class ReconcileRequest(SourceRequest):
 
     until: Instant = Field(description="last event time, exclusive; never beyond the stream's cursor")
     pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
-    streaming_table: str = Field(description="what the streaming job writes, project.dataset.table")
+    streaming_table: str = Field(description="the streaming job's table, project.dataset.table")
     streaming_time: str = Field(description="its column that says when a row happened")
-    dead_letters: str = Field(description="what holds the rows that could not be written, project.dataset.table")
-    report: str | None = Field(None, description="write what was found here, as JSON: a path or gs:// URI")
-    settle_seconds: float = Field(30.0, ge=0, description="how long a published row may take to its table")
-    patience_seconds: float = Field(120.0, gt=0, description="how long it is waited for the next missing row to come")
+    dead_letters: str = Field(description="table of messages and rows that could not be written, project.dataset.table")
+    report: str | None = Field(None, description="write the result here, as JSON: a path or gs:// URI")
+    settle_seconds: float = Field(30.0, ge=0, description="how long a published row may take to reach its table")
+    patience_seconds: float = Field(120.0, gt=0, description="how long to wait for the next missing row")
 
     @property
     def job_name(self) -> str:
