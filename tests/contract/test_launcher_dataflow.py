@@ -177,7 +177,7 @@ def test_a_job_that_runs_with_other_arguments_is_adopted_and_said_to_be_so(
     assert caplog.messages == []
     assert bench.launcher.start(request.model_copy(update={"table": "a-project.live.other"})).id == "job-1"
     (said,) = caplog.messages
-    assert said.startswith("rejeu-stream-crypto-rates: runs, and with other arguments")
+    assert said.startswith("rejeu-stream-crypto-rates: runs with other arguments")
     assert "`rejeu update`" in said
 
 

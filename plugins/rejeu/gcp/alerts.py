@@ -1,4 +1,4 @@
-"""Reads what Cloud Monitoring's notification channel publishes: which topic somebody should look at."""
+"""Reads the alerts about topics that Cloud Monitoring's notification channel publishes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pydantic import AliasPath, BaseModel, Field, ValidationError
 log = logging.getLogger(__name__)
 
 PULL_SECONDS: Final = 3.0
-"""How long a pull may wait for alerts; mostly there are none."""
+"""How long a pull waits for alerts; usually there are none."""
 ACK_SECONDS: Final = 30.0
 MOST: Final = 100
-"""How many are taken at once; the rest waits for the next look."""
+"""How many alerts are pulled at once; the rest waits for the next pull."""
 
 
 class Notification(BaseModel):
-    """What is read of a notification, version 1.2.
+    """The fields that are read of a notification, version 1.2.
 
     Source: https://cloud.google.com/monitoring/support/notification-options#pubsub
     """
@@ -34,7 +34,7 @@ class Notification(BaseModel):
 
 @dataclass(frozen=True)
 class Alert:
-    """An open alert about a topic, by its id; it comes again until `acknowledge` gets its `ack_id`."""
+    """An open alert about a topic; it comes again until `acknowledge` gets its `ack_id`."""
 
     topic: str
     summary: str
@@ -42,9 +42,9 @@ class Alert:
 
 
 def pull_alerts(subscriber: SubscriberClient, subscription: str) -> list[Alert]:
-    """The open alerts that wait. What says that one is over, or says nothing to us, is acknowledged at once.
+    """The open alerts that wait. Messages about closed alerts and foreign messages are acknowledged at once.
 
-    Raises GoogleAPICallError where Pub/Sub cannot be asked.
+    Raises GoogleAPICallError where Pub/Sub does not answer.
     """
     alerts = [(message.ack_id, _read(message)) for message in _pull(subscriber, subscription)]
     acknowledge(subscriber, subscription, [ack_id for ack_id, alert in alerts if alert is None])
@@ -52,7 +52,7 @@ def pull_alerts(subscriber: SubscriberClient, subscription: str) -> list[Alert]:
 
 
 def acknowledge(subscriber: SubscriberClient, subscription: str, ack_ids: Sequence[str]) -> None:
-    """Have these alerts not come again. Raises GoogleAPICallError where Pub/Sub cannot be asked."""
+    """Have these alerts not come again. Raises GoogleAPICallError where Pub/Sub does not answer."""
     if ack_ids:
         request = {"subscription": subscription, "ack_ids": list(ack_ids)}
         subscriber.acknowledge(request=request, timeout=ACK_SECONDS)

@@ -1,6 +1,6 @@
-"""The Bigtable table that a stream is served from: its families, how its rows are called, and reading it back.
+"""The Bigtable table that serves a stream: its column families, its row keys, and reading it.
 
-What writes it is `beam_jobs/pipelines/occupancy.py`, which also says what the rows hold.
+The pipeline `occupancy` of `beam_jobs` writes it and says what its rows hold.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ WRITE_TIME: Final = "writeTime"
 
 
 class Status(NamedTuple):
-    """How many are there now, and since when that is known (aware UTC)."""
+    """The occupancy, and when it was written (aware UTC)."""
 
     occupancy: int
     written: datetime
 
 
 def key_part(text: str) -> str:
-    """The text as it may stand between two separators."""
+    """The text, escaped for use between two separators of a row key."""
     return text.replace("%", "%25").replace(SEPARATOR, "%23")
 
 
@@ -47,14 +47,14 @@ def range_of(prefix: str) -> RowRange:
     from google.cloud.bigtable.data import RowRange
 
     start = prefix.encode()
-    # UTF-8 has no byte 255, so the last one can always grow.
+    # UTF-8 has no byte 255, so the last byte can always be one greater.
     return RowRange(start, start[:-1] + bytes([start[-1] + 1]))
 
 
 def ensure_served(client: Client, instance: str, name: str) -> None:
-    """The table called `name` with all its families, of which each cell keeps its newest version.
+    """Create what is missing of the table `name` and its column families; each cell keeps its newest version.
 
-    `instance` is an id in the client's project; raises NotFound where there is none.
+    `instance` is an id in the client's project. Raises NotFound where there is no such instance.
     """
     from google.cloud.bigtable.column_family import MaxVersionsGCRule
 

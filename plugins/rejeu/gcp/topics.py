@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 60.0
 ACK_DEADLINE_SECONDS = 20
-"""What a streaming job had in hand when it died, or lost with an answer, comes again after this; writing takes two."""
+"""Messages that a streaming job had not acknowledged when it died come again after this; writing takes 2 s."""
 RETENTION_SECONDS = 7 * 24 * 3600
-"""The longest that Pub/Sub keeps what a stopped streaming job has not read."""
+"""The longest that Pub/Sub keeps messages; a stopped streaming job leaves them unread."""
 TAP_RETENTION_SECONDS = 600
-"""The shortest that Pub/Sub offers: what a tap holds is old news by then."""
+"""The shortest that Pub/Sub offers: older messages are of no use to a tap."""
 TAP_EXPIRATION = timedelta(days=7)
-"""A tap that nobody reads any more goes by itself."""
+"""Pub/Sub deletes a tap that nobody reads for so long."""
 
 
 def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:
-    """The topic, and the subscription of the streaming job."""
+    """Create the topic and the streaming job's subscription, where they are missing."""
     topic = target.topic(spec.live.topic)
     subscription = target.subscription(spec.subscription)
     try:
@@ -54,7 +54,7 @@ def ensure_topic(publisher: PublisherClient, subscriber: SubscriberClient, spec:
 
 
 def ensure_tap(subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:
-    """The watchdog's own subscription, for the probe `tap`."""
+    """Create the watchdog's own subscription for the probe `tap`, where it is missing."""
     tap = target.subscription(spec.tap)
     try:
         subscriber.create_subscription(

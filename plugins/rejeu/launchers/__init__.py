@@ -1,1 +1,1 @@
-"""Launchers: each starts, finds and stops jobs in one place, behind the one port `rejeu.ports.Launcher`."""
+"""Launchers: each starts, finds and stops jobs on one platform, behind the port `rejeu.ports.Launcher`."""

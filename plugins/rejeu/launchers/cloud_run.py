@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME_LIMIT: Final = 63
 TASK_TIMEOUT: Final = timedelta(days=7)
-"""The most that Cloud Run gives a task, which it ends after 10 minutes by default."""
+"""The longest that Cloud Run lets a task run; the default is 10 minutes."""
 JOB_ANNOTATION: Final = "rejeu-job"
 STARTER_ANNOTATION: Final = "rejeu-starter"
 ROLES: Final = "roles/run.developer, and roles/iam.serviceAccountUser on the job's service account"
@@ -30,7 +30,7 @@ ROLES: Final = "roles/run.developer, and roles/iam.serviceAccountUser on the job
 STARTS: Final = 3
 DECLARE_SECONDS: Final = 60.0
 CLAIM_SECONDS: Final = 20.0
-"""How long the starter that declared a job last has to run it, before another one declares it anew."""
+"""How long the last starter that declared a job may take to run it before another one declares it again."""
 STOP_SECONDS: Final = 60.0
 
 
@@ -39,15 +39,15 @@ class CloudRunLauncher:
     """Runs `python -m <module> <argv>` as an execution of a Cloud Run job, with the argv as its override.
 
     Two starters never make two executions, though Cloud Run has no lock: each first declares the job, with a mark of
-    its own that gives the job a new etag, and may then run exactly that version (RunJobRequest.etag). Whoever is
-    refused, because somebody declared the job later, adopts what the other runs. A starter that dies between the two
-    leaves nothing behind that another would have to wait for. The stream's lease is the last guard.
+    its own that gives the job a new etag, and may then run only that version (RunJobRequest.etag). If another starter
+    has declared the job since, the run is refused, and the starter adopts the other's execution. A starter that dies
+    between the two steps blocks nobody. The stream's lease is the last guard.
 
-    Cloud Run tells nothing of what a job prints: one with a `ready_text` runs as soon as its container does. Now and
-    then it moves a task to another machine, and pauses it meanwhile. With several `tasks`, each finds its shard in
-    CLOUD_RUN_TASK_INDEX and CLOUD_RUN_TASK_COUNT.
+    Cloud Run does not return what a job prints: one with a `ready_text` counts as running when its container does.
+    It sometimes moves a task to another machine, and pauses it meanwhile. With several `tasks`, each finds its shard
+    in CLOUD_RUN_TASK_INDEX and CLOUD_RUN_TASK_COUNT.
 
-    Every method raises LaunchError where Cloud Run refuses, or stays away for longer than `patience`, in seconds.
+    Every method raises LaunchError where Cloud Run refuses, or does not answer for `patience` seconds.
     """
 
     project: str
@@ -68,7 +68,7 @@ class CloudRunLauncher:
             for _ in range(STARTS - 1):
                 with suppress(Conflict, FailedPrecondition):
                     return self._running(name) or self._run(request)
-                # Another starter declared the job after us: it is the other's to run.
+                # Another starter declared the job after us: that one runs it.
                 if (adopted := look_until(lambda: self._running(name), CLAIM_SECONDS)) is not None:
                     return adopted
             return self._running(name) or self._run(request)
@@ -89,9 +89,9 @@ class CloudRunLauncher:
             return self._describe(name, newest)
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
-        """Cancel the execution: Cloud Run sends SIGTERM and, 10 s later, SIGKILL. It knows no harder way.
+        """Cancel the execution: Cloud Run sends SIGTERM, and SIGKILL 10 s later; it cannot end one sooner.
 
-        So `drain` makes no difference: a job has 10 s for what it has in hand.
+        So `drain` makes no difference: a job has 10 s to finish what is under way.
         """
         from google.api_core.exceptions import Conflict, FailedPrecondition
 
@@ -103,7 +103,7 @@ class CloudRunLauncher:
                 self._executions.cancel_execution(name=job.id, timeout=CALL_SECONDS)
             ended = look_until(lambda: self._ended(name, job.id), STOP_SECONDS)
         if ended is None:
-            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was cancelled, and should have ended after 10 s"
+            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was cancelled: it must end within 10 s"
             raise LaunchError(f"{rule}: {job.detail}. Delete the execution {job.id}")
         return ended
 
@@ -117,7 +117,7 @@ class CloudRunLauncher:
         return job if job.state in ENDED else None
 
     def _run(self, request: JobRequest) -> Job:
-        """Declare the job and run what was declared. Raises Conflict where somebody declared it after us."""
+        """Declare the job and run it. Raises Conflict where another starter declared it after us."""
         from google.cloud.run_v2 import RunJobRequest
 
         argv = RunJobRequest.Overrides.ContainerOverride(args=[*request.to_argv()])
@@ -126,14 +126,14 @@ class CloudRunLauncher:
             etag=self._declare(request),
             overrides=RunJobRequest.Overrides(container_overrides=[argv]),
         )
-        # Whoever declared it before us has run it by now, or will be refused.
+        # A starter that declared it before us has run it by now, or will be refused.
         if (running := self._running(request.job_name)) is not None:
             return running
         execution: run_v2.Execution = self._jobs.run_job(run, timeout=CALL_SECONDS).metadata
         return self._describe(request.job_name, execution)
 
     def _declare(self, request: JobRequest) -> str:
-        """Make the job, or make it anew; its etag."""
+        """Create the job, or replace it; returns its etag."""
         from google.cloud.run_v2 import UpdateJobRequest
 
         update = UpdateJobRequest(job=self._declaration(request), allow_missing=True)
@@ -151,7 +151,7 @@ class CloudRunLauncher:
         task = run_v2.TaskTemplate(
             containers=[container],
             timeout=TASK_TIMEOUT,
-            # Said aloud, for the default is 3: the watchdog decides what is started again, and where.
+            # The default is 3, but the watchdog decides what is started again, and where.
             max_retries=0,
             service_account=self.service_account,
         )
@@ -181,7 +181,7 @@ class CloudRunLauncher:
         return Job(name, execution.name, state, detail)
 
     def _exit(self, execution: str) -> str:
-        """How the first task that failed ended."""
+        """How the first failed task ended."""
         for task in self._tasks.list_tasks(parent=execution, retry=self._retry, timeout=CALL_SECONDS):
             result = task.last_attempt_result
             if result.term_signal:

@@ -1,4 +1,4 @@
-"""A launcher of Dataflow jobs from a flex template, over REST, as that of Vertex AI and for the same reason."""
+"""A launcher of Dataflow jobs from a flex template, over REST for the same reason as Vertex AI's launcher."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME_LIMIT: Final = 1024
 PAGE_SIZE: Final = 100
 ROLES: Final = "roles/dataflow.developer, and roles/iam.serviceAccountUser on the job's service account"
 REST_SECONDS: Final = 10.0
-"""Dataflow takes minutes for whatever it does, and a thousand streams share its quota of questions."""
+"""Dataflow takes minutes for everything, and a thousand streams share its quota of requests."""
 ADOPT_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 900.0
 UPDATE_SECONDS: Final = 900.0
@@ -47,20 +47,20 @@ STATES: Final = {
     "JOB_STATE_DRAINED": JobState.STOPPED,
     "JOB_STATE_UPDATED": JobState.STOPPED,
 }
-"""What is not here waits for its workers."""
+"""In any other state a job waits for its workers."""
 ENDING: Final = frozenset({"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"})
 
 
 @dataclass(frozen=True)
 class DataflowLauncher:
-    """Runs a flex template, whose parameters are the request's flags; the module is the template's own.
+    """Runs a flex template, whose parameters are the request's flags; the template decides which module runs.
 
-    `template` is where `gcloud dataflow flex-template build` put it, gs://…; `image` is docker/beam.Dockerfile's, which
-    the template starts and the workers run; `folder` is where jobs keep their files, gs://…
+    `template` is the gs:// path of `gcloud dataflow flex-template build`; `image` is built from docker/beam.Dockerfile,
+    and both the template and the workers run it; `folder` is the gs:// path for the jobs' files.
 
-    Dataflow has one active job of a name in a region and refuses a second: two starters at once make one.
+    Dataflow allows one active job of a name in a region, so two starters at once make one job.
 
-    Every method raises LaunchError where Dataflow refuses, or stays away for longer than `patience`, in seconds.
+    Every method raises LaunchError where Dataflow refuses, or does not answer for `patience` seconds.
     """
 
     project: str
@@ -72,24 +72,23 @@ class DataflowLauncher:
     patience: float = 10.0
 
     def start(self, request: JobRequest) -> Job:
-        """Start the job, or adopt the living one, whatever it was asked to do: only `update` changes that one."""
+        """Start the job, or adopt the running one, even if its arguments differ: only `update` changes those."""
         name = request.job_name
         with self._asking(name):
             living = self._living(name) or self._launch_or_find(request)
             if living.get("currentState") in ENDING:
-                rule = f"{name} is ending ({living['currentState']}), and Dataflow has one active job of a name"
+                rule = f"{name} is ending ({living['currentState']}), and Dataflow allows one active job of a name"
                 raise LaunchError(f"{rule}: start it again once it has ended; {self._console(living)} shows it")
             if self._asked(living) not in (None, _fingerprint(self._launch_parameter(request))):
-                hint = "`rejeu update` has it run what the spec says, in place"
-                log.warning("%s: runs, and with other arguments than the spec's now: %s", name, hint)
+                hint = "`rejeu update` updates it in place"
+                log.warning("%s: runs with other arguments than its spec has now: %s", name, hint)
             return self._describe(name, living)
 
     def update(self, request: JobRequest, renamed: Mapping[str, str] | None = None) -> Job:
-        """Have the running job do what is asked now, in place: what it has in hand and in its windows is kept.
+        """Update the running job in place to this request: it keeps its messages under way and its windows.
 
-        `renamed` are steps whose names have changed, old to new. One that does that already is left alone, and where
-        none lives it is started. Waits until the new job has taken over. Raises LaunchError where it cannot: the old
-        one runs on then.
+        `renamed` maps old names of steps to new ones. A job that is up to date is left alone; if none runs, one is
+        started. Waits until the new job has taken over. Raises LaunchError where it cannot: the old one then runs on.
         """
         name = request.job_name
         with self._asking(name):
@@ -103,19 +102,19 @@ class DataflowLauncher:
         if decided is None or job.state in ENDED:
             raise LaunchError(
                 f"{name} was not updated in place: {job.detail}. The old job {old['id']} runs on; mend what the new "
-                "one complains of, name renamed steps with --renamed, or drain it and start it afresh"
+                "one reports, name renamed steps with --renamed, or drain it and start it afresh"
             )
         return job
 
     def find(self, name: str) -> Job | None:
-        """The job of this name that lives, else the newest: one that could not update it may be newer."""
+        """The running job of this name, else the newest: a failed update may be newer than the running job."""
         with self._asking(name):
             jobs = self._list(name)
             found = next((job for job in jobs if _lives(job)), jobs[0] if jobs else None)
             return None if found is None else self._describe(name, found)
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
-        """Drain the job, which then reads no more and finishes what it has in hand, or cancel it."""
+        """Drain the job, which then reads no more and finishes what is under way, or cancel it."""
         with self._asking(name):
             job = self._living(name)
             if job is None:
@@ -124,8 +123,8 @@ class DataflowLauncher:
             ended = look_until(lambda: self._ended(job["id"]), STOP_SECONDS)
             described = self._describe(name, ended or self._get(job["id"]))
         if ended is None:
-            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was asked to end, and goes on ending"
-            raise LaunchError(f"{rule}: {described.detail}. Look there, and stop it again without draining if need be")
+            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was asked to end, and is ending still"
+            raise LaunchError(f"{rule}: {described.detail}. Look there, or stop it without draining")
         return described
 
     def _launch_or_find(self, request: JobRequest) -> dict[str, Any]:
@@ -148,7 +147,7 @@ class DataflowLauncher:
         return launched | {"labels": labels}
 
     def _launch_parameter(self, request: JobRequest) -> dict[str, Any]:
-        """All that tells one job from another, but for the label that says so."""
+        """What the job is launched with, without the label that has its fingerprint."""
         parameters = _parameters(request.to_argv())
         workers = Workers.model_validate(Workers.read(parameters.pop("workers", "{}")))
         environment = {
@@ -170,7 +169,7 @@ class DataflowLauncher:
         }
 
     def _request_end(self, job: dict[str, Any], *, drain: bool) -> None:
-        """A job that has no workers yet cannot drain; one that is ending is left to it, unless it is to be quick."""
+        """Drain or cancel the job. Without workers it cannot drain; while it is ending it can only be cancelled."""
         from google.api_core.exceptions import BadRequest, Conflict
 
         if drain and job.get("currentState") in ENDING:
@@ -201,13 +200,13 @@ class DataflowLauncher:
                 return sorted(jobs, key=_age, reverse=True)
 
     def _get(self, job_id: str) -> dict[str, Any]:
-        """The job with its labels, which lists leave out."""
+        """The job with its labels, which are not in lists."""
         look = patient(self.patience)(self._ask)
         job: dict[str, Any] = look("GET", f"{self._parent}/jobs/{job_id}", params={"view": "JOB_VIEW_DESCRIPTION"})
         return job
 
     def _asked(self, job: dict[str, Any]) -> str | None:
-        """What the job was asked to do, where it says so."""
+        """The fingerprint of what the job was launched with; None where it has none."""
         labels: dict[str, str] = (job if "labels" in job else self._get(job["id"])).get("labels", {})
         return labels.get(REQUEST_LABEL)
 
@@ -216,7 +215,7 @@ class DataflowLauncher:
         return None if _lives(job) else job
 
     def _decided(self, job_id: str) -> dict[str, Any] | None:
-        """The job once it has taken over, or will not."""
+        """The job once it has taken over or has failed to."""
         job = self._get(job_id)
         return None if _state(job) is JobState.STARTING else job
 
@@ -231,8 +230,8 @@ class DataflowLauncher:
         question = {"minimumImportance": "JOB_MESSAGE_ERROR", "pageSize": PAGE_SIZE}
         answer = look("GET", f"{self._parent}/jobs/{job_id}/messages", params=question)
         texts = [each["messageText"] for each in answer.get("jobMessages", ())]
-        text = texts[-1] if texts else "it says no reason"
-        if "launcher" in text:  # which does not say why itself
+        text = texts[-1] if texts else "no reason given"
+        if "launcher" in text:  # such a message does not say why
             return f"{text} ({self.folder}/staging/template_launches/{job_id}/console_logs says why)"
         return text
 
@@ -261,13 +260,13 @@ class DataflowLauncher:
 
 
 def _parameters(argv: Sequence[str]) -> dict[str, str]:
-    """`--a-b=c` as `a_b: c`, which is how a template names what it is told."""
+    """`--a-b=c` as `a_b: c`, which is how a template names its parameters."""
     words = (word.removeprefix("--").partition("=") for word in argv)
     return {name.replace("-", "_"): value for name, _, value in words}
 
 
 def _fingerprint(parameter: dict[str, Any]) -> str:
-    """Of what a job is launched with; short enough for a label."""
+    """A hash of what a job is launched with; short enough for a label."""
     return hashlib.sha256(json.dumps(parameter, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -280,5 +279,5 @@ def _lives(job: dict[str, Any]) -> bool:
 
 
 def _age(job: dict[str, Any]) -> tuple[datetime, str]:
-    """What orders jobs by their beginning."""
+    """Sorts jobs by their start."""
     return parse_instant(job["createTime"]), job["id"]

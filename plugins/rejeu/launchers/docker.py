@@ -1,4 +1,4 @@
-"""A launcher of containers on one Docker engine, the one that the environment names (DOCKER_HOST, as for `docker`).
+"""A launcher of containers on the Docker engine that the environment names (DOCKER_HOST, as for `docker`).
 
 The container's name is the lock: the engine refuses a second container of that name.
 """
@@ -21,23 +21,22 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30
 ATTEMPTS = 5
-"""How often a starter tries that others overtake."""
+"""How often a starter tries while others are faster."""
 NAME_LIMIT = 63
-"""A container's name is its host name on a network."""
+"""A container's name is also its host name on a network."""
 
 NAME_LABEL = "rejeu.job"
 READY_LABEL = "rejeu.ready-text"
 
-# Labels never change, names do: an engine remembers that a job was stopped by the name of its container, which also
-# gives the job's own name free.
+# Labels never change, but names do: a stopped job's container is renamed, which records the stop and frees the name.
 STOPPED_SUFFIX = ".stopped-"
 
 
 class DockerLauncher:
-    """Runs `python -m <module> <argv>` in a container of `image`, which stays behind to tell how it ended.
+    """Runs `python -m <module> <argv>` in a container of `image`, which is kept to tell how it ended.
 
-    `volumes` are written as for `docker run`, host:container[:ro]; `user` is who may write to them, where that is not
-    the image's own user.
+    `volumes` are written as for `docker run`, host:container[:ro]; `user` is a user that may write to them, if the
+    image's own user may not.
     """
 
     def __init__(
@@ -64,8 +63,8 @@ class DockerLauncher:
                 if container is not None:
                     return _run(container)
         raise LaunchError(
-            f"{name} was not started: its name is taken, by a container that is not ours or by others who start it "
-            "right now. See docker ps --all"
+            f"{name} was not started: its name is taken, by a foreign container or by others that start it right now. "
+            "See docker ps --all"
         )
 
     def find(self, name: str) -> Job | None:
@@ -92,7 +91,7 @@ class DockerLauncher:
         return DockerClient.from_env()
 
     def _containers(self, name: str) -> list[Container]:
-        """All containers of this job, newest first as the engine lists them."""
+        """All containers of this job, the newest first."""
         labelled = {"label": f"{NAME_LABEL}={name}"}
         containers: list[Container] = self._client.containers.list(all=True, ignore_removed=True, filters=labelled)
         return containers
@@ -101,7 +100,7 @@ class DockerLauncher:
         return next(iter(self._containers(name)), None)
 
     def _replace(self, request: JobRequest) -> Container | None:
-        """A new container in place of those that ended; None where another starter was faster."""
+        """Replace the ended containers by a new one; None where another starter was faster."""
         from docker.errors import APIError
 
         for container in self._containers(request.job_name):
@@ -134,14 +133,14 @@ class DockerLauncher:
 
 
 def _run(container: Container) -> Job:
-    """Start a container that was only made, for its maker may have died; starting one that runs changes nothing."""
+    """Start the container, even if another starter created it and died; starting a running one changes nothing."""
     from docker.errors import APIError
 
     if container.status == "created":
         try:
             container.start()
         except APIError:
-            with suppress(APIError):  # another starter had better luck, and it runs
+            with suppress(APIError):  # another starter was faster, and it runs
                 container.remove()
             raise
         container.reload()
@@ -151,7 +150,7 @@ def _run(container: Container) -> Job:
 def _end(container: Container, drain: bool) -> None:
     from docker.errors import NotFound
 
-    with suppress(NotFound):  # once it has ended, whoever starts the next one removes it
+    with suppress(NotFound):  # it has ended and been removed by the starter of the next one
         container.stop(timeout=DRAIN_SECONDS if drain else 0)
         container.reload()
         if _describe(container).state is JobState.FAILED:
@@ -196,7 +195,7 @@ def _last_lines(container: Container) -> list[str]:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """What the engine or the way to it says, as a LaunchError about this job."""
+    """Turns errors of the engine or of the connection into a LaunchError about this job."""
     from docker.errors import APIError, DockerException, ImageNotFound
     from requests import RequestException
 

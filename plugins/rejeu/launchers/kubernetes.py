@@ -1,4 +1,4 @@
-"""A launcher of Kubernetes jobs, in the cluster that it runs in itself or else in the one that the kubeconfig names.
+"""A launcher of Kubernetes jobs, in the cluster that it runs in, else in the one that the kubeconfig names.
 
 The job's object is the lock: the API server refuses a second one of that name. The launcher's own account needs, in
 the namespace: jobs (create, get, patch, delete), pods (list, deletecollection) and pods/log (get).
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30
 KILL_SECONDS = 1
-"""With none at all, Kubernetes forgets a pod before its process has ended: another could start beside it."""
+"""With 0, Kubernetes forgets a pod before its process has ended, and another one could start beside it."""
 PATIENCE_SECONDS = DRAIN_SECONDS + 30
 PAUSE_SECONDS = 0.2
 CALL_SECONDS = 30
 ATTEMPTS = 5
-"""How often a starter tries whom others overtake."""
+"""How often a starter tries while others are faster."""
 NAME_LIMIT = 63
 
 NAME_NOTE = "rejeu/job"
@@ -47,9 +47,9 @@ Resource = dict[str, Any]
 
 
 class KubernetesLauncher:
-    """Runs `python -m <module> <argv>` as the one pod of a job, which is neither restarted nor tried again.
+    """Runs `python -m <module> <argv>` as the one pod of a job, which is not restarted.
 
-    A job that was stopped stays behind suspended, without a pod. `resources` are written as in a manifest:
+    A stopped job remains, suspended and without a pod. `resources` are written as in a manifest:
     {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {...}}.
     """
 
@@ -81,8 +81,8 @@ class KubernetesLauncher:
                 if created is not None:
                     return self._describe(created)
         raise LaunchError(
-            f"{name} was not started: its name is taken, by a job that is not ours or by others who start it right "
-            f"now. See kubectl get jobs --namespace {self._namespace}"
+            f"{name} was not started: its name is taken, by a foreign job or by others that start it right now. "
+            f"See kubectl get jobs --namespace {self._namespace}"
         )
 
     def find(self, name: str) -> Job | None:
@@ -114,7 +114,7 @@ class KubernetesLauncher:
         return client.BatchV1Api(connection), client.CoreV1Api(connection)
 
     def _read(self, name: str) -> Resource | None:
-        """The job of exactly this name, which is a note: Kubernetes takes shorter ones than ours can be."""
+        """The job with exactly this name in its annotation: names in Kubernetes must be shorter than ours."""
         from kubernetes.client import ApiException
 
         batch, _ = self._apis
@@ -130,7 +130,7 @@ class KubernetesLauncher:
         return job if _note(job, NAME_NOTE) == name else None
 
     def _create(self, request: JobRequest) -> Resource | None:
-        """None where another starter was faster."""
+        """Create the job; None where another starter was faster."""
         from kubernetes.client import ApiException
 
         batch, _ = self._apis
@@ -177,7 +177,7 @@ class KubernetesLauncher:
         }
 
     def _delete(self, job: Resource) -> None:
-        """Return once this very job is gone, and its pods with it."""
+        """Delete this very job, and return once its pods are gone too."""
         from kubernetes.client import ApiException, V1DeleteOptions, V1Preconditions
 
         batch, _ = self._apis
@@ -188,7 +188,7 @@ class KubernetesLauncher:
                 job["metadata"]["name"], self._namespace, body=this_one, _request_timeout=CALL_SECONDS
             )
         except ApiException as error:
-            if error.status not in (404, 409):  # another starter deleted it, and may have made its own
+            if error.status not in (404, 409):  # another starter deleted it, and may have created its own
                 raise
 
         def gone() -> bool:
@@ -198,9 +198,9 @@ class KubernetesLauncher:
         self._await(gone, name)
 
     def _suspend(self, job: Resource, drain: bool) -> None:
-        """Have Kubernetes end the job's pod, and return once it has ended.
+        """Suspend the job, so that Kubernetes ends its pod, and return once it has ended.
 
-        The pods of a job that is suspended get SIGTERM and their grace period, and do not count as failed:
+        The pods of a suspended job get SIGTERM and their grace period, and do not count as failed:
         https://kubernetes.io/docs/concepts/workloads/controllers/job/#suspending-a-job
         """
         batch, core = self._apis
@@ -220,8 +220,8 @@ class KubernetesLauncher:
         while not reached():
             if time.monotonic() > deadline:
                 raise LaunchError(
-                    f"{name} was to end within {DRAIN_SECONDS} s and still has a pod after {PATIENCE_SECONDS} s. "
-                    f"See whether its node answers: kubectl get pods --namespace {self._namespace} --output wide"
+                    f"{name} must end within {DRAIN_SECONDS} s and still has a pod after {PATIENCE_SECONDS} s. "
+                    f"Check whether its node answers: kubectl get pods --namespace {self._namespace} --output wide"
                 )
             time.sleep(PAUSE_SECONDS)
 
@@ -232,7 +232,7 @@ class KubernetesLauncher:
         return pods
 
     def _pod(self, job: Resource) -> Resource:
-        """The pod that lives, or else one that has ended; empty where there is none."""
+        """The running pod, else one that has ended; empty where there is none."""
         pods = sorted(self._pods(job), key=lambda pod: _phase(pod) in OVER)
         return pods[0] if pods else {}
 
@@ -259,7 +259,7 @@ class KubernetesLauncher:
             raise
 
     def _why(self, job: Resource, pod: Resource) -> str:
-        """How a job ended that failed, and its last lines; what Kubernetes says of it where no process ended."""
+        """How a failed job ended, and its last lines; if no process has run, what Kubernetes says of it."""
         for container in pod.get("status", {}).get("containerStatuses", ()):
             if ended := container["state"].get("terminated"):
                 out_of_memory = ended.get("reason") == "OOMKilled"
@@ -279,7 +279,7 @@ class KubernetesLauncher:
     def _said(self, pod: Resource, **options: Any) -> str:
         """The pod's output. Raises ApiException."""
         _, core = self._apis
-        # The client decodes strictly, and a job may print anything.
+        # Not decoded by the client, which is strict: a job may print any bytes.
         answer: Any = core.read_namespaced_pod_log(
             pod["metadata"]["name"], self._namespace, _preload_content=False, _request_timeout=CALL_SECONDS, **options
         )
@@ -288,7 +288,7 @@ class KubernetesLauncher:
 
     @contextmanager
     def _explained(self, name: str) -> Iterator[None]:
-        """What the cluster or the way to it says, as a LaunchError about this job."""
+        """Turns errors of the cluster or of the connection into a LaunchError about this job."""
         from kubernetes.client import ApiException
         from kubernetes.config import ConfigException
         from urllib3.exceptions import HTTPError
@@ -322,7 +322,7 @@ def _owned_by(job: Resource) -> str:
 
 
 def _literal(text: str) -> str:
-    """Text in which Kubernetes finds no variable to put a value for."""
+    """The text, escaped so that Kubernetes replaces no variables in it."""
     return text.replace("$", "$$")
 
 
@@ -336,7 +336,7 @@ def _conditions(job: Resource) -> dict[str, Resource]:
 
 
 def _state(job: Resource, pod: Resource) -> JobState:
-    """What a pod that lives says; then what its job says, which hears of the pod's end a little later."""
+    """The state by the pod while it runs, then by the job, which learns of the pod's end a little later."""
     phase, conditions = _phase(pod), _conditions(job)
     if phase is not None and phase not in OVER:
         return JobState.RUNNING if phase == "Running" else JobState.STARTING
@@ -350,7 +350,7 @@ def _state(job: Resource, pod: Resource) -> JobState:
 
 
 def _waits_for(pod: Resource) -> str:
-    """Why a pod does not run yet, such as `: ImagePullBackOff: ...`; nothing where Kubernetes says nothing."""
+    """Why a pod does not run yet, such as `: ImagePullBackOff: ...`; empty where Kubernetes gives no reason."""
     status = pod.get("status", {})
     waiting = [each["state"].get("waiting") for each in status.get("containerStatuses", ())]
     unmet = [each for each in status.get("conditions", ()) if each["status"] == "False"]

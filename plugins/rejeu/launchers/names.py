@@ -1,4 +1,4 @@
-"""Job names where a place has rules for them: shorter than ours, lower case, letters, digits and dashes."""
+"""Job names for platforms that have rules for them: shorter than ours, of lower-case letters, digits and dashes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 import re
 
 HASH = 10
-"""Hexadecimal digits that keep two shortened names apart."""
+"""How many hexadecimal digits make a shortened name unique."""
 
 _FITS = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _FOREIGN = re.compile(r"[^a-z0-9]+")
 
 
 def short_name(name: str, limit: int) -> str:
-    """The name itself where it fits, else its beginning and a hash of all of it; at most `limit` characters.
+    """The name itself if it fits, else its beginning and a hash of all of it; at most `limit` characters.
 
-    A hash does not tell the name: a launcher keeps that beside the job and compares it.
+    The name cannot be read from the hash: a launcher keeps it beside the job and compares it.
     """
     if len(name) <= limit and _FITS.fullmatch(name):
         return name

@@ -23,14 +23,14 @@ DRAIN_SECONDS = 30.0
 READY_BYTES = 1_000_000
 LAST_BYTES = 4_000
 
-# The shell stays behind only to write down how the job ended, whoever reaps it: it ignores the signals that the
-# job itself answers. The exit file appears whole or not at all.
+# The shell waits for the job and writes its exit code to a file, whole or not at all. It ignores the signals that the
+# job handles itself.
 KEEPER = 'trap : TERM INT; "$@"; echo $? > "$0.partial"; mv "$0.partial" "$0"'
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is remembered of a job, as JSON in the launcher's folder; `started` is the process's own birth."""
+    """What is remembered of a job, as JSON in the launcher's folder; `started` is when its process was created."""
 
     name: str
     id: str
@@ -66,11 +66,11 @@ class ProcessLauncher:
         process = _living(record)
         if process is not None:
             own = process.children(recursive=True)
-            # The keeper ends by itself once it has reaped the job: were it killed too, zombies could stay behind.
+            # The keeper ends by itself once it has reaped the job: killing it too could leave zombies.
             for number in (signal.SIGTERM, signal.SIGKILL) if drain else (signal.SIGKILL,):
                 _signal(own or [process], number)
                 psutil.wait_procs([process], timeout=DRAIN_SECONDS)
-            # The keeper leads a group of its own: what it had not yet forked when we looked is in it.
+            # The keeper's process group also has children that it had not yet forked when we looked.
             with suppress(ProcessLookupError):
                 os.killpg(record.pid, signal.SIGKILL)
             if self._describe(record).state is JobState.FAILED:
@@ -138,16 +138,16 @@ class ProcessLauncher:
 
 
 def _living(record: Record) -> psutil.Process | None:
-    """The job's process; a pid is reused, so the birth time must agree."""
+    """The job's process; pids are reused, so its time of creation must match."""
     try:
         process = psutil.Process(record.pid)
-        # A task that started the job and still runs is its parent: the job's remains are its to reap.
+        # If the task that started the job still runs, it is the parent and must reap it.
         if process.status() == psutil.STATUS_ZOMBIE:
             if process.ppid() == os.getpid():
                 os.waitpid(record.pid, os.WNOHANG)
             return None
         return process if abs(process.create_time() - record.started) < 1 else None
-    except (psutil.NoSuchProcess, ChildProcessError):  # another thread was first to reap it
+    except (psutil.NoSuchProcess, ChildProcessError):  # another thread has reaped it
         return None
 
 
@@ -160,7 +160,7 @@ def _signal(processes: list[psutil.Process], number: int) -> None:
 
 
 def _text(path: str, *, last: int | None = None, first: int = -1) -> str:
-    """The file's first or last bytes as text, else all of it: a log may be long, and is asked for often."""
+    """The file's first or last bytes as text, else all of it: a log may be long, and is read often."""
     try:
         with Path(path).open("rb") as file:
             if last is not None:

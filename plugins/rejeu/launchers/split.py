@@ -1,4 +1,4 @@
-"""A launcher of two: streaming jobs run in one place, and all other jobs in another."""
+"""A launcher that uses two others: one for streaming jobs, and one for all other jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rejeu.spec.names import STREAM_JOB
 
 @dataclass(frozen=True)
 class SplitLauncher:
-    """A job's name tells where it runs, so whoever knows the name finds the job."""
+    """Chooses by the job's name, so the name alone is enough to find the job."""
 
     streams: Launcher
     others: Launcher

@@ -43,7 +43,7 @@ STATES: Final = {
     "JOB_STATE_PARTIALLY_SUCCEEDED": JobState.FAILED,
     "JOB_STATE_CANCELLED": JobState.STOPPED,
 }
-"""What is not here waits for its machine."""
+"""In any other state a job waits for its machine."""
 
 _EXIT = re.compile(r"non-zero status of (\d+)")
 
@@ -53,12 +53,12 @@ class VertexLauncher:
     """Runs `python -m <module> <argv>` as a custom job of one replica, for 7 days at most.
 
     Vertex AI gives jobs ids of its own and has no lock: two starters at once may make two jobs. Each starter then
-    looks again, and cancels all but the oldest, on which they agree. A job waits for minutes until it has a machine,
-    so the others end before they run; were one to run for a moment, the stream's lease lets one publish.
+    looks again, and cancels all but the oldest, on which they agree. A job waits minutes for a machine, so the others
+    end before they run. If one did run for a moment, the stream's lease would let only one publish.
 
-    Vertex AI tells nothing of what a job prints: one with a `ready_text` runs as soon as its container does.
+    Vertex AI does not return what a job prints: one with a `ready_text` counts as running when its container does.
 
-    Every method raises LaunchError where Vertex AI refuses, or stays away for longer than `patience`, in seconds.
+    Every method raises LaunchError where Vertex AI refuses, or does not answer for `patience` seconds.
     """
 
     project: str
@@ -79,7 +79,7 @@ class VertexLauncher:
             return self._describe(name, adopted)
 
     def find(self, name: str) -> Job | None:
-        """The job of this name that lives, else the one that ended last: one that lost to it may be newer."""
+        """The active job of this name, else the one that ended last: a job that was cancelled for it may be newer."""
         with self._asking(name):
             jobs = self._list(name)
             if not jobs:
@@ -88,9 +88,9 @@ class VertexLauncher:
             return self._describe(name, min(living, key=_age) if living else max(jobs, key=_end))
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
-        """Cancel the job. Vertex AI ends it its own way, and promises neither to ask it first nor how soon it ends.
+        """Cancel the job. Vertex AI promises neither a signal to it before it is killed, nor how soon it ends.
 
-        So `drain` makes no difference: what the job has in hand is not counted on, and a replay resumes at its cursor.
+        So `drain` makes no difference: what is under way may be lost, and a replay resumes at its cursor.
         """
         with self._asking(name):
             living = {job["name"] for job in self._list(name) if _lives(job)}
@@ -99,12 +99,12 @@ class VertexLauncher:
             over = look_until(lambda: self._are_over(name, living) or None, STOP_SECONDS)
         job = self.find(name)
         if job is not None and not over:
-            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was cancelled, and should have ended"
-            raise LaunchError(f"{rule}: {job.detail}. Cancel it again in a while")
+            rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was cancelled"
+            raise LaunchError(f"{rule}: {job.detail}. Stop it again in a few minutes")
         return job
 
     def _settle(self, name: str) -> dict[str, Any] | None:
-        """Leave one living job of this name, the oldest, and return it."""
+        """Cancel all active jobs of this name but the oldest, and return that one."""
         living = sorted((job for job in self._list(name) if _lives(job)), key=_age)
         for job in living[1:]:
             self._cancel(job["name"])
@@ -189,7 +189,7 @@ def _lives(job: dict[str, Any]) -> bool:
 
 
 def _age(job: dict[str, Any]) -> tuple[datetime, str]:
-    """What orders jobs in the same way for everybody who looks."""
+    """Sorts jobs by age, in the same order for every starter."""
     return parse_instant(job["createTime"]), job["name"]
 
 
