@@ -75,14 +75,14 @@ class DataflowLauncher:
         """Start the job, or adopt the running one, even if its arguments differ: only `update` changes those."""
         name = request.job_name
         with self._asking(name):
-            living = self._living(name) or self._launch_or_find(request)
-            if living.get("currentState") in ENDING:
-                rule = f"{name} is ending ({living['currentState']}), and Dataflow allows one active job of a name"
-                raise LaunchError(f"{rule}: start it again once it has ended; {self._console(living)} shows it")
-            if self._asked(living) not in (None, _fingerprint(self._launch_parameter(request))):
+            active = self._active(name) or self._launch_or_find(request)
+            if active.get("currentState") in ENDING:
+                rule = f"{name} is ending ({active['currentState']}), and Dataflow allows one active job of a name"
+                raise LaunchError(f"{rule}: start it again once it has ended; {self._console(active)} shows it")
+            if self._fingerprint_of(active) not in (None, _fingerprint(self._launch_parameter(request))):
                 hint = "`rejeu update` updates it in place"
                 log.warning("%s: runs with other arguments than its spec has now: %s", name, hint)
-            return self._describe(name, living)
+            return self._describe(name, active)
 
     def update(self, request: JobRequest, renamed: Mapping[str, str] | None = None) -> Job:
         """Update the running job in place to this request: it keeps its messages under way and its windows.
@@ -92,9 +92,9 @@ class DataflowLauncher:
         """
         name = request.job_name
         with self._asking(name):
-            old = self._living(name)
+            old = self._active(name)
             parameter = self._launch_parameter(request)
-            if old is None or self._asked(old) == _fingerprint(parameter):
+            if old is None or self._fingerprint_of(old) == _fingerprint(parameter):
                 return self.start(request)
             new = self._launch(parameter, update=True, transformNameMappings=dict(renamed or {}))
             decided = look_until(lambda: self._decided(new["id"]), UPDATE_SECONDS)
@@ -110,13 +110,13 @@ class DataflowLauncher:
         """The running job of this name, else the newest: a failed update may be newer than the running job."""
         with self._asking(name):
             jobs = self._list(name)
-            found = next((job for job in jobs if _lives(job)), jobs[0] if jobs else None)
+            found = next((job for job in jobs if _is_active(job)), jobs[0] if jobs else None)
             return None if found is None else self._describe(name, found)
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         """Drain the job, which then reads no more and finishes what is under way, or cancel it."""
         with self._asking(name):
-            job = self._living(name)
+            job = self._active(name)
             if job is None:
                 return self.find(name)
             self._request_end(job, drain=drain)
@@ -133,7 +133,7 @@ class DataflowLauncher:
         try:
             return self._launch(self._launch_parameter(request))
         except Conflict:  # another starter was first
-            found = look_until(lambda: self._living(request.job_name), ADOPT_SECONDS)
+            found = look_until(lambda: self._active(request.job_name), ADOPT_SECONDS)
             if found is None:
                 raise
             return found
@@ -180,11 +180,11 @@ class DataflowLauncher:
             self._ask("PUT", f"{self._parent}/jobs/{job['id']}", json={"requestedState": wanted})
         except (BadRequest, Conflict):
             now = self._get(job["id"])
-            if _lives(now) and now["currentState"] not in ENDING:
+            if _is_active(now) and now["currentState"] not in ENDING:
                 raise
 
-    def _living(self, name: str) -> dict[str, Any] | None:
-        return next((job for job in self._list(name) if _lives(job)), None)
+    def _active(self, name: str) -> dict[str, Any] | None:
+        return next((job for job in self._list(name) if _is_active(job)), None)
 
     def _list(self, name: str) -> list[dict[str, Any]]:
         """All jobs of exactly this name, the newest first."""
@@ -205,14 +205,14 @@ class DataflowLauncher:
         job: dict[str, Any] = look("GET", f"{self._parent}/jobs/{job_id}", params={"view": "JOB_VIEW_DESCRIPTION"})
         return job
 
-    def _asked(self, job: dict[str, Any]) -> str | None:
+    def _fingerprint_of(self, job: dict[str, Any]) -> str | None:
         """The fingerprint of what the job was launched with; None where it has none."""
         labels: dict[str, str] = (job if "labels" in job else self._get(job["id"])).get("labels", {})
         return labels.get(REQUEST_LABEL)
 
     def _ended(self, job_id: str) -> dict[str, Any] | None:
         job = self._get(job_id)
-        return None if _lives(job) else job
+        return None if _is_active(job) else job
 
     def _decided(self, job_id: str) -> dict[str, Any] | None:
         """The job once it has taken over or has failed to."""
@@ -274,7 +274,7 @@ def _state(job: dict[str, Any]) -> JobState:
     return STATES.get(job.get("currentState", ""), JobState.STARTING)
 
 
-def _lives(job: dict[str, Any]) -> bool:
+def _is_active(job: dict[str, Any]) -> bool:
     return _state(job) not in ENDED
 
 

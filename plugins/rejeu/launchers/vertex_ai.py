@@ -84,8 +84,8 @@ class VertexLauncher:
             jobs = self._list(name)
             if not jobs:
                 return None
-            living = [job for job in jobs if _lives(job)]
-            return self._describe(name, min(living, key=_age) if living else max(jobs, key=_end))
+            active = [job for job in jobs if _is_active(job)]
+            return self._describe(name, min(active, key=_age) if active else max(jobs, key=_end))
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         """Cancel the job. Vertex AI promises neither a signal to it before it is killed, nor how soon it ends.
@@ -93,10 +93,10 @@ class VertexLauncher:
         So `drain` makes no difference: what is under way may be lost, and a replay resumes at its cursor.
         """
         with self._asking(name):
-            living = {job["name"] for job in self._list(name) if _lives(job)}
-            for job in living:
+            active = {job["name"] for job in self._list(name) if _is_active(job)}
+            for job in active:
                 self._cancel(job)
-            over = look_until(lambda: self._are_over(name, living) or None, STOP_SECONDS)
+            over = look_until(lambda: self._are_over(name, active) or None, STOP_SECONDS)
         job = self.find(name)
         if job is not None and not over:
             rule = f"{name} still runs {STOP_SECONDS:.0f} s after it was cancelled"
@@ -105,10 +105,10 @@ class VertexLauncher:
 
     def _settle(self, name: str) -> dict[str, Any] | None:
         """Cancel all active jobs of this name but the oldest, and return that one."""
-        living = sorted((job for job in self._list(name) if _lives(job)), key=_age)
-        for job in living[1:]:
+        active = sorted((job for job in self._list(name) if _is_active(job)), key=_age)
+        for job in active[1:]:
             self._cancel(job["name"])
-        return living[0] if living else None
+        return active[0] if active else None
 
     def _cancel(self, job: str) -> None:
         from google.api_core.exceptions import BadRequest, Conflict
@@ -117,7 +117,7 @@ class VertexLauncher:
             self._ask("POST", f"{job}:cancel", json={})
 
     def _are_over(self, name: str, jobs: set[str]) -> bool:
-        return not any(_lives(job) for job in self._list(name) if job["name"] in jobs)
+        return not any(_is_active(job) for job in self._list(name) if job["name"] in jobs)
 
     def _list(self, name: str) -> list[dict[str, Any]]:
         """All jobs of exactly this name."""
@@ -184,7 +184,7 @@ def _state(job: dict[str, Any]) -> JobState:
     return STATES.get(job["state"], JobState.STARTING)
 
 
-def _lives(job: dict[str, Any]) -> bool:
+def _is_active(job: dict[str, Any]) -> bool:
     return _state(job) not in ENDED
 
 
