@@ -149,7 +149,7 @@ def test_a_job_that_ends_while_it_is_stopped_has_ended(bench: VertexBench) -> No
 def test_a_job_that_does_not_end_is_an_error_that_names_it(bench: VertexBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vertex_ai, "STOP_SECONDS", 0.1)
     bench.run("deaf")
-    with pytest.raises(LaunchError, match=rf"^{NAME} still runs .*training/1.* Cancel it again"):
+    with pytest.raises(LaunchError, match=rf"^{NAME} still runs .*training/1.* Stop it again"):
         bench.launcher.stop(NAME)
 
 

@@ -40,7 +40,7 @@ INCIDENT_COLUMNS: Final = (
     Column("dag_run_id", "STRING"),
 )
 INCIDENT_KEY: Final = ("stream", "lost_at")
-"""A silence is recorded once, even if the task that records it has to try again."""
+"""A silence is recorded once, even if the task that records it is tried again."""
 RECONCILIATION_COLUMNS: Final = (
     Column("stream", "STRING", "REQUIRED"),
     Column("from_time", "TIMESTAMP"),
@@ -56,18 +56,18 @@ RECONCILIATION_COLUMNS: Final = (
     Column("dag_run_id", "STRING"),
     Column("checked_at", "TIMESTAMP"),
 )
-"""What `rejeu.reconcile.Reconciliation` says; no `from_time` is the source's first row."""
+"""The fields of `rejeu.reconcile.Reconciliation`; a NULL `from_time` is the source's first row."""
 RECONCILIATION_KEY: Final = ("stream", "dag_run_id", "checked_at")
 
 
 def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, columns: Sequence[Column]) -> None:
-    """Datasets, batch table, streaming table, dead letters, incidents, reconciliations, and the views over them."""
+    """Create datasets, batch and streaming table, dead letters, incidents, reconciliations, and the views on them."""
     streaming = target.table(spec.live.table)
     ensure_table(client, target, streaming, (*columns, ROW_ID_COLUMN), spec.event_time, spec.cluster)
     batch = target.table(spec.batch.table) if spec.batch else None
     if batch is not None:
         ensure_table(client, target, batch, columns, spec.event_time, spec.cluster)
-        # Each day's load leaves two tables behind: they go by themselves.
+        # Each day's load leaves two tables there, which expire.
         _ensure_dataset(client, target, target.staging, expiration=STAGING_EXPIRATION)
     ensure_table(client, target, target.table(spec.dead_letters), DEAD_LETTER_COLUMNS, "failed_at")
     ensure_table(client, target, target.incidents, INCIDENT_COLUMNS, "lost_at")
@@ -83,7 +83,7 @@ def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, col
 
 
 def ensure_view(client: bigquery.Client, target: Target, name: str, query: str) -> None:
-    """The view, with this query."""
+    """Create the view, or give it this query."""
     view = bigquery.Table(name)
     view.view_query = query
     _ensure_dataset(client, target, name.rpartition(".")[0])
@@ -103,9 +103,9 @@ def ensure_table(
     day_column: str,
     cluster: Sequence[str] = (),
 ) -> None:
-    """The table, partitioned by day where the column's type allows that.
+    """Create the table if it is missing, partitioned by day if the column's type allows that.
 
-    Raises SourceError where it exists and lacks a column: adding one to somebody's table is theirs to decide.
+    Raises SourceError where it exists and a column is missing: whether to add one is its owner's decision.
     """
     _ensure_dataset(client, target, name.rpartition(".")[0])
     table = bigquery.Table(name, schema=[bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns])
@@ -124,8 +124,8 @@ def ensure_table(
     if missing:
         remedy = ", ".join(f"ADD COLUMN {column.name} {column.type}" for column in missing)
         raise SourceError(
-            f"table {name} exists and lacks {', '.join(column.name for column in missing)}: a stream's table has all "
-            f"its columns. Run ALTER TABLE `{name}` {remedy}, or name another table in the spec"
+            f"table {name} exists, but {', '.join(column.name for column in missing)} is missing: a stream's table "
+            f"needs all its columns. Run ALTER TABLE `{name}` {remedy}, or name another table in the spec"
         )
 
 

@@ -1,6 +1,6 @@
 """The SQL that Rejeu runs, as pure text: tables are named in full, values travel as query parameters.
 
-Every statement runs on BigQuery and on the local emulator, which is why some look plainer than they could.
+Every statement runs on BigQuery and on the local emulator: because of the latter some are simpler than they could be.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rejeu.spec.pipelines import Windows
 def live_view(streaming: str, batch: str | None, event_time: str, columns: Sequence[str]) -> str:
     """Batch and streaming rows, each once.
 
-    A day belongs to its batch up to the batch's last instant and to the stream after it, which is the hand-over
-    rule read backwards; what was delivered twice is removed by its row id.
+    Up to the last instant of a day's batch its rows come from the batch, after it from the stream, as the hand-over
+    decides. Rows that were delivered twice are removed by row id.
     """
     names, at = _names(columns), _name(event_time)
     once = f"SELECT * FROM `{streaming}` QUALIFY ROW_NUMBER() OVER (PARTITION BY row_id) = 1"
@@ -34,10 +34,10 @@ def live_view(streaming: str, batch: str | None, event_time: str, columns: Seque
 
 
 def final_rows(streaming: str, batch: str | None, windows: Windows, columns: Sequence[str]) -> str:
-    """Of a stream that aggregates: one row for each key and window, the one that holds the most.
+    """For a stream that aggregates: one row for each key and window, the one with the highest count.
 
-    A window's rows only ever grow, whoever writes them: the batch, or a streaming job that began anew. A session grows
-    in length, too, and swallows others: a row is the last word unless another one of its key covers its window.
+    The counts of a window's rows only grow, whether the batch or a restarted streaming job writes them. A session also
+    grows in length and absorbs others: a row is final unless another row of its key covers its window.
     """
     names, key = _names(columns), _names(windows.key)
     start, end, count = _name(windows.start), _name(windows.end), _name(windows.count)
@@ -57,10 +57,10 @@ def final_rows(streaming: str, batch: str | None, windows: Windows, columns: Seq
 
 
 def replace_slice(table: str, staging: str, columns: Sequence[str], condition: str) -> str:
-    """Put the staged rows in the place of those that meet `condition`, in one atomic statement.
+    """Replace the rows that meet `condition` by the staged rows, in one atomic statement.
 
-    A load job into a partition (`table$20210430`) would do for one slice of one table; this does for any, and the
-    emulator refuses the decorator.
+    A load job into a partition (`table$20210430`) could replace only a whole day, and the emulator refuses the
+    decorator.
     """
     names = _names(columns)
     return dedent(f"""\
@@ -70,7 +70,7 @@ def replace_slice(table: str, staging: str, columns: Sequence[str], condition: s
 
 
 def measure_partition(table: str, event_time: str) -> str:
-    """Rows and last instant of one day, and of the whole table; parameter @day."""
+    """Row count and last instant of one day, and the whole table's last instant; parameter @day."""
     at = _name(event_time)
     return dedent(f"""\
         SELECT
@@ -93,14 +93,14 @@ def is_day(event_time: str, day: str) -> str:
 def is_from_files(stream: str, files: str) -> str:
     """The condition that a dead letter came from these files (`*` allowed): its row id is `<file>:<line>`.
 
-    An underscore matches any character in LIKE, which does no harm within one stream.
+    An underscore matches any character in LIKE: within one stream that does no harm.
     """
     pattern = files.replace("?", "_").replace("*", "%")
     return f"stream = '{stream}' AND row_id LIKE '{pattern}:%'"
 
 
 def insert_once(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    """One row, each column as the parameter of its name, unless one of this key is there already."""
+    """Insert one row unless there is one with this key; each column is the parameter of its name."""
     values = ", ".join(f"@{name}" for name in columns)
     same = " AND ".join(f"{_name(name)} = @{name}" for name in key)
     return dedent(f"""\
@@ -110,10 +110,10 @@ def insert_once(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
 
 
 def delivered(table: str, dead_letters: str, stream: str, condition: str, micros: str) -> str:
-    """The row ids that were written, each with how often; 0 where it is a dead letter only.
+    """The row ids that were written, and how often each one was; 0 for one that is only a dead letter.
 
-    Parameters @from_us and @until_us bound their event times, which the ids say themselves; where one is not of this
-    stream, its row's own counts (`micros`). `condition` holds for every such row of the table, and prunes partitions.
+    Parameters @from_us and @until_us bound the event times, which are read from the ids; for an id that is not of this
+    stream the row's own time counts (`micros`). `condition` holds for every such row of the table, to prune partitions.
     """
     said = f"SAFE_CAST(REGEXP_EXTRACT(row_id, r'^{stream}/(-?[0-9]+)/') AS INT64)"
     return dedent(f"""\
@@ -141,5 +141,5 @@ def _names(columns: Sequence[str]) -> str:
 
 
 def _name(column: str) -> str:
-    """Quoted, for a column may be called `at` or `order`, which SQL keeps for itself."""
+    """The name in quotes: a column may be called `at` or `order`, which SQL reserves."""
     return ".".join(f"`{part}`" for part in column.split("."))
