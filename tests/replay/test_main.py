@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pyarrow as pa
@@ -15,13 +16,15 @@ import pytest
 
 from rejeu.jobs.request import ReplayRequest, Shard
 from rejeu.message import MAX_MESSAGE_BYTES
+from rejeu.replay import engine
 from rejeu.replay.__main__ import main, sharded
-from rejeu.state.lease import read_state
 from rejeu.state.sqlite import SqliteStore
 from tests.replay.conftest import TOPIC
 from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, acknowledge, refuse, too_few_ids
+from tests.replay.fake_clock import SECOND, StandingClock
 
 BEFORE = 7
+HOUR = 3600 * SECOND
 ROW = '{"at": "2021-05-01T00:00:00Z", "request": "7", "symbol": "BTC"}\n'
 
 Run = Callable[..., tuple[int, str]]
@@ -66,9 +69,9 @@ def signals(*numbers: signal.Signals) -> Callable[..., object]:
 
 @pytest.fixture
 def two_rows(tmp_path: Path) -> list[str]:
-    """A row, and one that is due an hour after it; flags by which that hour takes 0.6 s."""
+    """A row, and one that is due an hour after it; flags by which no test sees that hour end by itself."""
     (tmp_path / "rows.ndjson").write_text(ROW + ROW.replace("T00", "T01"))
-    return ["--speed=6000", "--stream=two", f"--state=sqlite:{tmp_path / 'state.db'}", "--checkpoint-seconds=0.01"]
+    return ["--speed=1", "--stream=two", f"--state=sqlite:{tmp_path / 'state.db'}", "--checkpoint-seconds=0.01"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -82,26 +85,62 @@ def test_a_signal_stops_it_once_what_is_under_way_has_arrived(
     assert len(broker.got) == 2
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
+    """What the program takes for the wall clock."""
+    clock = StandingClock()
+    monkeypatch.setattr(engine, "Clock", lambda: clock)
+    return clock
+
+
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the program has saved so far."""
+    save, saved = SqliteStore.save, list[dict[str, Any]]()
+
+    def keep(store: SqliteStore, name: str, document: dict[str, Any], expected: int | None) -> int:
+        saved.append(document)
+        return save(store, name, document, expected)
+
+    monkeypatch.setattr(SqliteStore, "save", keep)
+    return saved
+
+
+def is_paused(checkpoints: list[dict[str, Any]]) -> bool:
+    """Whether the sender has heard of a pause: it does so after the checkpoint that writes it down."""
+    return len(checkpoints) > 1 and all(each["paused"] for each in checkpoints[-2:])
+
+
 def test_a_signal_pauses_it_and_another_one_stops_it_there(
-    run: Run, broker: FakeBroker, two_rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, broker: FakeBroker, two_rows: list[str], clock: StandingClock, checkpoints: list[dict[str, Any]]
 ) -> None:
     broker.on(ROW.strip().encode(), signals(signal.SIGUSR1))
-    save, held = SqliteStore.save, iter(range(180))
+    paused = iter(range(20))
 
-    def stop_after_many_checkpoints(*given: object) -> int:
-        if next(held, None) is None:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return save(*given)  # type: ignore[arg-type]
+    def let_the_second_row_fall_due_then_stop() -> None:
+        if is_paused(checkpoints):
+            clock.us += HOUR
+            if next(paused, None) is None:
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(SqliteStore, "save", stop_after_many_checkpoints)
+    clock.meanwhile = let_the_second_row_fall_due_then_stop
     assert run(*two_rows)[0] == 0
-    state = read_state(SqliteStore(tmp_path / "state.db"), "two")
-    assert state is not None
-    assert (state.paused, state.published) == (True, 1), "the checkpoints are thrice the wait for the second row"
+    assert broker.bodies == [ROW.strip().encode()]
+    assert (checkpoints[-1]["paused"], checkpoints[-1]["published"]) == (True, 1)
 
 
-def test_a_signal_ends_the_pause(run: Run, broker: FakeBroker, two_rows: list[str]) -> None:
-    broker.on(ROW.strip().encode(), signals(signal.SIGUSR1, signal.SIGUSR2))
+def test_a_signal_ends_the_pause(
+    run: Run, broker: FakeBroker, two_rows: list[str], clock: StandingClock, checkpoints: list[dict[str, Any]]
+) -> None:
+    broker.on(ROW.strip().encode(), signals(signal.SIGUSR1))
+
+    def end_the_pause_then_let_the_second_row_fall_due() -> None:
+        if is_paused(checkpoints):
+            os.kill(os.getpid(), signal.SIGUSR2)
+        elif any(each["paused"] for each in checkpoints):
+            clock.us += HOUR
+
+    clock.meanwhile = end_the_pause_then_let_the_second_row_fall_due
     assert run(*two_rows)[0] == 0
     assert len(broker.got) == 2
 
