@@ -18,11 +18,11 @@ from google.cloud.storage import Client
 
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.local.servers.metadata import MetadataServer
+from tests.paths import ROOT
 
 from .bigtables import KINDS, Bigtable, bigtable_of
 from .builders import READY_SECONDS, StartJob, wait_for
 
-ROOT = Path(__file__).parents[2]
 BUCKET = "rejeu-raw"
 
 

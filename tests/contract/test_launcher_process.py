@@ -18,6 +18,7 @@ from rejeu.ports import Job, JobState
 from tests.contract.benches.bench import NAME, SECONDS, SmallJob, found
 from tests.contract.benches.process import ProcessBench
 from tests.contract.conftest import Build
+from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -124,10 +125,9 @@ ProcessLauncher(Path(sys.argv[1])).start(SmallJob(("drained", "meet", sys.argv[2
 print("started", flush=True)
 input()
 """
-    root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", task, str(bench.folder), str(meeting)],
-        env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{root}"},
+        env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

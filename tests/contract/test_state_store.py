@@ -21,8 +21,7 @@ from rejeu.state.memory import MemoryStore
 from rejeu.state.sqlite import SqliteStore
 from tests.conftest import BUCKET
 from tests.fakes.storage_server import FIRST_GENERATION, PAGE, Fault, Object, StorageServer
-
-PLUGINS = Path(__file__).parents[2] / "plugins"
+from tests.paths import PLUGINS
 
 WRITERS, WRITES = 4, 25
 DOCUMENT: dict[str, Any] = {

@@ -20,8 +20,8 @@ from docs.generate.dags import STREAMS
 from rejeu.airflow.dags.patrol import PATROL
 from rejeu.airflow.loader import load_dags
 from rejeu.errors import RequestError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DAG_FILE = ROOT / "dags" / "streams.py"
 WANTED = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
 GOOD = (STREAMS / "crypto_rates.yaml").read_text(encoding="utf-8")

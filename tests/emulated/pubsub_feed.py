@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import google.pubsub_v1 as pubsub_v1_api
@@ -18,8 +17,8 @@ from google.cloud import pubsub_v1
 from google.pubsub_v1.types import ReceivedMessage
 
 from rejeu.local.servers.pubsub_emulator import find_google_emulator
+from tests.paths import PLUGINS
 
-PLUGINS = Path(__file__).parents[2] / "plugins"
 BUILT_IN = [sys.executable, "-m", "rejeu.local.servers.pubsub"]
 COMMANDS = {"built-in": BUILT_IN} | ({"google": google} if (google := find_google_emulator()) else {})
 PROJECT_ID = "rejeu-contract"

@@ -32,10 +32,10 @@ from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.emulated, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120.0
 MACHINE_ROWS = 1500
 MACHINES = """

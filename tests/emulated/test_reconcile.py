@@ -29,10 +29,10 @@ from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, to_us
 from tests.beam.builders import make_request
 from tests.emulated.pubsub_feed import PROJECT_ID, Feed, built_in_only, free_port
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("bigquery_emulator"), built_in_only]
 
-ROOT = Path(__file__).parents[2]
 STREAM = "rates"
 BEGIN = datetime(2021, 5, 1, tzinfo=UTC)
 MESSAGES = 240

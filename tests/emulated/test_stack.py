@@ -19,10 +19,10 @@ from rejeu.local.processes.leftovers import marked
 from rejeu.local.stack.parts import PARTS
 from rejeu.local.stack.settings import stack_id
 from rejeu.local.stack.stack import PartStatus, Stack
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.emulated
 
-ROOT = Path(__file__).parents[2]
 QUICK = ("storage", "metadata")
 SLOW = ("storage", "metadata", "bigquery")
 DAG = """

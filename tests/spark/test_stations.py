@@ -19,8 +19,8 @@ from beam_jobs.batch import run
 from rejeu.local.servers.open_data import records_at
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, parse_instant
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TYPES = {"TIMESTAMP": pa.timestamp("us", "UTC"), "STRING": pa.string(), "INT64": pa.int64(), "FLOAT64": pa.float64()}
 COLUMNS = PIPELINES["stations"].columns or ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.timeline import parse_instant
+from tests.paths import STREAMS
 
 LOCAL = Target(project="rejeu-test", bucket="raw", open_data="http://127.0.0.1:8080", speed=60)
 NOON = parse_instant("2026-11-20T12:00:00Z")
@@ -23,7 +23,7 @@ NOON = parse_instant("2026-11-20T12:00:00Z")
 
 @pytest.fixture
 def spec() -> StreamSpec:
-    return read_spec(Path(__file__).parents[2] / "dags" / "streams" / "bike_stations.yaml")
+    return read_spec(STREAMS / "bike_stations.yaml")
 
 
 def test_the_target_says_where_the_api_is_and_where_its_answers_are_kept(spec: StreamSpec) -> None:

@@ -28,8 +28,8 @@ import rejeu
 from rejeu.local.processes.leftovers import MARK
 from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, PROJECT, SERVERS, USER, StackSettings
 from rejeu.target import PREFIX, Target
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?P<kind>:[?-])(?P<rest>[^}]*)\}")
 EXAMPLE = dict(

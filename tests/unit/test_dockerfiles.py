@@ -19,9 +19,9 @@ import pytest
 
 import rejeu
 from tests.fakes.expansion_service import GRADLE_TARGET
+from tests.paths import ROOT
 from tests.replay.fake_broker import FakeBroker
 
-ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FILES = sorted(file.name.partition(".")[0] for file in DOCKER.glob("*.Dockerfile"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ import pytest
 from rejeu.jobs.flex_template import metadata
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.workers import Workers
+from tests.paths import ROOT
 
-FILE = Path(__file__).parents[2] / "beam_jobs" / "stream.template.json"
+FILE = ROOT / "beam_jobs" / "stream.template.json"
 PARAMETERS: dict[str, Any] = {each["name"]: each for each in metadata()["parameters"]}
 
 

@@ -23,10 +23,10 @@ from rejeu.bigquery.ensure import INCIDENT_COLUMNS, INCIDENT_KEY, ensure_table
 from rejeu.bigquery.incidents import recent_incidents
 from rejeu.gcp.clients import bigquery_client
 from rejeu.target import Target
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.emulated
 
-ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60
 TYPES = {column.name: column.type for column in INCIDENT_COLUMNS}
 EMPTY = Target(project="rejeu-test", dataset="empty")

@@ -15,8 +15,9 @@ from rejeu.gcp.topics import TAP_RETENTION_SECONDS
 from rejeu.launchers import dataflow
 from rejeu.spec.model import StreamSpec, Watchdog
 from rejeu.target import Target
+from tests.paths import ROOT
 
-INFRA = Path(__file__).parents[2] / "infra"
+INFRA = ROOT / "infra"
 FILES = sorted(INFRA.glob("*.tf"))
 TEXT = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
 PLAIN = hcl2.SerializationOptions(

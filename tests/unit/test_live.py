@@ -1,7 +1,6 @@
 """What the DAGs decide and ask for: where a replay starts, and the requests that start jobs."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import MICROSECOND, HandOver, Position, Timeline, from_us, parse_instant, to_us
 from rejeu.watchdog.repair import relaunch_request
+from tests.paths import STREAMS
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 BATCH_MAX = parse_instant("2021-04-30T23:59:58.5Z")
@@ -29,7 +29,7 @@ STREAM = "crypto_rates"
 
 @pytest.fixture
 def spec() -> StreamSpec:
-    return read_spec(Path(__file__).parents[2] / "dags" / "streams" / "crypto_rates.yaml")
+    return read_spec(STREAMS / "crypto_rates.yaml")
 
 
 def _state(**fields: Any) -> StreamState:

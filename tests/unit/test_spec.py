@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rejeu.errors import SpecError
 from rejeu.spec.files import load_files, load_specs, read_spec
 from rejeu.spec.model import StreamSpec
+from tests.paths import STREAMS
 
-CRYPTO_RATES = Path(__file__).parents[2] / "dags" / "streams" / "crypto_rates.yaml"
+CRYPTO_RATES = STREAMS / "crypto_rates.yaml"
 SCHEMA_HINT = "`rejeu schema` describes every field."
 SMALLEST: dict[str, Any] = {
     "stream": "clicks",

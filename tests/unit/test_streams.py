@@ -15,8 +15,8 @@ from rejeu.replay.source.generators import open_generator
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
+from tests.paths import STREAMS
 
-STREAMS = Path(__file__).parents[2] / "dags" / "streams"
 TARGET = Target(project="rejeu-test", bucket="raw", state="sqlite:/tmp/state.db")
 
 

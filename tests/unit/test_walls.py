@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PLUGINS = ROOT / "plugins"
+from tests.paths import PLUGINS, ROOT
 
 AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from rejeu.timeline import MICROSECOND, parse_instant
 from rejeu.watchdog import watch as watch_module
 from rejeu.watchdog.probes import metric, tap
 from rejeu.watchdog.watch import JOB_LOOK_SECONDS, TAKEOVERS, Watch, WatchPlan
+from tests.paths import STREAMS
 from tests.unit.crowded import Clock
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
@@ -56,7 +56,7 @@ class Witness(FakeProbe):
 
 @pytest.fixture
 def spec() -> StreamSpec:
-    return read_spec(Path(__file__).parents[2] / "dags" / "streams" / f"{STREAM}.yaml")
+    return read_spec(STREAMS / f"{STREAM}.yaml")
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from rejeu.target import Target
 from tests.chaos.stack.feeds import FEEDS, Feed, due_seconds
 from tests.chaos.stack.plan import Victim
 from tests.chaos.stack.tap import Tap
+from tests.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[3]
 WAIT_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 0.5
 SOON_SECONDS: Final = 0.05

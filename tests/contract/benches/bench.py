@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from rejeu.ports import Job, Launcher
+from tests.paths import PLUGINS
 
 NAME = "rejeu-replay-clicks"
 SECONDS = 20
 """How long a test waits for what is to come at once."""
 JOB_FOLDER = Path(__file__).parents[1]
-PLUGINS = JOB_FOLDER.parents[1] / "plugins"
 PYTHONPATH = f"{JOB_FOLDER}{os.pathsep}{PLUGINS}"
 """Where a process finds small_job and rejeu."""
 
