@@ -28,7 +28,7 @@ from rejeu.replay.send.pacer import Clock
 from rejeu.state.model import StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us
-from tests.replay.fake_broker import FakeBroker
+from tests.fakes.broker import FakeBroker
 
 PROJECT = "rejeu-local"
 TOPIC = f"projects/{PROJECT}/topics/t"

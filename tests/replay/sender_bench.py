@@ -12,8 +12,8 @@ from rejeu.replay.chunk import Chunk
 from rejeu.replay.send.publisher import Acknowledged, Batch, Request
 from rejeu.replay.send.sender import Sender
 from rejeu.timeline import Position, from_us
+from tests.fakes.replay_clock import NOW, SECOND, FakeClock
 from tests.replay.conftest import T0, TOPIC, chunk_of
-from tests.replay.fake_clock import NOW, SECOND, FakeClock
 
 PublishRequest = types.PublishRequest.pb()
 

@@ -15,9 +15,9 @@ from rejeu.state.model import Status
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.timeline import Position
 from tests.conftest import fence_off
+from tests.fakes.broker import UNAVAILABLE, FakeBroker, after
+from tests.fakes.replay_clock import NOW, SECOND, FakeClock
 from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, at, bodies, body
-from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, after
-from tests.replay.fake_clock import NOW, SECOND, FakeClock
 
 # Going on
 

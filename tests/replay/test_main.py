@@ -19,9 +19,9 @@ from rejeu.message import MAX_MESSAGE_BYTES
 from rejeu.replay import engine
 from rejeu.replay.__main__ import main, sharded
 from rejeu.state.sqlite import SqliteStore
+from tests.fakes.broker import UNAVAILABLE, FakeBroker, acknowledge, refuse, too_few_ids
+from tests.fakes.replay_clock import SECOND, StandingClock
 from tests.replay.conftest import TOPIC
-from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, acknowledge, refuse, too_few_ids
-from tests.replay.fake_clock import SECOND, StandingClock
 
 BEFORE = 7
 HOUR = 3600 * SECOND

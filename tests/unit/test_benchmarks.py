@@ -26,8 +26,8 @@ from benchmarks.servers import EMULATOR, NULL, NULL_TLS, VARIABLES, commands, ru
 from benchmarks.subjects import SUBJECTS
 from rejeu.message import ROW_ID
 from rejeu.replay.send.publisher import PublishResponse
+from tests.fakes.broker import FakeBroker
 from tests.paths import ROOT
-from tests.replay.fake_broker import FakeBroker
 
 COUNT = 10 * CLIENT_SHARE
 STARTED_FROM_HERE = (NULL, "built-in")

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import rejeu
+from tests.fakes.broker import FakeBroker
 from tests.fakes.expansion_service import GRADLE_TARGET
 from tests.paths import ROOT
-from tests.replay.fake_broker import FakeBroker
 
 DOCKER = ROOT / "docker"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -9,7 +9,7 @@ from rejeu.errors import LaunchError, StateConflictError, StateError
 from rejeu.state import launch_lock
 from rejeu.state.launch_lock import LOCK_TIME, POLL_SECONDS, hold_launch_lock
 from rejeu.state.lease import Lease, read_state
-from tests.unit.crowded import Clock, CrowdedStore
+from tests.fakes.crowded_store import Clock, CrowdedStore
 
 STREAM = "clicks"
 LIVE, WATCHDOG = "run-1/start_replay", "run-2/relaunch"

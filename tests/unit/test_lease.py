@@ -15,7 +15,7 @@ from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
 from tests.conftest import fence_off
-from tests.unit.crowded import Clock, CrowdedStore
+from tests.fakes.crowded_store import Clock, CrowdedStore
 
 STREAM = "clicks"
 SECONDS = 3.0

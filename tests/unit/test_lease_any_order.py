@@ -11,7 +11,7 @@ from rejeu.state import lease as lease_module
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status
 from tests.conftest import fence_off
-from tests.unit.crowded import Clock, CrowdedStore
+from tests.fakes.crowded_store import Clock, CrowdedStore
 
 STREAM = "clicks"
 SECONDS = 3.0

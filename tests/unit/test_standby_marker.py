@@ -8,7 +8,7 @@ from rejeu.errors import StateError
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.standby_marker import mark_standby, stands_by
 from rejeu.timeline import MICROSECOND, parse_instant
-from tests.unit.crowded import CrowdedStore
+from tests.fakes.crowded_store import CrowdedStore
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 SECOND = timedelta(seconds=1)

@@ -21,8 +21,8 @@ from rejeu.timeline import MICROSECOND, parse_instant
 from rejeu.watchdog import watch as watch_module
 from rejeu.watchdog.probes import metric, tap
 from rejeu.watchdog.watch import JOB_LOOK_SECONDS, TAKEOVERS, Watch, WatchPlan
+from tests.fakes.crowded_store import Clock
 from tests.paths import STREAMS
-from tests.unit.crowded import Clock
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
 SECOND = timedelta(seconds=1)

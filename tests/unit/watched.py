@@ -12,7 +12,7 @@ from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import Position, parse_instant, to_us
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from rejeu.watchdog.repair import Seen, claim
-from tests.unit.crowded import Clock, CrowdedStore
+from tests.fakes.crowded_store import Clock, CrowdedStore
 
 STREAM = "clicks"
 LEASE_SECONDS, SILENCE_SECONDS, GRACE_SECONDS = 3.0, 5.0, 30.0

@@ -9,7 +9,7 @@ import pytest
 
 from rejeu.replay.send import key_queues as lanes_module
 from rejeu.replay.send.key_queues import KEY_BYTES_PER_SECOND, KeyQueues
-from tests.replay.fake_time import FakeTime
+from tests.fakes.monotonic import FakeTime
 
 SECONDS = 20.0
 

@@ -7,7 +7,7 @@ import pytest
 
 from rejeu.replay.send import timer as later_module
 from rejeu.replay.send.timer import Timer
-from tests.replay.fake_time import FakeTime
+from tests.fakes.monotonic import FakeTime
 
 SECONDS = 20.0
 

@@ -13,8 +13,8 @@ from rejeu.errors import PublishError
 from rejeu.replay.send import publisher as publisher_module
 from rejeu.replay.send.publisher import WINDOW, Batch, Publisher, Request
 from rejeu.timeline import Position
+from tests.fakes.broker import UNAVAILABLE, FakeBroker, PublishRequest, after, refuse, too_few_ids
 from tests.replay.conftest import SECONDS, TOPIC
-from tests.replay.fake_broker import UNAVAILABLE, FakeBroker, PublishRequest, after, refuse, too_few_ids
 
 Code = grpc.StatusCode
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.send.sender import TICK_SECONDS
 from rejeu.timeline import Position, Timeline, from_us
+from tests.fakes.replay_clock import NOW, SECOND
 from tests.replay.conftest import T0
-from tests.replay.fake_clock import NOW, SECOND
 from tests.replay.sender_bench import Bench, rows
 
 HOUR = 3600 * SECOND

@@ -21,8 +21,8 @@ from rejeu.replay.source import api_client
 from rejeu.replay.source.api import read_api
 from rejeu.replay.source.rows import ROW
 from rejeu.timeline import Position
+from tests.fakes.replay_clock import NOW, SECOND, FakeClock
 from tests.replay.conftest import TOPIC, Rows, rows_of
-from tests.replay.fake_clock import NOW, SECOND, FakeClock
 
 STATIONS = 3
 MINUTE = 60 * SECOND
