@@ -1,6 +1,6 @@
 """The ports of Rejeu: what a state store, a launcher and a probe must do. No implementation lives here.
 
-`rejeu.testing` ships a fake of each; `tests/contract/` holds every implementation to the same rules.
+`rejeu.testing` ships a fake of each; `tests/launchers/` and `tests/state/` hold every implementation to the same rules.
 """
 
 from __future__ import annotations

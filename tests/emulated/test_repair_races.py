@@ -37,8 +37,8 @@ from tests.chaos.collector import PROJECT, Collector, Got
 from tests.chaos.plan import plan
 from tests.chaos.rows import START_US, STREAM, write_rows
 from tests.chaos.verdict import in_flight, judge
-from tests.contract.benches.bench import SmallJob
 from tests.emulated.pubsub_feed import PubSubServer
+from tests.launchers.rigs.rig import SmallJob
 
 pytestmark = [
     pytest.mark.emulated,
@@ -179,7 +179,7 @@ class Stage:
     def __enter__(self) -> Self:
         """With a streaming job, which nobody need restore."""
         self._stream_job = stream_job_request(self._spec, self._target).job_name
-        job = SmallJob(("wait",), self._stream_job, module="tests.contract.small_job")
+        job = SmallJob(("wait",), self._stream_job, module="tests.launchers.small_job")
         job_launcher(self._target).start(job)
         return self
 

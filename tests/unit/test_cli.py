@@ -13,7 +13,6 @@ from rejeu.cli import stack
 from rejeu.errors import RejeuError, SpecError, StackError
 from rejeu.state import open_store
 from rejeu.state.lease import Lease, read_state
-from tests.paths import ROOT
 
 GOOD = (
     "stream: clicks\nevent_time: at\nlive: {topic: clicks, table: web.clicks}\nreplay: {source: {table: web.history}}\n"

@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.replay.fake_broker import FakeBroker
 
 from rejeu.cli.folders import examples
-from tests.replay.fake_broker import FakeBroker
 
 ROOT = Path(__file__).parents[2]
 UV = str(Path(sys.executable).with_name("uv"))

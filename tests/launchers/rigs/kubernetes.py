@@ -1,4 +1,4 @@
-"""The bench of the Kubernetes launcher: a cluster whose pods are processes of this machine."""
+"""The rig of the Kubernetes launcher: a cluster whose pods are processes of this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from kubernetes.config import kube_config
 
 from rejeu.launchers.kubernetes import KubernetesLauncher
-from tests.contract.benches.bench import PYTHONPATH
-from tests.contract.benches.containers import ContainersBench
 from tests.fakes.kubernetes_server import IMAGE, KubernetesServer
+from tests.launchers.rigs.containers import ContainersRig
+from tests.launchers.rigs.rig import PYTHONPATH
 
 
-class KubernetesBench(ContainersBench):
+class KubernetesRig(ContainersRig):
     server: KubernetesServer
 
     def serve(self, folder: Path) -> KubernetesServer:

@@ -15,16 +15,16 @@ import pytest
 
 from rejeu.launchers import process
 from rejeu.ports import Job, JobState
-from tests.contract.benches.bench import NAME, SECONDS, SmallJob, found
-from tests.contract.benches.process import ProcessBench
-from tests.contract.conftest import Build
+from tests.launchers.conftest import Build
+from tests.launchers.rigs.process import ProcessRig
+from tests.launchers.rigs.rig import NAME, SECONDS, SmallJob, found
 from tests.paths import ROOT
 
 
 @pytest.fixture
-def bench(build: Build) -> ProcessBench:
-    made = build(ProcessBench)
-    assert isinstance(made, ProcessBench)
+def rig(build: Build) -> ProcessRig:
+    made = build(ProcessRig)
+    assert isinstance(made, ProcessRig)
     return made
 
 
@@ -32,22 +32,22 @@ def _lives(member: psutil.Process) -> bool:
     return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_job_that_has_not_spoken_is_starting_when_it_is_started(bench: ProcessBench) -> None:
-    meeting = bench.meetings.new()
-    job = bench.launcher.start(SmallJob(("meet", str(meeting), "wait"), ready_text="ready"))
-    assert (job.state, found(bench.launcher).state) == (JobState.STARTING, JobState.STARTING)
+def test_a_job_that_has_not_spoken_is_starting_when_it_is_started(rig: ProcessRig) -> None:
+    meeting = rig.meetings.new()
+    job = rig.launcher.start(SmallJob(("meet", str(meeting), "wait"), ready_text="ready"))
+    assert (job.state, found(rig.launcher).state) == (JobState.STARTING, JobState.STARTING)
     meeting.read_text(encoding="utf-8")
 
 
-def test_a_module_that_is_not_there_is_a_job_that_failed(bench: ProcessBench) -> None:
-    job = bench.ended(bench.launcher.start(SmallJob((), module="no_such_module")))
+def test_a_module_that_is_not_there_is_a_job_that_failed(rig: ProcessRig) -> None:
+    job = rig.ended(rig.launcher.start(SmallJob((), module="no_such_module")))
     assert job.state is JobState.FAILED
     assert "No module named no_such_module" in job.detail
 
 
-def test_a_drained_job_that_ends_well_has_succeeded(bench: ProcessBench) -> None:
-    bench.start()
-    job = bench.launcher.stop(NAME)
+def test_a_drained_job_that_ends_well_has_succeeded(rig: ProcessRig) -> None:
+    rig.start()
+    job = rig.launcher.stop(NAME)
     assert job is not None
     assert job.state is JobState.SUCCEEDED
     assert Path(job.detail.removeprefix("log ")).read_text(encoding="utf-8") == "drained\n"
@@ -55,57 +55,57 @@ def test_a_drained_job_that_ends_well_has_succeeded(bench: ProcessBench) -> None
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_what_a_keeper_had_not_yet_forked_ends_with_it(
-    bench: ProcessBench, monkeypatch: pytest.MonkeyPatch, drain: bool
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch, drain: bool
 ) -> None:
-    members = bench.processes(bench.start())
+    members = rig.processes(rig.start())
     monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [])
     monkeypatch.setattr(process, "DRAIN_SECONDS", 0.1)
-    bench.launcher.stop(NAME, drain=drain)
+    rig.launcher.stop(NAME, drain=drain)
     _, alive = psutil.wait_procs(members, timeout=SECONDS)
     assert len(members) > 1
     assert [each for each in alive if _lives(each)] == []
 
 
-def test_a_job_that_is_not_drained_has_no_say(bench: ProcessBench) -> None:
-    members = bench.processes(bench.start())
-    stopped = bench.launcher.stop(NAME, drain=False)
+def test_a_job_that_is_not_drained_has_no_say(rig: ProcessRig) -> None:
+    members = rig.processes(rig.start())
+    stopped = rig.launcher.stop(NAME, drain=False)
     assert stopped is not None
     assert stopped.state is JobState.STOPPED
-    assert "drained" not in bench.said()
+    assert "drained" not in rig.said()
     assert not any(_lives(member) for member in members)
 
 
-def test_a_job_that_does_not_listen_is_killed_in_the_end(bench: ProcessBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_does_not_listen_is_killed_in_the_end(rig: ProcessRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "DRAIN_SECONDS", 0.5)
-    members = bench.processes(bench.run("deaf"))
-    stopped = bench.launcher.stop(NAME)
+    members = rig.processes(rig.run("deaf"))
+    stopped = rig.launcher.stop(NAME)
     assert stopped is not None
     assert stopped.state is JobState.STOPPED
     assert not any(_lives(member) for member in members)
 
 
-def test_a_job_that_was_killed_from_outside_has_failed(bench: ProcessBench) -> None:
-    job = bench.run()
-    keeper, *own = bench.processes(job)
+def test_a_job_that_was_killed_from_outside_has_failed(rig: ProcessRig) -> None:
+    job = rig.run()
+    keeper, *own = rig.processes(job)
     for member in own:
         member.kill()
     psutil.wait_procs([keeper], timeout=SECONDS)
-    killed = found(bench.launcher)
+    killed = found(rig.launcher)
     assert (killed.state, killed.detail.partition(":")[0]) == (JobState.FAILED, "exit code 137")
 
 
-def test_a_pid_that_is_another_process_by_now_is_not_the_job(bench: ProcessBench) -> None:
+def test_a_pid_that_is_another_process_by_now_is_not_the_job(rig: ProcessRig) -> None:
     """After a restart of the machine, when nobody was left to write down how the job ended."""
-    bench.run()
-    bench.launcher.stop(NAME, drain=False)
-    [record] = bench.folder.glob("*.json")
+    rig.run()
+    rig.launcher.stop(NAME, drain=False)
+    [record] = rig.folder.glob("*.json")
     content = json.loads(record.read_text(encoding="utf-8"))
     Path(content["exit_file"]).unlink()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         record.write_text(
             json.dumps(content | {"pid": bystander.pid, "started": content["started"] - 60}), encoding="utf-8"
         )
-        stopped = bench.launcher.stop(NAME)
+        stopped = rig.launcher.stop(NAME)
         assert bystander.poll() is None
         bystander.communicate(b"\n")
     assert stopped is not None
@@ -113,20 +113,20 @@ def test_a_pid_that_is_another_process_by_now_is_not_the_job(bench: ProcessBench
     assert bystander.returncode == 0
 
 
-def test_a_job_outlives_the_task_that_started_it(bench: ProcessBench) -> None:
+def test_a_job_outlives_the_task_that_started_it(rig: ProcessRig) -> None:
     """A task that is killed is killed with its whole process group."""
-    meeting = bench.meetings.new()
+    meeting = rig.meetings.new()
     task = """
 import sys
 from pathlib import Path
 from rejeu.launchers.process import ProcessLauncher
-from tests.contract.benches.bench import SmallJob
+from tests.launchers.rigs.rig import SmallJob
 ProcessLauncher(Path(sys.argv[1])).start(SmallJob(("drained", "meet", sys.argv[2], "wait")))
 print("started", flush=True)
 input()
 """
     with subprocess.Popen(
-        [sys.executable, "-c", task, str(bench.folder), str(meeting)],
+        [sys.executable, "-c", task, str(rig.folder), str(meeting)],
         env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -137,16 +137,16 @@ input()
         assert starter.stdout.readline() == "started\n"
         meeting.read_text(encoding="utf-8")
         os.killpg(starter.pid, signal.SIGKILL)
-    assert found(bench.launcher).state is JobState.RUNNING
-    stopped = bench.launcher.stop(NAME)
+    assert found(rig.launcher).state is JobState.RUNNING
+    stopped = rig.launcher.stop(NAME)
     assert stopped is not None
     assert stopped.state is JobState.SUCCEEDED
 
 
-def test_a_record_is_never_seen_half_written(bench: ProcessBench) -> None:
+def test_a_record_is_never_seen_half_written(rig: ProcessRig) -> None:
     """Whoever looks while jobs are started again and again sees the one or the other."""
-    bench.end(0)
+    rig.end(0)
     with ThreadPoolExecutor(2) as pool:
-        looks = [pool.submit(bench.launcher.find, NAME) for _ in range(50)]
-        bench.end(0)
+        looks = [pool.submit(rig.launcher.find, NAME) for _ in range(50)]
+        rig.end(0)
         assert all(isinstance(look.result(), Job) for look in looks)

@@ -1,4 +1,4 @@
-"""What the benches of Docker and Kubernetes share: a server of the test's own, whose containers are processes here."""
+"""What the rigs of Docker and Kubernetes share: a server of the test's own, whose containers are processes here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol
 import pytest
 
 from rejeu.ports import Job, Launcher
-from tests.contract.benches.bench import NAME, SECONDS, Meetings, SmallJob, found
 from tests.fakes.processes import Contained
+from tests.launchers.rigs.rig import NAME, SECONDS, Meetings, SmallJob, found
 
 
 class Container(Protocol):
@@ -31,7 +31,7 @@ class Server(Protocol):
     def close(self) -> None: ...
 
 
-class ContainersBench:
+class ContainersRig:
     """To be derived from: `server` starts the server, `another` makes a launcher for it."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The bench of the Dataflow launcher: a Dataflow whose jobs run nowhere, and are where a test puts them."""
+"""The rig of the Dataflow launcher: a Dataflow whose jobs run nowhere, and are where a test puts them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from rejeu.launchers.dataflow import DataflowLauncher
 from rejeu.ports import Job
-from tests.contract.benches.bench import NAME, SmallJob, found
 from tests.fakes.dataflow_server import DataflowServer
+from tests.launchers.rigs.rig import NAME, SmallJob, found
 
 PLACE = {
     "project": "a-project",
@@ -22,7 +22,7 @@ PLACE = {
 }
 
 
-class DataflowBench:
+class DataflowRig:
     def __init__(self, folder: Path) -> None:
         self.server = DataflowServer()
         self._patches = pytest.MonkeyPatch()

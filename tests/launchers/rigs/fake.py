@@ -1,4 +1,4 @@
-"""The bench of the fake launcher, whose jobs are where a test puts them."""
+"""The rig of the fake launcher, whose jobs are where a test puts them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rejeu.ports import Job, JobState
 from rejeu.testing import FakeLauncher
-from tests.contract.benches.bench import NAME, SmallJob, found
+from tests.launchers.rigs.rig import NAME, SmallJob, found
 
 
-class FakeBench:
+class FakeRig:
     def __init__(self, folder: Path) -> None:
         self.launcher = FakeLauncher()
 

@@ -1,16 +1,16 @@
-"""The bench of the Docker launcher: an engine whose containers are processes of this machine."""
+"""The rig of the Docker launcher: an engine whose containers are processes of this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rejeu.launchers.docker import DockerLauncher
-from tests.contract.benches.bench import PYTHONPATH
-from tests.contract.benches.containers import ContainersBench
 from tests.fakes.docker_server import IMAGE, DockerServer
+from tests.launchers.rigs.containers import ContainersRig
+from tests.launchers.rigs.rig import PYTHONPATH
 
 
-class DockerBench(ContainersBench):
+class DockerRig(ContainersRig):
     server: DockerServer
 
     def serve(self, folder: Path) -> DockerServer:

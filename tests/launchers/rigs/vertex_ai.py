@@ -1,4 +1,4 @@
-"""The bench of the Cloud Run launcher: a Cloud Run whose executions are processes of this machine."""
+"""The rig of the Vertex AI launcher: a Vertex AI whose custom jobs are processes of this machine."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-from rejeu.launchers.cloud_run import CloudRunLauncher
+from rejeu.launchers.vertex_ai import VertexLauncher
 from rejeu.ports import Job
-from tests.contract.benches.bench import NAME, PYTHONPATH, SECONDS, Meetings, SmallJob, found
-from tests.fakes.cloud_run_server import CloudRunServer
 from tests.fakes.processes import Contained
+from tests.fakes.vertex_server import VertexServer
+from tests.launchers.rigs.rig import NAME, PYTHONPATH, SECONDS, Meetings, SmallJob, found
 
 
-class CloudRunBench:
+class VertexRig:
     def __init__(self, folder: Path) -> None:
         self.meetings = Meetings(folder)
-        self.server = CloudRunServer(folder, PYTHONPATH)
+        self.server = VertexServer(folder, PYTHONPATH)
         self._patches = pytest.MonkeyPatch()
-        self._patches.setenv("CLOUD_RUN_EMULATOR_HOST", self.server.address)
+        self._patches.setenv("VERTEX_AI_EMULATOR_HOST", f"http://{self.server.address}")
         self.launcher = self.another()
 
-    def another(self, **settings: Any) -> CloudRunLauncher:
+    def another(self, **settings: Any) -> VertexLauncher:
         place = {"project": "a-project", "region": "europe-west1", "image": "rejeu-replay:test", "patience": 0.2}
-        return CloudRunLauncher(**place | settings)
+        return VertexLauncher(**place | settings)
 
     def start(self, name: str = NAME) -> Job:
         return self.run("drained", name=name)
@@ -33,6 +33,7 @@ class CloudRunBench:
         """Start a job that does these words and waits; return it once it waits."""
         meeting = self.meetings.new()
         self.launcher.start(SmallJob((*words, "meet", str(meeting), "wait"), name))
+        self.server.provision()
         meeting.read_text(encoding="utf-8")
         return found(self.launcher, name)
 
@@ -42,23 +43,27 @@ class CloudRunBench:
     def ended(self, *words: str) -> Job:
         """Start a job that does these words and ends; return it as found after its end."""
         self.launcher.start(SmallJob(words))
-        for process in self.processes():
-            process.wait(SECONDS)
+        self.server.provision()
+        self.process().wait(SECONDS)
         return found(self.launcher)
 
-    def processes(self) -> list[Contained]:
-        """Those of the newest execution, one for each task."""
-        return self.server.runs[-1].containers
+    def process(self) -> Contained:
+        """That of the newest job."""
+        process = self.server.jobs[-1].process
+        assert process is not None
+        return process
 
     def made(self) -> int:
-        return len(self.server.runs)
+        """Only what still waits for a machine when there is one has been made: the others were taken back."""
+        self.server.provision()
+        return sum(job.process is not None for job in self.server.jobs)
 
     def go_away(self) -> None:
         self.server.close()
 
     def close(self) -> None:
-        for run in self.server.runs:
-            for process in run.containers:
-                process.kill()
+        for job in self.server.jobs:
+            if job.process is not None:
+                job.process.kill()
         self.server.close()
         self._patches.undo()

@@ -1,4 +1,4 @@
-"""The bench of the launcher of local processes."""
+"""The rig of the launcher of local processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import psutil
 
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.ports import Job
-from tests.contract.benches.bench import NAME, SECONDS, Meetings, SmallJob, found
+from tests.launchers.rigs.rig import NAME, SECONDS, Meetings, SmallJob, found
 
 
-class ProcessBench:
+class ProcessRig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "jobs"
         self.meetings = Meetings(folder)

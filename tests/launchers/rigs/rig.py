@@ -1,4 +1,4 @@
-"""What the launchers' tests share: a small job to start, and the bench that each launcher's module here builds."""
+"""What the launchers' tests share: a small job to start, and the rig that each launcher's module here builds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SmallJob:
         return self.words
 
 
-class Bench(Protocol):
+class Rig(Protocol):
     """A launcher, and what a test needs to bring its jobs where it wants them. Built from a folder of its own."""
 
     @property
@@ -59,8 +59,8 @@ class Bench(Protocol):
         ...
 
 
-class ProcessesBench(Bench, Protocol):
-    """A bench whose jobs are real processes, wherever the launcher believes them to be."""
+class ProcessesRig(Rig, Protocol):
+    """A rig whose jobs are real processes, wherever the launcher believes them to be."""
 
     def run(self, *words: str, name: str = NAME, ready_text: str | None = None) -> Job:
         """Start a job that does these words and waits; return it once it waits."""
@@ -75,8 +75,8 @@ class ProcessesBench(Bench, Protocol):
         ...
 
 
-class ServerBench(Bench, Protocol):
-    """A bench whose launcher asks a server."""
+class ServerRig(Rig, Protocol):
+    """A rig whose launcher asks a server."""
 
     def go_away(self) -> None:
         """Let the server no longer answer."""
