@@ -8,7 +8,7 @@ from hypothesis import settings
 from rejeu.state import lease
 from rejeu.state import stream as stream_module
 from rejeu.watchdog import repair
-from tests.unit.watched import Watched
+from tests.watchdog.watched import Watched
 
 settings.register_profile("rejeu", deadline=None, database=None)
 settings.load_profile("rejeu")

@@ -7,7 +7,7 @@ from rejeu.ports import Signal, Verdict
 from rejeu.state.model import Incident
 from rejeu.state.stream import mark_unwanted, mark_wanted
 from rejeu.watchdog.repair import OVER, Seen, ended, mark_recorded, note
-from tests.unit.watched import STREAM, Watched, place
+from tests.watchdog.watched import STREAM, Watched, place
 
 
 @pytest.fixture

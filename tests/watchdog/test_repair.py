@@ -11,7 +11,7 @@ from rejeu.state.lease import Lease
 from rejeu.state.model import Incident, Status
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.watchdog.repair import FIRST_DELAY, claim
-from tests.unit.watched import AGAIN, FIRST, GRACE_SECONDS, LEASE_SECONDS, SILENCE_SECONDS, STREAM, Watched, place
+from tests.watchdog.watched import AGAIN, FIRST, GRACE_SECONDS, LEASE_SECONDS, SILENCE_SECONDS, STREAM, Watched, place
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rejeu.ports import Signal
 from rejeu.state.lease import Lease, update_state
 from rejeu.state.stream import announce
 from rejeu.watchdog.repair import LONGEST_DELAY
-from tests.unit.watched import AGAIN, LEASE_SECONDS, STREAM, Watched, place
+from tests.watchdog.watched import AGAIN, LEASE_SECONDS, STREAM, Watched, place
 
 ERROR = "row 8 is larger than Pub/Sub takes"
 
