@@ -57,7 +57,7 @@ HELD_SECONDS: Final = 0.5
 
 TASKS: Final = multiprocessing.get_context("forkserver")
 TASKS.set_forkserver_preload(
-    ["rejeu.airflow.operators.live", "rejeu.airflow.operators.watchdog", "tests.dags.builders"]
+    ["rejeu.airflow.operators.live", "rejeu.airflow.operators.watchdog", "tests.airflow.builders"]
 )
 
 
@@ -103,7 +103,7 @@ class Actor:
         """Carry the task out in this process, once all are here; says what came of it."""
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from tests.dags.builders import a_run
+        from tests.airflow.builders import a_run
 
         os.environ.update(self.environment)
         drawn = random.Random(self.seed)

@@ -13,7 +13,7 @@ from rejeu.airflow.dags.registry import KINDS
 from rejeu.airflow.factory import build_dag
 from rejeu.errors import SpecError
 from rejeu.spec.model import StreamSpec
-from tests.dags.builders import STREAM
+from tests.airflow.builders import STREAM
 
 
 def page_of_dag(spec: StreamSpec, kind: str) -> str:

@@ -17,7 +17,7 @@ from rejeu.jobs.request import BatchJobRequest
 from rejeu.ports import JobState
 from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher
-from tests.dags.builders import DAY, LAST_ROW, FakeBigQuery, a_run, carry_out, measured
+from tests.airflow.builders import DAY, LAST_ROW, FakeBigQuery, a_run, carry_out, measured
 
 ASSET = Asset(name="crypto_rates.batch", uri="x-rejeu://crypto_rates/batch")
 

@@ -29,7 +29,7 @@ from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import parse_instant
 from rejeu.watchdog.watch import WatchPlan
-from tests.dags.builders import STREAM, FakeAssetState, ago, dead, fired, remember, revive, text
+from tests.airflow.builders import STREAM, FakeAssetState, ago, dead, fired, remember, revive, text
 
 START = parse_instant("2026-11-20T12:00:00Z")
 LOOK = 1.2

@@ -23,7 +23,7 @@ from rejeu.state.standby_marker import stands_by
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import MICROSECOND, Position, parse_instant, to_us
-from tests.dags.builders import (
+from tests.airflow.builders import (
     LAST_ROW,
     REPLAY_JOB,
     STREAM,

@@ -27,7 +27,7 @@ from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import MICROSECOND, Position, to_us
 from rejeu.watchdog.repair import OVER
-from tests.dags.builders import (
+from tests.airflow.builders import (
     LAST_ROW,
     REPLAY_JOB,
     STREAM,

@@ -21,7 +21,7 @@ from rejeu.spec.files import load_specs
 from rejeu.spec.model import StreamSpec
 from rejeu.timeline import parse_instant
 from rejeu.watchdog.watch import WatchPlan
-from tests.dags.builders import STREAM
+from tests.airflow.builders import STREAM
 
 SPECS = [loaded.spec for loaded in load_specs([STREAMS]) if loaded.spec is not None]
 DAG_IDS = [f"{spec.stream}.{part}" for spec in SPECS for part in kinds_of(spec)]

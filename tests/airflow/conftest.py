@@ -27,7 +27,7 @@ from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
 from rejeu.watchdog import watch  # noqa: E402
 from rejeu.watchdog.watch import WatchPlan  # noqa: E402
-from tests.dags.builders import FakeBigQuery  # noqa: E402
+from tests.airflow.builders import FakeBigQuery  # noqa: E402
 
 
 @pytest.fixture(scope="session")

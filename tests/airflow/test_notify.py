@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 
 from rejeu.airflow.notify import given_up_text, incident_text, notify
-from tests.dags.builders import a_run
+from tests.airflow.builders import a_run
 
 SAID: list[str] = []
 ROW: dict[str, Any] = {

@@ -20,7 +20,7 @@ from rejeu.reconcile import Reconciliation, Span, read_done
 from rejeu.spec.model import StreamSpec
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import Position, to_us
-from tests.dags.builders import STREAM, FakeBigQuery, a_run, carry_out, remember
+from tests.airflow.builders import STREAM, FakeBigQuery, a_run, carry_out, remember
 from tests.fakes.storage_server import StorageServer
 
 BEGAN = datetime(2021, 5, 1, tzinfo=UTC)

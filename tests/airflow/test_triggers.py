@@ -21,7 +21,7 @@ from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Status
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
-from tests.dags.builders import STREAM, FakeBigQuery, ago, alive, fired, measured, remember, revive, text
+from tests.airflow.builders import STREAM, FakeBigQuery, ago, alive, fired, measured, remember, revive, text
 
 Sees = Callable[..., None]
 

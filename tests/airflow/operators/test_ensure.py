@@ -14,7 +14,7 @@ from rejeu.errors import RequestError
 from rejeu.gcp import bigtable
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
-from tests.dags.builders import FakeBigQuery, a_run
+from tests.airflow.builders import FakeBigQuery, a_run
 
 
 @pytest.fixture

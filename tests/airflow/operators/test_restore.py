@@ -19,7 +19,7 @@ from rejeu.state.standby_marker import mark_standby
 from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
-from tests.dags.builders import REPLAY_JOB, STREAM, STREAM_JOB, a_run, ago, alive, carry_out, dead, remember
+from tests.airflow.builders import REPLAY_JOB, STREAM, STREAM_JOB, a_run, ago, alive, carry_out, dead, remember
 
 TWIN_JOB = f"{REPLAY_JOB}-twin"
 

@@ -18,7 +18,7 @@ from rejeu.state.model import Status, StreamState
 from rejeu.state.stream import rewind
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us
-from tests.dags.builders import a_run
+from tests.airflow.builders import a_run
 
 CURSOR_AT = parse_instant("2021-05-01T10:00:47.25Z")
 WINDOW_START = parse_instant("2021-05-01T10:00:00Z")

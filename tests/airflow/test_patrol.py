@@ -28,7 +28,7 @@ from rejeu.state.model import Incident
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import parse_instant
-from tests.dags.builders import STREAM, ago, alive, dead, remember
+from tests.airflow.builders import STREAM, ago, alive, dead, remember
 
 OTHER = "iot_sensors"
 SUBSCRIPTION = "projects/rejeu-test/subscriptions/rejeu-alerts-patrol"

@@ -25,7 +25,7 @@ from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us
-from tests.dags.builders import LAST_ROW, REPLAY_JOB, STREAM, a_run, ago, alive, dead, event_of, remember, text
+from tests.airflow.builders import LAST_ROW, REPLAY_JOB, STREAM, a_run, ago, alive, dead, event_of, remember, text
 
 SIGNAL = Asset(name="crypto_rates.signal", uri="x-rejeu://crypto_rates/signal")
 

@@ -17,7 +17,7 @@ from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, StreamState
 from rejeu.testing import FakeProbe, MemoryStore
 from rejeu.timeline import Position, parse_instant
-from tests.dags.builders import STREAM, FakeBigQuery, a_run, alive, dead, remember
+from tests.airflow.builders import STREAM, FakeBigQuery, a_run, alive, dead, remember
 
 LOST = parse_instant("2026-11-20T12:00:00Z")
 RESUMED = parse_instant("2026-11-20T12:00:09.25Z")
