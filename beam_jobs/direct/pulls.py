@@ -1,7 +1,7 @@
 """Pub/Sub for the DirectRunner as Dataflow has it: large pulls, each row id once, acknowledged when written.
 
 Beam's own read pulls ten messages and acknowledges them before anything is done with them. It has no seam, so a
-private method is replaced (`tests/beam/test_local_pulls.py` fails when Beam changes it). What holds it up: the
+private method is replaced (`tests/beam_jobs/direct/test_pulls.py` fails when Beam changes it). What holds it up: the
 DirectRunner has one worker thread and reads again only when nothing else is to be done. So when a pull comes,
 whatever the pulls before it brought is in the tables: that is the moment to acknowledge it, and to stop.
 

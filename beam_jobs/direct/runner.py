@@ -1,6 +1,7 @@
 """Beam's DirectRunner without what it does in vain for each step of each bundle; what a step does stays as it is.
 
-It has no seam for that, so private parts are replaced (`tests/beam/test_local_runner.py` fails when Beam changes them).
+It has no seam for that, so private parts are replaced: when Beam changes them, `tests/beam_jobs/direct/test_runner.py`
+fails.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Beam's runner holds the watermark of Pub/Sub at the wall clock, and takes the wall clock for the watermark when the
 early pane of a window is due: of history it would see nothing but late records. And what it pays for a record grows
 with all the windows that the key has ever had. None of this has a seam, so private parts are replaced
-(`tests/beam/test_local_windows.py` fails when Beam changes them).
+(`tests/beam_jobs/direct/test_windows.py` fails when Beam changes them).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from rejeu.reconcile import Reconciliation
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, to_us
-from tests.beam.builders import make_request
+from tests.beam_jobs.builders import make_request
 from tests.emulated.pubsub_feed import PROJECT_ID, Feed, built_in_only, free_port
 from tests.paths import ROOT
 

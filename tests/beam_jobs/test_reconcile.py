@@ -22,8 +22,7 @@ from rejeu.reconcile import FaultyMinute, Reconciliation
 from rejeu.replay.reading import read_chunks
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.timeline import format_instant, to_us
-
-from .builders import STREAM, make_request
+from tests.beam_jobs.builders import STREAM, make_request
 
 BEGIN = datetime(2021, 5, 1, tzinfo=UTC)
 END = BEGIN + timedelta(minutes=5)

@@ -18,10 +18,9 @@ from google.cloud.storage import Client
 
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.local.servers.metadata import MetadataServer
+from tests.beam_jobs.bigtables import KINDS, Bigtable, bigtable_of
+from tests.beam_jobs.builders import READY_SECONDS, StartJob, wait_for
 from tests.paths import ROOT
-
-from .bigtables import KINDS, Bigtable, bigtable_of
-from .builders import READY_SECONDS, StartJob, wait_for
 
 BUCKET = "rejeu-raw"
 

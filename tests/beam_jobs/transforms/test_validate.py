@@ -12,8 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from beam_jobs.transforms.records import Row
 from beam_jobs.transforms.validate import Validate, fault_finder
 from rejeu.spec.columns import Column
-
-from .builders import STREAM, make_message, pipeline_here
+from tests.beam_jobs.builders import STREAM, make_message, pipeline_here
 
 GOOD: dict[str, list[Any]] = {
     "STRING": ["", "é"],

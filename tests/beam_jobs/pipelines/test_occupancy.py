@@ -27,10 +27,9 @@ from rejeu.spec.model import StreamSpec
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.target import Target
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
+from tests.beam_jobs.bigtables import PROJECT, STREAM, Bigtable
+from tests.beam_jobs.builders import StartJob, pipeline_here, wait_for
 from tests.fakes.bigtable_server import BigtableServer
-
-from .bigtables import PROJECT, STREAM, Bigtable
-from .builders import StartJob, pipeline_here, wait_for
 
 Code = grpc.StatusCode
 Event = dict[str, Any]

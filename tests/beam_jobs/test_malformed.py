@@ -20,8 +20,7 @@ from rejeu.gcp.clients import bigquery_client
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES
-
-from .builders import STREAM, StartJob, make_request, wait_for
+from tests.beam_jobs.builders import STREAM, StartJob, make_request, wait_for
 
 PROJECT, DATASET = "rejeu-test", "malformed"
 TOPIC = f"projects/{PROJECT}/topics/malformed"

@@ -22,8 +22,7 @@ from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.records import Message, Row
 from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
-
-from .builders import pipeline_here
+from tests.beam_jobs.builders import pipeline_here
 
 HOUR: Final = 1_533_279_600
 """An hour of August 2018, in seconds: history, for every clock that runs while this is tested."""

@@ -12,8 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from beam_jobs.pipelines.rates import make_decoder, transform
 from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
-
-from .builders import STREAM, counter, make_message, make_request, pipeline_here
+from tests.beam_jobs.builders import STREAM, counter, make_message, make_request, pipeline_here
 
 ASKED = PipelineRequest(stream=STREAM, pipeline="rates")
 

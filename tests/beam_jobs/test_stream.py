@@ -23,8 +23,7 @@ from rejeu.gcp.clients import bigquery_client
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES
-
-from .builders import STREAM, StartJob, make_request, pipeline_here, wait_for
+from tests.beam_jobs.builders import STREAM, StartJob, make_request, pipeline_here, wait_for
 
 PROJECT = "rejeu-test"
 COLUMNS = (*(PIPELINES["rates"].columns or ()), ROW_ID_COLUMN)

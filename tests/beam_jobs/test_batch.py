@@ -14,9 +14,8 @@ from google.cloud.storage import Client
 
 from beam_jobs.batch import run
 from rejeu.errors import RequestError, SourceError
-
-from .builders import make_request
-from .conftest import BUCKET
+from tests.beam_jobs.builders import make_request
+from tests.beam_jobs.conftest import BUCKET
 
 
 def argv(files: str, output: str, **changes: str) -> list[str]:

@@ -8,8 +8,7 @@ from apache_beam.testing.util import assert_that
 
 from beam_jobs.transforms.decode import Decode
 from beam_jobs.transforms.records import Row
-
-from .builders import STREAM, make_message, pipeline_here
+from tests.beam_jobs.builders import STREAM, make_message, pipeline_here
 
 
 def decode(body: bytes) -> list[dict[str, object]]:

@@ -18,9 +18,8 @@ from beam_jobs.transforms.storage_write import TYPES, AppendRows, written
 from beam_jobs.transforms.validate import RULES
 from rejeu.errors import RequestError
 from rejeu.spec.columns import Column
+from tests.beam_jobs.builders import STREAM, counter, make_message
 from tests.fakes import expansion_service as fake
-
-from .builders import STREAM, counter, make_message
 
 TABLE = "rejeu-test.live.rates"
 COLUMNS = (

@@ -13,9 +13,8 @@ from google.cloud.bigtable.data.row_filters import CellsColumnLimitFilter
 from beam_jobs.transforms.bigtable import write
 from rejeu.gcp.bigtable import EVENT, FAMILIES, OCCUPANCY, STATUS, WRITE_TIME, ensure_served, key_part, range_of
 from rejeu.gcp.clients import bigtable_table
+from tests.beam_jobs.bigtables import PROJECT, STREAM, Bigtable
 from tests.fakes.bigtable_server import BigtableServer
-
-from .bigtables import PROJECT, STREAM, Bigtable
 
 Code = grpc.StatusCode
 pytestmark = pytest.mark.emulated

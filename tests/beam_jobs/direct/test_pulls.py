@@ -14,8 +14,7 @@ from google.pubsub_v1 import PubsubMessage, PullResponse, ReceivedMessage
 
 from beam_jobs.direct.pulls import REMEMBER_SECONDS, LocalPulls
 from beam_jobs.direct.windows import RawMessage
-
-from .builders import STREAM
+from tests.beam_jobs.builders import STREAM
 
 SUBSCRIPTION = "projects/rejeu-test/subscriptions/rates"
 A_PULL_OF_THE_EMULATOR = 100

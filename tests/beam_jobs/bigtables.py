@@ -17,10 +17,9 @@ from google.cloud.bigtable.data import Table
 from rejeu.gcp.bigtable import ensure_served, read_statuses
 from rejeu.gcp.clients import bigtable_table
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
+from tests.beam_jobs.builders import READY_SECONDS
 from tests.emulated.pubsub_feed import free_port
 from tests.fakes.bigtable_server import BigtableServer
-
-from .builders import READY_SECONDS
 
 PROJECT = "rejeu-test"
 STREAM = "site_access"

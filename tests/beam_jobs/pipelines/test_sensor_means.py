@@ -14,8 +14,7 @@ from beam_jobs.pipelines.sensor_means import FIELDS, make_decoder, means, transf
 from beam_jobs.transforms.records import Message, Row
 from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
-
-from .builders import pipeline_here
+from tests.beam_jobs.builders import pipeline_here
 
 
 def reading(**changes: Any) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from rejeu.jobs.request import PipelineRequest, ReconcileRequest
 from rejeu.local.servers.open_data import records_at
 from rejeu.replay.reading import read_chunks
 from rejeu.spec.pipelines import PIPELINES
-
-from .builders import counter, make_message, pipeline_here
+from tests.beam_jobs.builders import counter, make_message, pipeline_here
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 OBSERVED_AT = "2026-11-20T12:00:00.000000Z"

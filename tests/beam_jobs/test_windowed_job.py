@@ -23,8 +23,7 @@ from rejeu.jobs.request import StreamJobRequest
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, from_us
-
-from .builders import wait_for
+from tests.beam_jobs.builders import wait_for
 
 pytestmark = pytest.mark.emulated
 

@@ -10,8 +10,7 @@ from google.api_core.exceptions import BadRequest, InternalServerError, NotFound
 from beam_jobs.transforms import sink
 from beam_jobs.transforms.records import Row
 from beam_jobs.transforms.sink import MAX_INSERT_ID_CHARS, MAX_ROWS, InsertRows
-
-from .builders import STREAM, make_message
+from tests.beam_jobs.builders import STREAM, make_message
 
 TABLE = "rejeu-test.d.rates"
 
