@@ -11,144 +11,144 @@ from rejeu.replay.send.sender import TICK_SECONDS
 from rejeu.timeline import Position, Timeline, from_us
 from tests.fakes.replay_clock import NOW, SECOND
 from tests.replay.conftest import T0
-from tests.replay.sender_bench import Bench, rows
+from tests.replay.send.sender_rig import SenderRig, rows
 
 HOUR = 3600 * SECOND
 TICK_US = round(TICK_SECONDS * SECOND) + 10
 
 
-def sent_at(bench: Bench) -> list[float]:
+def sent_at(rig: SenderRig) -> list[float]:
     """When each request was sent, in seconds from the beginning."""
-    return [us / SECOND for us, _ in bench.sent]
+    return [us / SECOND for us, _ in rig.sent]
 
 
 # Paused
 
 
 def test_in_a_pause_nothing_is_sent_and_afterwards_what_was_due_next_is_due_as_long_as_it_still_was() -> None:
-    bench, chunk = Bench(), rows(0, 10, 20)
-    at = bench.send_for(chunk, 0, 4)
-    bench.sender.pace(1.0, paused=True)
-    at = bench.send_for(chunk, at, 100)
-    assert sent_at(bench) == [0]
-    bench.sender.pace(1.0, paused=False)
-    bench.send_all(chunk, at)
-    assert sent_at(bench) == pytest.approx([0, 110, 120], abs=0.01)
+    rig, chunk = SenderRig(), rows(0, 10, 20)
+    at = rig.send_for(chunk, 0, 4)
+    rig.sender.pace(1.0, paused=True)
+    at = rig.send_for(chunk, at, 100)
+    assert sent_at(rig) == [0]
+    rig.sender.pace(1.0, paused=False)
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 110, 120], abs=0.01)
 
 
 def test_rows_are_not_late_by_the_pause_they_waited_for() -> None:
-    bench, chunk = Bench(), rows(0, 10)
-    at = bench.send_for(chunk, 0, 4)
-    bench.sender.pace(1.0, paused=True)
-    at = bench.send_for(chunk, at, 100)
-    bench.sender.pace(1.0, paused=False)
-    bench.send_all(chunk, at)
-    lateness = bench.sender.lateness.milliseconds()
+    rig, chunk = SenderRig(), rows(0, 10)
+    at = rig.send_for(chunk, 0, 4)
+    rig.sender.pace(1.0, paused=True)
+    at = rig.send_for(chunk, at, 100)
+    rig.sender.pace(1.0, paused=False)
+    rig.send_all(chunk, at)
+    lateness = rig.sender.lateness.milliseconds()
     assert lateness is not None
     assert lateness["max"] < 1
 
 
 def test_in_a_pause_nothing_is_due_and_a_person_is_told() -> None:
-    bench, chunk = Bench(), rows(0, 10)
-    at = bench.send_for(chunk, 0, 4)
-    bench.publisher.acknowledge()
-    bench.sender.pace(1.0, paused=True)
-    at = bench.send_for(chunk, at, 1)
-    assert bench.sender.reached()["next_due"] is None
-    assert bench.sender.describe() == "clicks: 1 rows published, paused, cursor 2021-05-01T00:00:00.000000Z (+1)"
-    bench.sender.pace(1.0, paused=False)
-    bench.sender.send(chunk, at)
-    assert bench.sender.reached()["next_due"] == from_us(NOW + 11 * SECOND)
-    assert "paused" not in bench.sender.describe()
+    rig, chunk = SenderRig(), rows(0, 10)
+    at = rig.send_for(chunk, 0, 4)
+    rig.publisher.acknowledge()
+    rig.sender.pace(1.0, paused=True)
+    at = rig.send_for(chunk, at, 1)
+    assert rig.sender.reached()["next_due"] is None
+    assert rig.sender.describe() == "clicks: 1 rows published, paused, cursor 2021-05-01T00:00:00.000000Z (+1)"
+    rig.sender.pace(1.0, paused=False)
+    rig.sender.send(chunk, at)
+    assert rig.sender.reached()["next_due"] == from_us(NOW + 11 * SECOND)
+    assert "paused" not in rig.sender.describe()
 
 
 def test_a_pause_before_the_first_row_lasts_until_it_is_ended() -> None:
-    bench, chunk = Bench(paused=True), rows(0, 10)
-    assert bench.send_for(chunk, 0, 100) == 0
-    assert bench.sender.reached()["next_due"] is None
-    bench.sender.pace(1.0, paused=False)
-    bench.send_all(chunk)
-    assert sent_at(bench) == pytest.approx([100, 110], abs=0.01)
+    rig, chunk = SenderRig(paused=True), rows(0, 10)
+    assert rig.send_for(chunk, 0, 100) == 0
+    assert rig.sender.reached()["next_due"] is None
+    rig.sender.pace(1.0, paused=False)
+    rig.send_all(chunk)
+    assert sent_at(rig) == pytest.approx([100, 110], abs=0.01)
 
 
 def test_at_speed_max_too_a_pause_is_a_pause() -> None:
-    bench = Bench(speed=None)
-    bench.send_all(rows(0, 10))
-    bench.sender.pace(None, paused=True)
+    rig = SenderRig(speed=None)
+    rig.send_all(rows(0, 10))
+    rig.sender.pace(None, paused=True)
     rest = rows(20, 30)
-    assert bench.send_for(rest, 0, 100) == 0
-    bench.sender.pace(None, paused=False)
-    bench.send_all(rest)
-    assert bench.sent == [(0, [b"0", b"1"]), (pytest.approx(100 * SECOND), [b"0", b"1"])]
+    assert rig.send_for(rest, 0, 100) == 0
+    rig.sender.pace(None, paused=False)
+    rig.send_all(rest)
+    assert rig.sent == [(0, [b"0", b"1"]), (pytest.approx(100 * SECOND), [b"0", b"1"])]
 
 
 # Another speed
 
 
 def test_faster_is_faster_from_here_on() -> None:
-    bench, chunk = Bench(speed=1.0), rows(0, 60, 120)
-    at = bench.send_for(chunk, 0, 10)
-    bench.sender.pace(10.0, paused=False)
-    bench.send_all(chunk, at)
-    assert sent_at(bench) == pytest.approx([0, 15, 21], abs=0.01)
+    rig, chunk = SenderRig(speed=1.0), rows(0, 60, 120)
+    at = rig.send_for(chunk, 0, 10)
+    rig.sender.pace(10.0, paused=False)
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 15, 21], abs=0.01)
 
 
 def test_slower_is_slower_from_here_on() -> None:
-    bench, chunk = Bench(speed=10.0), rows(0, 60, 120)
-    at = bench.send_for(chunk, 0, 4)
-    bench.sender.pace(1.0, paused=False)
-    bench.send_all(chunk, at)
-    assert sent_at(bench) == pytest.approx([0, 24, 84], abs=0.05)
+    rig, chunk = SenderRig(speed=10.0), rows(0, 60, 120)
+    at = rig.send_for(chunk, 0, 4)
+    rig.sender.pace(1.0, paused=False)
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 24, 84], abs=0.05)
 
 
 def test_to_max_nothing_is_waited_for_and_back_the_pace_begins_with_the_next_row() -> None:
-    bench, chunk = Bench(speed=1.0), rows(0, 10)
-    at = bench.send_for(chunk, 0, 5)
-    bench.sender.pace(None, paused=False)
-    bench.send_all(chunk, at)
-    assert sent_at(bench) == pytest.approx([0, 5], abs=0.01)
-    bench.sender.pace(1.0, paused=False)
-    bench.send_all(rows(20, 30))
-    assert sent_at(bench) == pytest.approx([0, 5, 5, 15], abs=0.01)
+    rig, chunk = SenderRig(speed=1.0), rows(0, 10)
+    at = rig.send_for(chunk, 0, 5)
+    rig.sender.pace(None, paused=False)
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 5], abs=0.01)
+    rig.sender.pace(1.0, paused=False)
+    rig.send_all(rows(20, 30))
+    assert sent_at(rig) == pytest.approx([0, 5, 5, 15], abs=0.01)
 
 
 def test_a_speed_that_changes_in_a_pause_counts_once_the_pause_ends() -> None:
-    bench, chunk = Bench(speed=1.0), rows(0, 10)
-    at = bench.send_for(chunk, 0, 4)
+    rig, chunk = SenderRig(speed=1.0), rows(0, 10)
+    at = rig.send_for(chunk, 0, 4)
     for speed in (1.0, 60.0, 2.0):
-        bench.sender.pace(speed, paused=True)
-        at = bench.send_for(chunk, at, 50)
-    bench.sender.pace(2.0, paused=False)
-    bench.send_all(chunk, at)
-    assert sent_at(bench) == pytest.approx([0, 157], abs=0.01)
+        rig.sender.pace(speed, paused=True)
+        at = rig.send_for(chunk, at, 50)
+    rig.sender.pace(2.0, paused=False)
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 157], abs=0.01)
 
 
 def test_a_pause_and_a_speed_may_be_wished_for_at_once_and_ended_at_once() -> None:
-    bench, chunk = Bench(speed=1.0), rows(0, 10)
-    at = bench.send_for(chunk, 0, 4)
-    bench.sender.pace(2.0, paused=True)
-    at = bench.send_for(chunk, at, 100)
-    bench.sender.pace(3.0, paused=False)
-    bench.send_all(chunk, at)
-    assert sent_at(bench) == pytest.approx([0, 106], abs=0.01)
+    rig, chunk = SenderRig(speed=1.0), rows(0, 10)
+    at = rig.send_for(chunk, 0, 4)
+    rig.sender.pace(2.0, paused=True)
+    at = rig.send_for(chunk, at, 100)
+    rig.sender.pace(3.0, paused=False)
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 106], abs=0.01)
 
 
 def test_a_speed_that_is_changed_before_the_first_row_is_its_speed() -> None:
-    bench = Bench(speed=1.0)
-    bench.sender.pace(10.0, paused=False)
-    bench.send_all(rows(0, 10))
-    assert sent_at(bench) == pytest.approx([0, 1], abs=0.01)
+    rig = SenderRig(speed=1.0)
+    rig.sender.pace(10.0, paused=False)
+    rig.send_all(rows(0, 10))
+    assert sent_at(rig) == pytest.approx([0, 1], abs=0.01)
 
 
 def test_the_same_wish_again_changes_nothing() -> None:
-    bench, chunk = Bench(speed=3.0), rows(0, 10, 20)
-    bench.sender.send(chunk, 0)
-    before = bench.sender.reached()["timeline"]
+    rig, chunk = SenderRig(speed=3.0), rows(0, 10, 20)
+    rig.sender.send(chunk, 0)
+    before = rig.sender.reached()["timeline"]
     at = 1
     while at < len(chunk):
-        bench.sender.pace(3.0, paused=False)
-        at = bench.sender.send(chunk, at)
-    assert bench.sender.reached()["timeline"] == before
+        rig.sender.pace(3.0, paused=False)
+        at = rig.sender.send(chunk, at)
+    assert rig.sender.reached()["timeline"] == before
 
 
 WISHES = st.lists(
@@ -161,16 +161,16 @@ WISHES = st.lists(
 def test_whatever_is_wished_and_when_every_row_is_sent_once_in_order_and_on_time(
     wishes: list[tuple[float, float, bool]], seconds: list[float]
 ) -> None:
-    chunk, bench = rows(*sorted(seconds)), Bench(speed=1.0)
+    chunk, rig = rows(*sorted(seconds)), SenderRig(speed=1.0)
     paces: list[tuple[int, float]] = []  # from when on, and how many event seconds a second
     at = 0
     for lasts, speed, paused in [*wishes, (1e9, 5.0, False)]:
-        bench.sender.pace(speed, paused=paused)
-        paces.append((bench.clock.us - NOW, 0.0 if paused else speed))
-        at = bench.send_for(chunk, at, lasts)
+        rig.sender.pace(speed, paused=paused)
+        paces.append((rig.clock.us - NOW, 0.0 if paused else speed))
+        at = rig.send_for(chunk, at, lasts)
     assert at == len(chunk)
-    assert [body for _, bodies in bench.sent for body in bodies] == [b"%d" % n for n in range(len(chunk))]
-    for us, bodies in bench.sent:
+    assert [body for _, bodies in rig.sent for body in bodies] == [b"%d" % n for n in range(len(chunk))]
+    for us, bodies in rig.sent:
         first, last = (int(chunk.event_us[int(bodies[row])] - chunk.event_us[0]) for row in (0, -1))
         assert event_time(paces, us) >= last - 0.001, "a row came early"
         assert event_time(paces, us - TICK_US) <= first + 60, "a row came later than the tick before it and rounding"
@@ -187,45 +187,45 @@ def event_time(paces: list[tuple[int, float]], us: int) -> float:
 # A pause that another replay began
 
 
-def resumed_after(bench: Bench, chunk: Chunk) -> float:
+def resumed_after(rig: SenderRig, chunk: Chunk) -> float:
     """How long after a pause of 100 s the first row was sent."""
-    assert bench.send_for(chunk, 0, 100) == 0
-    bench.sender.pace(bench.sender._wanted_speed, paused=False)
-    bench.send_all(chunk)
-    return sent_at(bench)[0] - 100
+    assert rig.send_for(chunk, 0, 100) == 0
+    rig.sender.pace(rig.sender._wanted_speed, paused=False)
+    rig.send_all(chunk)
+    return sent_at(rig)[0] - 100
 
 
 def test_a_successor_goes_on_with_the_pause_where_time_stood_still() -> None:
-    first, chunk = Bench(), rows(0, 10)
+    first, chunk = SenderRig(), rows(0, 10)
     at = first.send_for(chunk, 0, 4)
     first.publisher.acknowledge()
     first.sender.pace(1.0, paused=True)
     first.send_for(chunk, at, 50)
     timeline, cursor = first.sender.reached()["timeline"], first.sender.cursor
     for speed, expected in ((1.0, 6), (2.0, 3)):
-        successor = Bench(speed=speed, start=cursor, timeline=timeline, paused=True)
+        successor = SenderRig(speed=speed, start=cursor, timeline=timeline, paused=True)
         assert resumed_after(successor, chunk.part(1, 2)) == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize(("speed", "expected"), [(1.0, 5), (10.0, 0.5)])
 def test_a_pause_that_nobody_was_there_to_begin_holds_the_place_of_the_cursor(speed: float, expected: float) -> None:
     """The stream ran for an hour, its replay was gone, and then somebody paused it."""
-    bench = Bench(speed=speed, start=Position(T0 + HOUR), timeline=Timeline(T0, NOW - HOUR, 1.0), paused=True)
-    assert resumed_after(bench, rows(3605)) == pytest.approx(expected, abs=0.01)
+    rig = SenderRig(speed=speed, start=Position(T0 + HOUR), timeline=Timeline(T0, NOW - HOUR, 1.0), paused=True)
+    assert resumed_after(rig, rows(3605)) == pytest.approx(expected, abs=0.01)
 
 
 def test_a_replay_that_begins_in_a_pause_owes_nothing() -> None:
-    bench = Bench(start=Position(T0), timeline=Timeline(T0, NOW - HOUR, 1.0), paused=True)
-    assert resumed_after(bench, rows(0, 10)) == pytest.approx(0, abs=0.01)
-    assert bench.sender.reached()["owed"] == 0
+    rig = SenderRig(start=Position(T0), timeline=Timeline(T0, NOW - HOUR, 1.0), paused=True)
+    assert resumed_after(rig, rows(0, 10)) == pytest.approx(0, abs=0.01)
+    assert rig.sender.reached()["owed"] == 0
 
 
 def test_what_was_owed_is_owed_in_a_pause_too() -> None:
-    bench, chunk = Bench(start=Position(T0), timeline=Timeline(T0, NOW - 10 * SECOND, 1.0)), rows(0, 4, 12)
-    at = bench.sender.send(chunk, 0)
-    bench.sender.pace(1.0, paused=True)
-    at = bench.send_for(chunk, at, 100)
-    bench.sender.pace(1.0, paused=False)
-    bench.send_all(chunk, at)
-    assert bench.sender.reached()["owed"] == 2
-    assert sent_at(bench) == pytest.approx([0, 102], abs=0.01)
+    rig, chunk = SenderRig(start=Position(T0), timeline=Timeline(T0, NOW - 10 * SECOND, 1.0)), rows(0, 4, 12)
+    at = rig.sender.send(chunk, 0)
+    rig.sender.pace(1.0, paused=True)
+    at = rig.send_for(chunk, at, 100)
+    rig.sender.pace(1.0, paused=False)
+    rig.send_all(chunk, at)
+    assert rig.sender.reached()["owed"] == 2
+    assert sent_at(rig) == pytest.approx([0, 102], abs=0.01)

@@ -45,7 +45,7 @@ class FakePublisher:
         self.acknowledged = Acknowledged(before.rows + batch.rows, batch.end, before.first or now, now)
 
 
-class Bench:
+class SenderRig:
     """A sender, its clock, and the publisher it sends to."""
 
     def __init__(self, speed: float | None = 1.0, **options: Any) -> None:
