@@ -1,12 +1,14 @@
-"""What holds for every test: signals act as at a terminal, also where the caller (nohup, a CI job) ignores some.
+"""What holds for every test, and what tests of several folders share.
 
-And what tests of several folders share.
+Signals act as at a terminal, also where the caller (nohup, a CI job) ignores some; hypothesis has no deadline, for the
+machine may be busy, and leaves nothing in the folder.
 """
 
 import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from rejeu.ports import StateStore
 from rejeu.state import gcs
@@ -21,6 +23,8 @@ def pytest_configure() -> None:
     """What is ignored here would be ignored by every process that a test starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    settings.register_profile("rejeu", deadline=None, database=None)
+    settings.load_profile("rejeu")
 
 
 def fence_off(store: StateStore, stream: str, epoch: int) -> None:
