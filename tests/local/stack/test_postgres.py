@@ -21,8 +21,8 @@ from rejeu.errors import StackError
 from rejeu.local.servers.postgres import Postgres, find_postgres
 from rejeu.local.stack import airflow_tables
 from rejeu.local.stack.health import answers_postgres
+from tests.paths import PLUGINS
 
-PLUGINS = Path(__file__).parents[2] / "plugins"
 SECONDS = 60.0
 USER, PASSWORD = "airflow", "a secret"
 
