@@ -16,11 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.replay.fake_broker import FakeBroker
 
 from rejeu.cli.folders import examples
+from tests.fakes.broker import FakeBroker
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 UV = str(Path(sys.executable).with_name("uv"))
 JOBS = ("beam_jobs.stream", "beam_jobs.batch", "beam_jobs.reconcile", "beam_jobs.template", "rejeu.replay")
 """What launchers start: each says which arguments it needs."""

@@ -7,13 +7,12 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 
 from rejeu.extras import LIBRARIES, OURS, missing, require_local
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 INDIRECT = {"google.api_core": "google-cloud-storage", "google.protobuf": "protobuf", "grpc": "grpcio"}
 """Named otherwise than the module, or brought by another."""
