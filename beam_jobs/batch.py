@@ -1,4 +1,4 @@
-"""`python -m beam_jobs.batch`: raw files to prepared files for one load job, by the pipeline the stream also runs.
+"""`python -m beam_jobs.batch`: raw files to prepared files for one load job, by the stream's own pipeline.
 
 Our flags come first (see --help), then Beam's own options behind `--`, such as `-- --runner=DirectRunner`.
 """
@@ -24,7 +24,7 @@ from rejeu.spec.pipelines import PIPELINES
 
 
 def run(argv: Sequence[str]) -> None:
-    """Prepare the files and say what was done. Raises SourceError where there is none."""
+    """Prepare the files and print what was done. Raises SourceError where there are none."""
     request, options = read_arguments(BatchJobRequest, argv)
     transform_of(request)
     columns = PIPELINES[request.pipeline].columns
@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
     FileSystems.set_options(options)
     paths = find("--files", request.files)
     if not paths:
-        raise SourceError(f"--files is {request.files}: no file matches; check the path, or that the day has come in")
+        raise SourceError(f"--files is {request.files}: no file matches; check the path and that the day has files")
     clear(request.output)
     build(request, paths, options).run().wait_until_finish()
     did = f": {counted_here(request.stream)}" if is_direct(options) else ""
@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> None:
 
 def build(request: BatchJobRequest, paths: Sequence[str], options: PipelineOptions) -> beam.Pipeline:
     """The whole pipeline: read lines, prepare, write rows and dead letters."""
-    # Named outright: what Beam calls DirectRunner tries to download another runner first.
+    # Beam's DirectRunner, by its full name: under the short one it tries to download another runner first.
     pipeline = beam.Pipeline(runner=FnApiRunner() if is_direct(options) else None, options=options)
     rows, letters = (
         pipeline | "files" >> beam.Create(paths) | "read" >> ReadLines() | request.pipeline >> transform_of(request)
@@ -57,7 +57,7 @@ def build(request: BatchJobRequest, paths: Sequence[str], options: PipelineOptio
 
 
 def clear(output: str) -> None:
-    """Remove what an earlier run wrote: with another number of files its rows would be loaded again."""
+    """Remove the files of an earlier run: if they were more, the last ones would be loaded again."""
     old = [path for kind in ("rows", "dead") for path in find("--output", f"{output.rstrip('/')}/{kind}-*.ndjson")]
     if old:
         FileSystems.delete(old)
@@ -73,7 +73,7 @@ def find(flag: str, pattern: str) -> list[str]:
 
 
 def _cause(error: Exception) -> Exception:
-    """What Beam has wrapped, once a file system."""
+    """The error inside Beam's wrappers, of which each file system adds one."""
     while isinstance(error, BeamIOError) and error.exception_details:
         error = next(iter(error.exception_details.values()))
     return error

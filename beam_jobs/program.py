@@ -1,4 +1,4 @@
-"""What the two programs share: arguments, which are checked before anything is submitted, and exit codes."""
+"""What the programs share: exit codes, and arguments, which are checked before anything is submitted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIRECT_RUNNERS: Final = (None, "DirectRunner", "BundleBasedDirectRunner", "Switc
 
 
 def main(run: Callable[[Sequence[str]], None]) -> int:
-    """Run a program with the command line's arguments; the exit code is that of our error, if one ends it."""
+    """Run a program with the command line's arguments; returns the exit code of our error that ended it, else 0."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         run(sys.argv[1:])
@@ -34,7 +34,7 @@ def main(run: Callable[[Sequence[str]], None]) -> int:
 
 
 def read_arguments(kind: type[AnyRequest], argv: Sequence[str]) -> tuple[AnyRequest, PipelineOptions]:
-    """Our flags, and behind `--` Beam's own. Raises RequestError for a wrong value or an option Beam has not."""
+    """Our flags, and Beam's after `--`. Raises RequestError for a wrong value or an option that Beam does not have."""
     ours, beams = list(argv), []
     if "--" in ours:
         at = ours.index("--")
@@ -52,7 +52,7 @@ def is_direct(options: PipelineOptions) -> bool:
 
 
 def transform_of(request: PipelineRequest) -> beam.PTransform:
-    """The pipeline that is asked for: messages to (rows, dead letters)."""
+    """The request's pipeline: messages to (rows, dead letters)."""
     name = request.pipeline
     if name not in PIPELINES:
         raise RequestError(f"--pipeline is {name!r}: it must be one of {', '.join(sorted(PIPELINES))}")
@@ -64,7 +64,7 @@ def transform_of(request: PipelineRequest) -> beam.PTransform:
 
 
 def check_column(flag: str, name: str, columns: Sequence[Column]) -> None:
-    """Raises RequestError where the columns lack this one."""
+    """Raises RequestError where this column is missing."""
     known = [column.name for column in columns]
     if name.lower() not in {each.lower() for each in known}:
         raise RequestError(f"{flag} is {name!r}: the table has no such column; it has {', '.join(known)}")

@@ -1,7 +1,7 @@
 """`python -m beam_jobs.reconcile`: compares a source with what its stream wrote, and publishes again what is missing.
 
 No Beam pipeline runs here: one process reads the source as the replay does, decodes it as the streaming job does, and
-asks BigQuery for row ids. What was published before it began has settled `--settle-seconds` later.
+asks BigQuery for row ids. Rows that were published before it began count as missing only after `--settle-seconds`.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from rejeu.timeline import Position, format_instant, from_us, to_us
 
 QUERY_SECONDS: Final = 600.0
 POLL_SECONDS: Final = 2.0
-"""How long between two looks for what was published again."""
+"""How often to look for the rows that were published again."""
 AWAITED_ROWS: Final = 500_000
-"""Rows whose ids are held at most, until they have come, before the next slice is read."""
+"""How many awaited row ids to hold at most before the next slice is read."""
 WORST: Final = 20
 COUNTED: Final = ("minutes", "expected", "missing", "still_missing", "doubles", "unexpected", "dead_letters")
-"""By the names that the report has for it."""
+"""What is counted, by its names in the report."""
 ID: Final = re.compile(r"[^/]*/(?P<us>-?\d+)/(?P<key>.*)/\d+(#\d+)?", re.DOTALL)
-"""A row id as `rejeu.message` describes it, and the number that `explodes` adds."""
+"""A row id as in `rejeu.message`, with the number that `explodes` adds."""
 
 
 class Found(NamedTuple):
@@ -63,7 +63,7 @@ class Found(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What is published again."""
+    """A message to publish again."""
 
     row_id: str
     event_us: int
@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> None:
     start = None if request.from_ is None else Position(_first_us(request))
     reconciler = Reconciler(request, BigQueryLook(request), lambda messages: publish_again(request, messages))
     if request.report:
-        # Refused now rather than at the end; and what an earlier try left is not taken for this one's.
+        # Fails now rather than at the end; also, an earlier try's report is not taken for this one's.
         write_text(request.report, "")
     report = reconciler.run(read_chunks(request.reading, start))
     if request.report:
@@ -88,9 +88,9 @@ def run(argv: Sequence[str]) -> None:
     print(f"rejeu: {report}", flush=True)
     if report.still_missing:
         raise RejeuError(
-            f"{request.stream}: {report.still_missing:,} rows are missing still, {request.patience_seconds:g} s after "
-            "the last of them came: their messages wait in the subscription, so look whether the streaming job runs; "
-            "it takes a message for a duplicate that it wrote less than 10 minutes ago: then reconcile later"
+            f"{request.stream}: {report.still_missing:,} rows are still missing {request.patience_seconds:g} s after "
+            "the last one came: their messages wait in the subscription, so check whether the streaming job runs. For "
+            "10 minutes it drops messages that it wrote before, as duplicates: then reconcile again later"
         )
 
 
@@ -103,7 +103,7 @@ class Hole:
 
 
 class Reconciler:
-    """One comparison: `look` says what BigQuery has, `publish` returns once Pub/Sub has what it was given."""
+    """One comparison: `look` returns what BigQuery has, and `publish` returns once Pub/Sub has the messages."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Reconciler:
         self._holes: list[Hole] = []
 
     def run(self, chunks: Iterable[Chunk]) -> Reconciliation:
-        """Compare these messages, all of the request's, slice by slice. Raises as reading, asking and publishing do."""
+        """Compare all messages of the request, slice by slice. Raises as reading, `look` and `publish` do."""
         request = self._request
         for part in slices(chunks, _first_us(request), to_us(request.until)):
             self._compare(part)
@@ -184,7 +184,7 @@ class Reconciler:
         self._worst = {each: tally[each] for each in heapq.nlargest(WORST, wrong, lambda one: _faults(tally[one]))}
 
     def _heal(self, part: Slice, expected: Expected, missing: NDArray[np.bool_]) -> None:
-        """Publish the messages of what is missing, and remember what must come of them."""
+        """Publish the messages of the missing rows again, and remember which ids must come."""
         rows = np.unique(expected.messages[missing])
         self._say(f"publishing {len(rows):,} messages again")
         ids, bodies = part.row_ids.take(pa.array(rows)), part.bodies.take(pa.array(rows))
@@ -194,7 +194,7 @@ class Reconciler:
         self._holes.append(Hole(window, expected.ids.filter(pa.array(missing))))
 
     def _await_healing(self) -> None:
-        """Look until all have come, or for too long none has."""
+        """Look until all have come, or until none has come for too long."""
         deadline = self._clock() + self._request.patience_seconds
         while (rows := self._awaited()) and self._clock() < deadline:
             self._pause(POLL_SECONDS)
@@ -217,7 +217,7 @@ class Reconciler:
 
 
 def decode_of(request: ReconcileRequest) -> Decode:
-    """What makes rows of one message alone. Raises RequestError where the pipeline makes them of several."""
+    """What turns one message into rows. Raises RequestError where the pipeline makes rows of several messages."""
     transform = transform_of(request.decoding)
     if not isinstance(transform, Decode):
         rule = "it makes rows of several messages, so none tells which message is missing"
@@ -226,7 +226,7 @@ def decode_of(request: ReconcileRequest) -> Decode:
 
 
 class BigQueryLook:
-    """What the streaming table and the dead letters hold. Raises RequestError where they lack what is asked for."""
+    """What the streaming table and the dead letters hold. Raises RequestError where a table or column is missing."""
 
     def __init__(self, request: ReconcileRequest) -> None:
         self._request = request
@@ -251,13 +251,13 @@ class BigQueryLook:
             result = job.result(retry=retry, timeout=QUERY_SECONDS)
             batches = list(result.to_arrow_iterable(bqstorage_client=query_read_client()))
         except (GoogleAPIError, OSError) as error:
-            raise SourceError(f"{request.streaming_table} cannot be compared: {error}; mend that, and go on") from error
+            raise SourceError(f"{request.streaming_table} cannot be compared: {error}; mend that and retry") from error
         rows = pa.Table.from_batches(batches)
         ids = pc.fill_null(rows[ROW_ID].cast(TEXT), "").combine_chunks()
         return Found(ids, rows["written"].to_numpy())
 
     def _prune(self, window: Window) -> str:
-        """The condition that these rows' own event times meet, which need not be those of their ids."""
+        """The condition on the rows' own event times, which may differ from those in their ids."""
         if window.written_us is None:
             return ""
         first_us, last_us = window.written_us
@@ -280,7 +280,7 @@ def publish_again(request: ReconcileRequest, messages: Iterable[Message]) -> Non
             answer.result(timeout=request.patience_seconds)
     except (GoogleAPIError, TimeoutError) as error:
         reason = str(error) or f"no answer in {request.patience_seconds:g} s"
-        raise PublishError(f"{request.topic_path} did not take all messages: {reason}; mend that, and again") from error
+        raise PublishError(f"{request.topic_path} did not take all messages: {reason}; mend that and retry") from error
     finally:
         publisher.stop()
 
@@ -295,7 +295,7 @@ def _not_in(ids: pa.LargeStringArray, among: pa.LargeStringArray) -> NDArray[np.
 
 
 def _minute_and_key(row_id: str) -> tuple[int | None, str]:
-    """The minute, in microseconds since the epoch, and the key that an id says; the whole id where it is not ours."""
+    """The minute, in microseconds since the epoch, and the key in an id; (None, the whole id) if it is not ours."""
     said = ID.fullmatch(row_id)
     return (None, row_id) if said is None else (int(said["us"]) // MINUTE_US * MINUTE_US, said["key"])
 

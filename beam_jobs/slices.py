@@ -1,4 +1,4 @@
-"""A source's messages in slices that fit into memory, and the rows that they must become; no table is asked here."""
+"""A source's messages in slices that fit into memory, and the rows that they must become; no table is read here."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TEXT: Final = pa.large_string()
 
 
 class Window(NamedTuple):
-    """Event times as row ids say them, from `from_us` to before `until_us`.
+    """Event times in row ids, from `from_us` to before `until_us`.
 
-    `written_us` is the first and the last that such rows may have themselves; None where that cannot be told.
+    `written_us` is the first and the last event time that such rows may have themselves; None where it is unknown.
     """
 
     from_us: int
@@ -58,7 +58,7 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """The ids that a slice's rows must have, and of which of its messages each is."""
+    """The ids that a slice's rows must have, and which of its messages each one comes from."""
 
     window: Window
     ids: pa.LargeStringArray
@@ -66,7 +66,7 @@ class Expected:
 
 
 def slices(chunks: Iterable[Chunk], from_us: int, until_us: int) -> Iterator[Slice]:
-    """Slices that cover the whole time, one at least; they part minutes only where one is too large, instants never."""
+    """One or more slices that cover the whole time; they split a minute only if it is too large, an instant never."""
     held: list[Chunk] = []
     for chunk in chunks:
         held.append(chunk)
@@ -83,7 +83,7 @@ def slices(chunks: Iterable[Chunk], from_us: int, until_us: int) -> Iterator[Sli
 
 
 def expect(part: Slice, transform: Decode, time_column: str, unit: TimeUnit | None) -> Expected:
-    """What the pipeline makes of each message, as the streaming job would: of one that it refuses, a dead letter."""
+    """The ids of each message's rows, as the streaming job would write them; for a refused message, its dead letter."""
     decode = transform.make_decoder()
     ids: list[str] = []
     counts: list[int] = []
@@ -115,13 +115,13 @@ def _parted(chunks: Sequence[Chunk], at_us: int) -> tuple[list[Chunk], list[Chun
 
 
 def _each(bodies: pa.ChunkedArray) -> Iterator[bytes]:
-    """One chunk's bodies as Python has them at a time."""
+    """The bodies as Python objects, those of one chunk at a time."""
     for chunk in bodies.chunks:
         yield from chunk.to_pylist()
 
 
 def _written_us(part: Slice, values: Sequence[object], name: str, unit: TimeUnit | None) -> tuple[int, int] | None:
-    """The times that the rows are written with, and those of their messages, for rows that are not expected."""
+    """First and last event time of rows and messages, which also finds unexpected rows; None where it is unknown."""
     try:
         span = pc.min_max(json_times(values, name, unit))
     except RowError:

@@ -1,7 +1,7 @@
-"""`python -m beam_jobs.stream`: reads a subscription, and writes what the pipeline makes of it to a table.
+"""`python -m beam_jobs.stream`: reads a subscription, and writes the pipeline's rows to a table.
 
 Our flags come first (see --help), then Beam's own options behind `--`, such as `-- --runner=DirectRunner`.
-Locally it says when it runs, and SIGTERM drains it: what was pulled is written and acknowledged first.
+Locally it prints when it runs, and SIGTERM drains it: what was pulled is written and acknowledged first.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def check_names(request: StreamJobRequest, options: PipelineOptions) -> None:
-    """Raises RequestError for what Beam or Google would refuse minutes later, in other words."""
+    """Raises RequestError for names that Beam or Google would refuse minutes later."""
     transform_of(request)
     for flag, value, rule, example in (
         ("--subscription", request.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
@@ -75,13 +75,13 @@ def check_names(request: StreamJobRequest, options: PipelineOptions) -> None:
 
 
 def check_table(request: StreamJobRequest, columns: Sequence[Column]) -> None:
-    """Raises RequestError where the table lacks a column: every single row would be a dead letter."""
+    """Raises RequestError where a column is missing: every row would be a dead letter."""
     known = {column.name.lower() for column in columns}
     written = (*(PIPELINES[request.pipeline].columns or ()), ROW_ID_COLUMN)
     missing = [column.name for column in written if column.name.lower() not in known]
     if missing:
         raise RequestError(
-            f"--table is {request.table}: it lacks {', '.join(missing)}, which {request.pipeline} writes; add them"
+            f"--table is {request.table}: {', '.join(missing)} is missing, which {request.pipeline} writes; add it"
         )
     check_column("--event-time", request.event_time, columns)
 
@@ -89,7 +89,7 @@ def check_table(request: StreamJobRequest, columns: Sequence[Column]) -> None:
 def build(request: StreamJobRequest, columns: Sequence[Column], options: PipelineOptions) -> beam.Pipeline:
     """The whole pipeline: read, prepare, insert rows, insert dead letters."""
     direct = is_direct(options)
-    # Named outright: what Beam calls DirectRunner tries to download another runner first.
+    # Beam's DirectRunner, by its full name: under the short one it tries to download another runner first.
     pipeline = beam.Pipeline(runner=BundleBasedDirectRunner() if direct else None, options=options)
     messages = pipeline | "read" >> read(request.subscription, direct)
     rows, letters = prepare(messages, request, columns)
@@ -105,10 +105,10 @@ def build(request: StreamJobRequest, columns: Sequence[Column], options: Pipelin
 
 
 def read(subscription: str, direct: bool) -> beam.io.ReadFromPubSub:
-    """Messages, each row id once: Dataflow sees to that by the attribute, LocalPulls does on the DirectRunner.
+    """Messages, each row id once: Dataflow ensures that by the attribute, LocalPulls on the DirectRunner.
 
-    The DirectRunner holds the watermark at the wall clock and dies of a time it cannot parse, so there messages
-    have the time of their pull.
+    The DirectRunner keeps the watermark at the wall clock and fails on a time that it cannot parse, so there messages
+    get the time of their pull.
     """
     if direct:
         return beam.io.ReadFromPubSub(subscription=subscription, with_attributes=True)
@@ -118,7 +118,7 @@ def read(subscription: str, direct: bool) -> beam.io.ReadFromPubSub:
 
 
 def sink(stream: str, table: str, columns: Sequence[Column], counter: str, direct: bool) -> beam.PTransform:
-    """Rows to dead letters: by the API that suits many workers, or the one that suits the emulator."""
+    """Writes rows and returns dead letters, by the API for many workers or the one that the emulator has."""
     if direct:
         return beam.ParDo(InsertRows(stream, table, counter))
     return AppendRows(stream, table, columns, counter)
@@ -154,7 +154,7 @@ def run_locally(request: StreamJobRequest, columns: Sequence[Column], options: P
 
 @contextmanager
 def open_windows(request: StreamJobRequest) -> Iterator[LocalWindows | None]:
-    """What windows need in this process, and the journal of this job; None for a pipeline that has none."""
+    """The windows of this process with this job's journal; None for a pipeline without windows."""
     transform = transform_of(request)
     if not isinstance(transform, Windowed):
         yield None
@@ -165,7 +165,7 @@ def open_windows(request: StreamJobRequest) -> Iterator[LocalWindows | None]:
 
 
 def wait_or_drain(result: PipelineResult, pulls: LocalPulls) -> None:
-    """Wait for the pipeline, which ends by failing or by a signal. Raises RejeuError where it could not drain."""
+    """Wait for the pipeline, which ends on an error or a signal. Raises RejeuError where it could not drain."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result.wait_until_finish()

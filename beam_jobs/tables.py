@@ -1,4 +1,4 @@
-"""What a job asks of BigQuery before it is submitted: its table's columns. Writing is the sink's business."""
+"""What a job reads from BigQuery before it is submitted: its table's columns. The sink writes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the flex template's launcher runs, by its path: `stream`, told its parameters and Beam's options in one row.
+"""What the flex template's launcher runs, by its path: `stream`, with parameters and Beam's options in one list.
 
-Nothing but the way in is here: what a program run by its path defines is not there on the workers.
+Only the entry point is here: workers do not have what a program that is run by its path defines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rejeu.jobs.request import StreamJobRequest
 
 
 def split_flags(argv: Sequence[str]) -> list[str]:
-    """Our flags, `--` and Beam's, as `stream` reads them; a parameter has the name of a field, `--dead_letters=…`."""
+    """Our flags, `--` and Beam's, as `stream` reads them; parameters are called as fields are, `--dead_letters=…`."""
     ours, beams = list[str](), list[str]()
     for word in argv:
         name, equals, value = word.removeprefix("--").partition("=")

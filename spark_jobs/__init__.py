@@ -1,1 +1,1 @@
-"""Jobs for Spark, on Dataproc Serverless or here; what runs on Beam is in `beam_jobs/`."""
+"""Jobs for Spark, on Dataproc Serverless or on this machine; those for Beam are in `beam_jobs/`."""

@@ -1,6 +1,6 @@
 """`python -m spark_jobs.stations`: raw answers of the V'lille API to the rows that the pipeline `stations` writes.
 
-For ranges that are too long for a load job a day. It replaces what its output held, so it may run again.
+For ranges that are too long for one load job a day. It replaces its output, so it may run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ZONE: Final = r"(Z|[+-]\d\d:?\d\d)$"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reload the files. Exit code 1 where records were refused; the others are written nevertheless."""
+    """Reload the files. Returns exit code 1 where records were refused; the others are written nevertheless."""
     parser = argparse.ArgumentParser(prog="python -m spark_jobs.stations", description=__doc__)
     parser.add_argument("--raw", required=True, help="raw files, a path or gs:// URI, * allowed")
     parser.add_argument("--output", required=True, help="project.dataset.table, or a folder for Parquet")
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(lines: DataFrame) -> DataFrame:
-    """Lines of raw files (`value`) to one record each, with `payload`, its text, and `reason` where it is no row."""
+    """Lines of raw files (`value`) to records, each with its text as `payload`, and a `reason` if it is no row."""
     answers = lines.where(sql.trim("value") != "").select("value", sql.from_json("value", ANSWER).alias("answer"))
     told = answers.select(
         "value", "answer.observed_at", sql.explode_outer("answer.records").alias("record")
@@ -78,7 +78,7 @@ def rows_of(records: DataFrame) -> DataFrame:
 
 
 def write(rows: DataFrame, output: str) -> None:
-    """Into a BigQuery table by its Spark connector, which Dataproc has, or as Parquet into a folder."""
+    """Write to a BigQuery table by its Spark connector, which Dataproc has, or as Parquet to a folder."""
     if TABLE.fullmatch(output):
         rows.write.format("bigquery").option("writeMethod", "direct").mode("overwrite").save(output)
     else:
@@ -86,7 +86,7 @@ def write(rows: DataFrame, output: str) -> None:
 
 
 def _reason() -> Column:
-    """Why a record is no row; null where it is one."""
+    """Why a record is not a row; null where it is one."""
     place = sql.col("fields.localisation")
     rules = {
         "it is no record of the wanted shape and types": sql.col(BROKEN).isNotNull(),

@@ -1,1 +1,1 @@
-"""What the DirectRunner is missing for a stream: large pulls, light bundles, an event clock, windows that are kept."""
+"""What a stream needs and the DirectRunner does not have: large pulls, light bundles, an event clock, kept windows."""

@@ -1,7 +1,7 @@
-"""The local job's memory of what its windows count: every message in one SQLite file, until no window wants it.
+"""The local job's journal: every message that its windows count, in one SQLite file until no window needs it.
 
-On Dataflow the service keeps windows. The DirectRunner has them in its process alone, so a job that starts anew counts
-them anew, from here.
+On Dataflow the service keeps windows. The DirectRunner has them in memory only, so a job that is started again counts
+them again from the journal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from rejeu.errors import StateError
 
 BUSY_SECONDS: Final = 15.0
-"""How long a job waits for the one before it, which may still drain."""
+"""How long a job waits for the one before it, which may still be draining."""
 
 FORGET: Final = """
     DELETE FROM entry WHERE row_id IN (
@@ -31,7 +31,7 @@ FORGET: Final = """
 
 
 class Entry(NamedTuple):
-    """One message, and what windows go by: its key, and its event time in microseconds since the epoch."""
+    """One message with what windows need: its key, and its event time in microseconds since the epoch."""
 
     row_id: str
     key: str
@@ -40,14 +40,14 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """Messages by row id, for one job at a time; any of its threads may call. Raises StateError where it cannot."""
+    """Messages by row id, for one job at a time, whose threads may all call. Raises StateError where it cannot open."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, BUSY_SECONDS, check_same_thread=False)
-            # Two jobs would each see half of the messages, and neither a whole window.
+            # Of two jobs each would see half of the messages, and neither a whole window.
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(
@@ -55,14 +55,14 @@ class Journal:
             )
             self._connection.execute("CREATE INDEX IF NOT EXISTS by_time ON entry (event_us)")
         except (OSError, sqlite3.Error) as error:
-            raise StateError(f"journal {path}: {error}; see that its folder is writable, and stop other jobs") from None
+            raise StateError(f"journal {path}: {error}; make its folder writable, and stop other jobs") from None
 
     def close(self) -> None:
-        """Let the next job have it."""
+        """Release the file for the next job."""
         self._connection.close()
 
     def add(self, entries: Iterable[Entry]) -> set[str]:
-        """Write what is not there yet, all of it or nothing; the row ids that were new."""
+        """Write the entries that are new, all or none; returns their row ids."""
         with self._connection:
             return {
                 entry.row_id
@@ -71,10 +71,10 @@ class Journal:
             }
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
-        """All event times and messages, by event time; to be read to the end before anything is added."""
+        """All event times and messages, by event time; read them to the end before adding anything."""
         yield from self._connection.execute("SELECT event_us, message FROM entry ORDER BY event_us")
 
     def forget(self, before_us: int, pause_us: int) -> int:
-        """Drop what happened before then; of a key's records less than a pause apart all, or none. How many went."""
+        """Delete entries from before then, and return how many. A key's entries less than a pause apart go together."""
         with self._connection:
             return self._connection.execute(FORGET, {"before_us": before_us, "pause_us": pause_us}).rowcount

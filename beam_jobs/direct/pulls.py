@@ -1,12 +1,12 @@
-"""Pub/Sub for the DirectRunner as Dataflow has it: large pulls, each row id once, acknowledged when written.
+"""Pub/Sub for the DirectRunner as on Dataflow: large pulls, each row id once, acknowledged when written.
 
-Beam's own read pulls ten messages and acknowledges them before anything is done with them. It has no seam, so a
-private method is replaced (`tests/beam_jobs/direct/test_pulls.py` fails when Beam changes it). What holds it up: the
-DirectRunner has one worker thread and reads again only when nothing else is to be done. So when a pull comes,
-whatever the pulls before it brought is in the tables: that is the moment to acknowledge it, and to stop.
+Beam's own read pulls ten messages and acknowledges them before they are processed. It has no seam, so a private
+method is replaced (`tests/beam_jobs/direct/test_pulls.py` fails when Beam changes it). This works because the
+DirectRunner has one worker thread and reads again only when nothing else is to be done: at each pull, all messages of
+the pulls before it are in the tables. That is the moment to acknowledge them, and to stop.
 
-A SIGKILL loses nothing that way, for unacknowledged messages come again. Windows outlive a pull: their messages are
-written down first (`local_windows.py`), and a job that starts has those before it pulls.
+A SIGKILL loses nothing, because unacknowledged messages come again. Windows outlive a pull: their messages are first
+written to the journal (`windows.py`), and a job reads those at its start, before it pulls.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from rejeu.message import MAX_REQUEST_MESSAGES, ROW_ID
 log = logging.getLogger(__name__)
 
 PULL_SECONDS: Final = 3.0
-"""How long a pull waits for a first message, and so how long a drain may wait for a pull."""
+"""How long a pull waits for a first message, and so for how long a pull may delay a drain."""
 POLL_SECONDS: Final = 0.1
-"""The same where there are windows: they come due while no message does."""
+"""The same if there are windows, which fall due while no message comes."""
 REMEMBER_SECONDS: Final = 600.0
-"""How long a row id is known, as on Dataflow."""
+"""How long a row id is remembered, as on Dataflow."""
 AWAY: Final = (Aborted, RetryError, ServiceUnavailable, Unknown)
 
 
 class Taken(NamedTuple):
-    """A message as Beam's read takes it over."""
+    """A message in the shape that Beam's read expects."""
 
     ack_id: str
     message: PubsubMessage
 
 
 class Pulled(NamedTuple):
-    """What Beam's read is given for a pull."""
+    """A pull's answer in the shape that Beam's read expects."""
 
     received_messages: list[Taken]
 
 
 class LocalPulls:
-    """Stands where the DirectRunner's read expects a subscriber client; every call comes from its one thread."""
+    """Replaces the subscriber client in the DirectRunner's read; every call comes from its one thread."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class LocalPulls:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The DirectRunner reads from here while this lasts."""
+        """The DirectRunner reads from here while the block runs."""
         with (
             replaced(
                 transform_evaluator._PubSubReadEvaluator, _get_subscriber_client=staticmethod(lambda transform: self)
@@ -86,12 +86,12 @@ class LocalPulls:
             yield
 
     def drain(self, timeout: float) -> bool:
-        """Pull no more, and wait until what was pulled is written and acknowledged; False where time ran out."""
+        """Stop pulling, and wait until what was pulled is written and acknowledged; False where that took too long."""
         self._draining.set()
         return self._drained.wait(timeout)
 
     def pull(self, subscription: str, **_: Any) -> Pulled:
-        """Up to 1,000 messages whose row ids are new; none while Pub/Sub is away."""
+        """Up to 1,000 messages whose row ids are new; none while Pub/Sub does not answer."""
         if not self._running:
             self._running = True
             self._on_running()
@@ -104,7 +104,7 @@ class LocalPulls:
                 return _pulled(("", each) for each in again)
             received = self._receive(subscription)
         except DeadlineExceeded:
-            # No message came: the emulator answers so after two seconds, other servers wait for as long as we do.
+            # No message came: the emulator answers after two seconds, other servers wait as long as we do.
             return Pulled([])
         except AWAY as error:
             self._log_away(error)
@@ -113,7 +113,7 @@ class LocalPulls:
         return _pulled((each.ack_id, each.message) for each in self._new_only(received))
 
     def acknowledge(self, subscription: str, ack_ids: list[str]) -> None:
-        """Beam has taken the messages over; Pub/Sub is told at the next pull, when they are written."""
+        """Beam has the messages; they are acknowledged to Pub/Sub at the next pull, when they are written."""
         self._in_hand.extend(filter(None, ack_ids))
 
     def _acknowledge_written(self, subscription: str) -> None:
@@ -123,9 +123,9 @@ class LocalPulls:
             del self._in_hand[: len(part)]
 
     def _receive(self, subscription: str) -> list[Any]:
-        """One pull that waits, then more that do not: the emulator gives 100 messages a pull, whatever one asks.
+        """One pull that waits, then more that do not: the emulator returns at most 100 messages a pull.
 
-        Where there are windows, none waits.
+        With windows, no pull waits.
         """
         received: list[Any] = []
         part = self._pull(subscription, MAX_REQUEST_MESSAGES, wait=self._windows is None)
@@ -169,7 +169,7 @@ class LocalPulls:
 def _pulled(messages: Iterable[tuple[str, RawMessage]]) -> Pulled:
     """Messages for Beam's read, by their acknowledgement ids.
 
-    All have the time of the pull: nobody asks when they were published, and Beam keeps what is of one time as one.
+    All get the time of the pull: their publish time is not used, and Beam keeps messages of one time together.
     """
     now = datetime.now(UTC)
     return Pulled(

@@ -1,6 +1,6 @@
-"""Beam's DirectRunner without what it does in vain for each step of each bundle; what a step does stays as it is.
+"""Beam's DirectRunner without its useless work for each step of each bundle; steps do what they did.
 
-It has no seam for that, so private parts are replaced: when Beam changes them, `tests/beam_jobs/direct/test_runner.py`
+There is no seam for it, so private parts are replaced: when Beam changes them, `tests/beam_jobs/direct/test_runner.py`
 fails.
 """
 
@@ -17,7 +17,7 @@ from apache_beam.transforms import userstate
 
 @contextmanager
 def replaced(owner: Any, **ours: Any) -> Iterator[None]:
-    """These attributes of a class or module of Beam's are ours while the block runs. KeyError where it lacks one."""
+    """Replace attributes of a class or module of Beam's while the block runs. KeyError where one does not exist."""
     beams_own = {name: vars(owner)[name] for name in ours}
     for name, value in ours.items():
         setattr(owner, name, value)
@@ -30,11 +30,11 @@ def replaced(owner: Any, **ours: Any) -> Iterator[None]:
 
 @contextmanager
 def light_bundles() -> Iterator[None]:
-    """No step runs for a bundle without elements, or waits for one, and none is asked twice whether it has state.
+    """No step runs for an empty bundle, none waits for one, and whether a step has state is looked up once.
 
-    Beam hands every step's empty outputs on, so that one pull runs each step of the dead letters three times. It keeps
-    what asks for the next pull, a bundle without elements, for ever, and goes through all of these at each pull. And it
-    looks for state with `inspect`, in all methods of a step, twice a bundle: most of what a small bundle costs.
+    Beam passes on empty outputs, so that one pull runs each step of the dead letters three times. It keeps the empty
+    bundle that triggers the next pull for ever, and scans all of these at each pull. And twice a bundle it looks for
+    state with `inspect`, in all methods of a step: most of the cost of a small bundle.
     """
     beams_consumers = _ExecutorServiceParallelExecutor.schedule_consumers
     beams_pending = _TransformWatermarks.add_pending

@@ -1,4 +1,4 @@
-"""What the DirectRunner remembers of a key's windows, such that those in which nothing happens cost nothing."""
+"""The DirectRunner's memory of a key's windows, so that windows in which nothing happens cost nothing."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from apache_beam.transforms.trigger import InMemoryUnmergedState, MergeableState
 from apache_beam.transforms.window import IntervalWindow
 
 WINDOW_IDS = MergeableStateAdapter.WINDOW_IDS
-"""Where Beam keeps the windows that it knows of, each with the numbers under which it has timers and state."""
+"""Where Beam keeps the known windows, each with the numbers of its timers and state."""
 
 
 class Quiet(NamedTuple):
-    """A window, and by its numbers what there is of it."""
+    """A window that is set aside, with its state by number."""
 
     window: IntervalWindow
     parts: dict[int, Any]
 
 
 class KeyState(InMemoryUnmergedState):
-    """A key's windows, of which Beam sees no more than those that have timers.
+    """A key's windows, of which Beam sees only those that have timers.
 
-    It goes through all that it sees for each bundle, and forgets none. But a window without a timer is quiet: nothing
-    comes of it before the next record does. So it is set aside, and fetched when there are records that may be its.
+    Beam scans all windows that it sees for each bundle, and forgets none. A window without a timer is quiet: it writes
+    nothing before its next record. So it is set aside, and fetched when records come that may belong to it.
     """
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class KeyState(InMemoryUnmergedState):
         self._starts: list[int] = []
 
     def copy(self) -> KeyState:
-        """Itself. Beam copies it for each bundle, so that one that fails leaves no trace; but of a record that it finds
-        when it tries again, a window has the id, and counts it once."""
+        """Itself. Beam copies it for each bundle, so that a failed one changes nothing. Here that is not needed: when a
+        bundle is tried again, a window knows its records by id, and counts each once."""
         return self
 
     def fetch(self, windows: Iterable[IntervalWindow]) -> None:
-        """Have Beam see the quiet windows that are these, or overlap them."""
+        """Let Beam see the quiet windows that equal or overlap these."""
         for window in windows:
-            # Quiet windows do not overlap, or they would have been merged: the last to start is the last to end.
+            # Quiet windows do not overlap, because those would have been merged: the last to start ends last.
             at = bisect_left(self._starts, window.end.micros)
             while at and (quiet := self._quiet[self._starts[at - 1]]).window.end > window.start:
                 at -= 1
@@ -50,7 +50,7 @@ class KeyState(InMemoryUnmergedState):
                 self.state.update(quiet.parts)
 
     def set_aside(self) -> None:
-        """Have Beam see no quiet window, but for the one with the highest number, for it goes on counting from that."""
+        """Hide the quiet windows from Beam, except the one with the highest number, from which it goes on counting."""
         highest = max((each for ids in self._window_ids.values() for each in ids), default=0)
         for window, ids in list(self._window_ids.items()):
             if highest not in ids and not any(each in self.timers for each in ids):

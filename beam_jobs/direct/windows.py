@@ -1,8 +1,8 @@
-"""Windows on the DirectRunner as Dataflow has them: closed by event time, labelled by it, and safe from a kill.
+"""Windows on the DirectRunner as on Dataflow: closed and labelled by event time, and safe from a kill.
 
-Beam's runner holds the watermark of Pub/Sub at the wall clock, and takes the wall clock for the watermark when the
-early pane of a window is due: of history it would see nothing but late records. And what it pays for a record grows
-with all the windows that the key has ever had. None of this has a seam, so private parts are replaced
+Beam's runner keeps the watermark of Pub/Sub at the wall clock, and uses the wall clock as the watermark when the early
+pane of a window is due, so all records of history would be late. Also, the cost of a record grows with the number of
+windows that its key has ever had. There is no seam to change this, so private parts are replaced
 (`tests/beam_jobs/direct/test_windows.py` fails when Beam changes them).
 """
 
@@ -28,20 +28,20 @@ from beam_jobs.transforms.windows import Windowed
 from rejeu.message import MAX_REQUEST_MESSAGES
 
 IDLE_SECONDS: Final = 5.0
-"""After so long without a message event time goes on at the wall clock's pace, so that the last windows end."""
+"""After so long without a message, event time goes on with the wall clock, so that the last windows end."""
 AHEAD_US: Final = 60_000_000
-"""How far a publisher's clock may be ahead of ours."""
+"""How far ahead of ours a publisher's clock may be."""
 LEAP_US: Final = 86_400_000_000
 FORGET_SECONDS: Final = 60.0
 
 RawMessage = Any
-"""A message of Pub/Sub as protobuf has it: what the client wraps it in takes longer to read than all the rest does."""
+"""A message of Pub/Sub as bare protobuf: the client's wrapper takes longer to read than everything else."""
 
 
 class EventClock:
-    """How far event time has come, in microseconds since the epoch: the newest that was seen. It never goes back.
+    """The newest event time seen, in microseconds since the epoch; it never goes back.
 
-    A time that is ahead of the wall clock, and more than a day ahead of all others, is a mistake that moves nothing.
+    A time ahead of the wall clock and more than a day ahead of all others is taken for a mistake and ignored.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,18 +51,18 @@ class EventClock:
         self._busy_at = clock()
 
     def see(self, event_us: Iterable[int]) -> None:
-        """Messages came, of these times."""
+        """Messages with these event times came."""
         self.stay()
         for each in sorted(event_us):
             if self._is_believed(each):
                 self._newest_us = max(each, self._newest_us or each)
 
     def stay(self) -> None:
-        """It is not known that nothing came: go on from here no sooner than after a while."""
+        """Hold event time for a while: messages came, or may wait while Pub/Sub does not answer."""
         self._busy_at = self._clock()
 
     def read(self) -> int | None:
-        """The event time; None before the first message."""
+        """The current event time; None before the first message."""
         if self._newest_us is not None:
             idle = max(0.0, self._clock() - self._busy_at - IDLE_SECONDS)
             reached_us = self._newest_us + int(idle * 1e6)
@@ -76,7 +76,7 @@ class EventClock:
 
 
 class LocalWindows:
-    """What a job of windows does with what it pulls; every call comes from the runner's one thread."""
+    """How a job with windows handles its messages; every call comes from the runner's one thread."""
 
     def __init__(self, windowed: Windowed, journal: Journal, clock: EventClock) -> None:
         self._windowed, self._journal, self._clock = windowed, journal, clock
@@ -86,12 +86,12 @@ class LocalWindows:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The DirectRunner goes by event time while this lasts."""
+        """The DirectRunner uses event time while the block runs."""
         read, driver = transform_evaluator._PubSubReadEvaluator, GeneralTriggerDriver
         beams_bundle, beams_timer, beams_elements = read.finish_bundle, driver.process_timer, driver.process_elements
 
         def finish_bundle(evaluator: Any) -> Any:
-            # Read before the pull: what that brings is not late for itself.
+            # Read before the pull, so that its messages do not make each other late.
             event_us = self._clock.read()
             result = beams_bundle(evaluator)
             result.keyed_watermark_holds = {None: MIN_TIMESTAMP if event_us is None else Timestamp(micros=event_us)}
@@ -107,12 +107,12 @@ class LocalWindows:
         ) -> Iterator[Any]:
             window = state.seen(window_id)
             if window is None:
-                # Beam may call for one timer twice: what was due came of the first call.
+                # Beam may call twice for one timer: the first call wrote what was due.
                 return
             by_wall_clock = domain == TimeDomain.REAL_TIME
-            # Beam leaves the timer of an early pane where the window ends before it: it would write nothing new.
+            # Beam keeps the timer of an early pane after the window's end: it would write nothing new.
             if not (by_wall_clock and name.endswith("early") and window.end <= watermark):
-                # To the trigger the wall clock's time would be the end of every window.
+                # With the wall clock's time the trigger would close every window.
                 now = watermark if by_wall_clock else at
                 yield from beams_timer(driver, window_id, name, domain, now, state, watermark)
             state.set_aside()
@@ -125,16 +125,16 @@ class LocalWindows:
             yield
 
     def again(self) -> list[RawMessage]:
-        """Up to 1,000 messages of the jobs before this one, for windows to count anew; none when all have come."""
+        """Up to 1,000 messages of earlier jobs, for windows to count again; none when all have come."""
         entries = list(islice(self._before, MAX_REQUEST_MESSAGES))
         if entries:
             self._clock.see(event_us for event_us, _ in entries)
         return [PubsubMessage.pb().FromString(message) for _, message in entries]
 
     def keep(self, messages: Mapping[str, RawMessage]) -> set[str]:
-        """Write messages down, by row id, before windows have them; the row ids that were there already.
+        """Write messages to the journal by row id, before windows get them; returns the row ids that it had already.
 
-        What cannot be decoded is no window's: it is not kept.
+        A message that cannot be decoded belongs to no window and is not kept.
         """
         entries = [entry for row_id, message in messages.items() if (entry := self._entry(row_id, message))]
         self._clock.see(entry.event_us for entry in entries)
@@ -143,7 +143,7 @@ class LocalWindows:
         return known
 
     def stay(self) -> None:
-        """Pub/Sub is away: what happens meanwhile is still to come."""
+        """Pub/Sub does not answer: messages of the meantime are still to come."""
         self._clock.stay()
 
     def _entry(self, row_id: str, message: RawMessage) -> Entry | None:

@@ -1,1 +1,1 @@
-"""The steps that pipelines are made of; none knows where its elements come from."""
+"""The steps of pipelines; none knows where its elements come from."""

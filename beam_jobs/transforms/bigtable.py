@@ -1,8 +1,8 @@
-"""Rows into a Bigtable table that exists, and sums of what is stored there; which rows and sums is the pipeline's word.
+"""Writes rows to a Bigtable table that exists, and sums of rows there; the pipeline decides which rows and sums.
 
-A sum is never added to: it is made anew from the rows below it, and the timestamp of its cell is the number of events
-that it counts. Of two workers that add up the same rows at one time the one that saw more is believed, whichever
-writes last; docs/decisions/0016-occupancy.md says why that is exact.
+A sum is never incremented: it is calculated again from the rows below it, and the timestamp of its cell is the number
+of events that it counts. When two workers add up the same rows at once, the one that saw more events wins, in whatever
+order they write; docs/decisions/0016-occupancy.md says why that is exact.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ from rejeu.gcp.clients import bigtable_table
 from rejeu.timeline import format_instant
 
 MAX_ROWS: Final = 1000
-"""Of one call; Bigtable takes 100,000 mutations, and half a megabyte of ranges to read."""
+"""Most rows of one call; Bigtable takes 100,000 mutations, and half a megabyte of ranges to read."""
 PATIENCE_SECONDS: Final = 300.0
-"""Long enough for a server to restart; after it the bundle fails, and the runner tries it again or ends the job."""
+"""Long enough for a server to restart; then the bundle fails, and the runner tries it again or ends the job."""
 COUNTED_ONE_MICROS: Final = 1000
 """Bigtable's timestamps are whole milliseconds."""
 
 Parts = Callable[[Row], tuple[str, ...]]
-"""What the keys of an event and of its sums are made of, from the coarse to the fine."""
+"""The parts of an event's key and of its sums' keys, from coarse to fine."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Rows whose keys begin with `name`, and the column in which each has its number."""
+    """Rows whose keys begin with `name`, and the column that holds their number."""
 
     name: str
     family: str
     column: str
     is_sum: bool = True
     says_when: bool = False
-    """Whether they also say when they were written."""
+    """Whether a row also says when it was written."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """Rows of one kind, each the sum of those of another whose keys go on as its own does.
+    """Rows of one kind, each the sum of those rows of another kind whose keys go on in the same way.
 
-    `scope` makes of an event's parts how the key goes on: `{0}#{1:.16}`. One that ends with the separator counts all
-    that lies below those parts.
+    `scope` is a format of an event's parts for the rest of the key: `{0}#{1:.16}`. If it ends with the separator, the
+    sum counts all rows below those parts.
     """
 
     kind: Kind
@@ -75,12 +75,12 @@ class Sum:
 
 @cache
 def table_for(instance: str, name: str) -> Table:
-    """One client a process and table: the DirectRunner sets a DoFn up anew for each bundle."""
+    """The table, with one client for a process and table: the DirectRunner sets up a DoFn for each bundle."""
     return bigtable_table(instance, name, PATIENCE_SECONDS)
 
 
 class _InFewCalls(beam.DoFn):
-    """Collects rows, and does with many at once what `flush` does; yields rows and, as another output, dead letters."""
+    """Collects rows and calls `flush` with many at once; yields rows and, as another output, dead letters."""
 
     def __init__(self, stream: str, instance: str) -> None:
         self._stream, self._instance = stream, instance
@@ -117,7 +117,7 @@ class _InFewCalls(beam.DoFn):
 
 
 class WriteEvents(_InFewCalls):
-    """Writes rows, by their ids as often as they come, and yields them when they are stored."""
+    """Writes rows by their ids, so that repeats change nothing, and yields them when they are stored."""
 
     def __init__(self, stream: str, instance: str, to_entry: Callable[[Row], RowMutationEntry]) -> None:
         super().__init__(stream, instance)
@@ -131,9 +131,9 @@ class WriteEvents(_InFewCalls):
 
 
 class AddUp(_InFewCalls):
-    """Adds up anew what the rows touch, each sum once, and yields one row for each that is stored.
+    """Calculates again the sums that the rows belong to, each once, and yields one row for each stored sum.
 
-    What cannot be calculated is a dead letter with the newest row that asked for it; the others are calculated.
+    A sum that cannot be calculated becomes a dead letter of the newest row that it belongs to.
     """
 
     def __init__(self, stream: str, instance: str, total: Sum, parts: Parts) -> None:
@@ -150,12 +150,12 @@ class AddUp(_InFewCalls):
             yield self.dead("calculate", f"{self._sum.key(scope)}: {fault}", row) if fault else row
 
     def _add_up(self, scopes: dict[str, Row]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-        """Sum and number of events by scope, and what is wrong with a row below it, where something is."""
+        """Sum and number of events by scope, and for scopes with a wrong row below them what is wrong."""
         below = self._sum.of
         totals, faults = dict.fromkeys(scopes, (0, 0)), dict[str, str]()
         query = ReadRowsQuery(
             row_ranges=[range_of(f"{below.name}{SEPARATOR}{scope}") for scope in scopes],
-            # What was overwritten is there until Bigtable gets round to removing it.
+            # Overwritten cells remain until Bigtable removes them.
             row_filter=RowFilterChain([ColumnQualifierRegexFilter(below.column), CellsColumnLimitFilter(1)]),
         )
         for found in self.table.read_rows(query):
@@ -165,7 +165,7 @@ class AddUp(_InFewCalls):
             try:
                 total += int(cell.value)
             except ValueError:
-                faults[scope] = f"{key} holds {cell.value!r}, which is no whole number: mend or delete that row"
+                faults[scope] = f"{key} holds {cell.value!r}, which is not a whole number: mend or delete that row"
             totals[scope] = total, count + (cell.timestamp_micros // COUNTED_ONE_MICROS if below.is_sum else 1)
         return totals, faults
 
@@ -178,9 +178,9 @@ class AddUp(_InFewCalls):
 
 
 def write(table: Table, entries: Sequence[RowMutationEntry]) -> dict[bytes, str]:
-    """Write them all; of those that Bigtable refuses for themselves the keys, and why.
+    """Write all entries; returns the keys of those that are themselves refused by Bigtable, and why.
 
-    Raises MutationsExceptionGroup for what is no entry's own fault.
+    Raises MutationsExceptionGroup for errors that are not an entry's own fault.
     """
     if not entries:
         return {}
@@ -191,7 +191,7 @@ def write(table: Table, entries: Sequence[RowMutationEntry]) -> dict[bytes, str]
         if not all(isinstance(cause, BadRequest) for cause in causes.values()):
             raise
         if len(causes) == len(entries) > 1:
-            # A call that is refused whole does not say for which entry: halve until one stands alone.
+            # A call that is refused as a whole does not name the entry: halve it until one entry is left.
             middle = len(entries) // 2
             return write(table, entries[:middle]) | write(table, entries[middle:])
         return {entries[index].row_key: str(cause) for index, cause in causes.items()}
@@ -199,6 +199,6 @@ def write(table: Table, entries: Sequence[RowMutationEntry]) -> dict[bytes, str]
 
 
 def _cause(failed: Exception) -> BaseException | None:
-    """Why the last try failed."""
+    """The error of the last try."""
     cause = failed.__cause__
     return cause.exceptions[-1] if isinstance(cause, RetryExceptionGroup) else cause

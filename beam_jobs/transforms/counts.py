@@ -13,11 +13,11 @@ _here: Final = Counter[tuple[str, str]]()
 
 
 class Count:
-    """A Beam counter that also adds up in this process.
+    """A Beam counter that also counts in this process.
 
-    Beam's own is what Dataflow shows; on the streaming DirectRunner it keeps each step's first bundle only, for the
-    state sampler holds on to that bundle's container. Count what every element adds to once a bundle: telling Beam
-    takes as long as passing on a row.
+    Dataflow shows Beam's own counter; on the streaming DirectRunner that has each step's first bundle only, because the
+    state sampler keeps that bundle's container. Count elements once a bundle, not one by one: a call to Beam takes as
+    long as passing on a row.
     """
 
     def __init__(self, stream: str, name: str) -> None:

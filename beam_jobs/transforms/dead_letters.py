@@ -1,4 +1,4 @@
-"""Dead letters: what becomes of a message or a row that cannot be written. Where they are written is the sink's."""
+"""Dead letters: the rows that keep a message or a row that cannot be written, and why. The sink writes them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rejeu.timeline import format_instant
 log = logging.getLogger(__name__)
 
 MAX_REASON_CHARS: Final = 1_000
-"""An error may repeat the value that it refuses; what is wrong stands before it, or behind."""
+"""Longest reason, cut in its middle: an error may repeat the wrong value, and says before or after it what is wrong."""
 MAX_PAYLOAD_CHARS: Final = 700_000
-"""BigQuery takes 10 MB a row, as JSON, in which a character has up to 12 bytes."""
+"""Longest payload: BigQuery takes 10 MB a row as JSON, in which a character has up to 12 bytes."""
 
 
 def dead_letter(stream: str, step: str, reason: str, message: Message, row_id: str | None = None) -> Row:
-    """A row of `rejeu.spec.pipelines.DEAD_LETTER_COLUMNS`; `row_id` where only one of the message's rows died."""
+    """A row of DEAD_LETTER_COLUMNS; `row_id` is given where only one of the message's rows is refused."""
     row_id = row_id or message.row_id
     values = {
         "failed_at": format_instant(datetime.now(UTC)),
@@ -37,9 +37,9 @@ def dead_letter(stream: str, step: str, reason: str, message: Message, row_id: s
 
 
 def split_large(letter: Row) -> Iterator[Row]:
-    """The letter; or, where its payload does not fit into a row, several under one row id.
+    """The letter; if its payload does not fit into a row, several letters under one row id.
 
-    Their payloads are the whole in the order of their reasons, which end with such as `(part 02 of 13)`.
+    Their payloads, joined in the order of their reasons, are the whole; reasons then end like `(part 02 of 13)`.
     """
     payload = letter.values["payload"]
     parts = [payload[at : at + MAX_PAYLOAD_CHARS] for at in range(0, len(payload), MAX_PAYLOAD_CHARS)]
@@ -53,7 +53,7 @@ def split_large(letter: Row) -> Iterator[Row]:
 
 
 def never_lost(letter: Row) -> None:
-    """Fail the bundle: a dead letter that its own table refuses has nowhere else to go."""
+    """Fail the bundle: a dead letter that its own table refuses must not be lost."""
     log.error("%s: dead letter %s cannot be written: %s", letter.values["stream"], letter.row_id, letter.values)
     raise RuntimeError(f"dead letter {letter.row_id} cannot be written ({letter.values['reason']}): mend its table")
 

@@ -1,4 +1,4 @@
-"""Messages to rows, one at a time, by a pipeline's own decoder; what that refuses becomes a dead letter."""
+"""Messages to rows, one at a time, by a pipeline's own decoder; a message that it refuses becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Message, Row
 
 Decoder = Callable[[bytes], list[dict[str, Any]]]
-"""A body's rows, none where the message is not for this pipeline. Raises one of WRONG where it is wrong."""
+"""Returns a body's rows, none if the message is not for this pipeline. Raises one of WRONG where it is wrong."""
 WRONG: Final = (ValueError, ArithmeticError, RecursionError)
-"""The last two: a number that no calculation bears, and JSON that is nested too deeply."""
+"""The last two: a number that is too large to calculate with, and JSON that is nested too deeply."""
 
 
 class Decode(beam.PTransform):
@@ -30,7 +30,7 @@ class Decode(beam.PTransform):
 
 
 class DecodeFn(beam.DoFn):
-    """Decodes and counts messages, with a dead letter for each that is wrong; what the others become is `made_of`'s."""
+    """Decodes and counts messages, with a dead letter for each wrong one; `made_of` turns the others into output."""
 
     def __init__(self, stream: str, make_decoder: Callable[[], Callable[[bytes], Any]]) -> None:
         self._stream, self._make_decoder = stream, make_decoder

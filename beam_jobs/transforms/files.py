@@ -1,4 +1,4 @@
-"""Lines of raw files to messages, and rows to prepared files. Which files, and where to, is the job's."""
+"""Lines of raw files to messages, and rows to prepared files. The job decides on paths and folders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BLOCK_BYTES: Final = 1 << 20
 
 
 class ReadLines(beam.PTransform):
-    """Paths to messages, one a line; a message's id and attributes say which file and line."""
+    """Paths to messages, one for each line; a message's id and attributes name its file and line."""
 
     def expand(self, paths: beam.PCollection[str]) -> beam.PCollection[Message]:
         return paths | "spread files" >> beam.Reshuffle() | "read lines" >> beam.FlatMap(_lines)
 
 
 class WriteLines(beam.PTransform):
-    """Rows to `<prefix>-*.ndjson`; there is always at least one file, so that a load job finds one."""
+    """Rows to `<prefix>-*.ndjson`, always at least one file, because a load job needs one."""
 
     def __init__(self, stream: str, prefix: str, counter: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What flows between the steps: messages as they came, and rows with the message that they were made from."""
+"""The elements between steps: messages as they came, and rows with the message that they were made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apache_beam.io.gcp.pubsub import PubsubMessage
 from rejeu.message import ROW_ID
 
 ROWS: Final = "rows"
-"""The main output of every step that can refuse something."""
+"""The main output of every step that can refuse elements."""
 DEAD: Final = "dead"
 """Its other output: dead letters."""
 

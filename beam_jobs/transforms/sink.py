@@ -1,4 +1,4 @@
-"""Rows into a table that exists, by BigQuery's streaming inserts; what BigQuery refuses becomes a dead letter."""
+"""Writes rows to a table that exists, by BigQuery's streaming inserts; a row that it refuses becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS: Final = 2000
 MAX_BYTES: Final = 5_000_000
-"""BigQuery takes 50,000 rows and 10 MB a call; the emulator is twice as fast with 2,000 rows as with 500."""
+"""Most rows of a call: BigQuery takes 50,000 and 10 MB; the emulator is twice as fast with 2,000 as with 500."""
 CALL_SECONDS: Final = 30.0
 RETRY: Final = bigquery.DEFAULT_RETRY.with_delay(initial=0.5, maximum=10.0).with_deadline(300.0)
-"""Long enough for a server to restart; after it the bundle fails, and the runner tries it again or ends the job."""
+"""Long enough for a server to restart; then the bundle fails, and the runner tries it again or ends the job."""
 RETRY_UNLESS_500: Final = RETRY.with_predicate(
     lambda error: not isinstance(error, InternalServerError) and RETRY._predicate(error)
 )
 MAX_INSERT_ID_CHARS: Final = 128
-"""BigQuery's limit (https://cloud.google.com/bigquery/quotas#streaming_inserts); a row id may have more."""
+"""BigQuery's limit (https://cloud.google.com/bigquery/quotas#streaming_inserts); a row id may be longer."""
 REFUSED_WHOLE: Final = (400, 413)
-"""HTTP's answers to a call that no retry mends."""
+"""HTTP codes of a call that no retry helps."""
 
 
 @cache
 def client_for(table: str) -> bigquery.Client:
-    """One client a process and table: the DirectRunner sets a DoFn up anew for each bundle."""
+    """The client, one for a process and table: the DirectRunner sets up a DoFn for each bundle."""
     return bigquery_client(table.split(".", maxsplit=1)[0])
 
 
 class InsertRows(beam.DoFn):
-    """Inserts rows in few calls a bundle and yields dead letters. Each inserted row counts on `counter`."""
+    """Inserts rows with few calls a bundle and yields dead letters. Inserted rows are counted on `counter`."""
 
     def __init__(self, stream: str, table: str, counter: str) -> None:
         self._stream, self._table = stream, table
@@ -90,12 +90,12 @@ class InsertRows(beam.DoFn):
         self._inserted.add(len(rows) - len(errors))
 
     def _call_for_good_rows(self, rows: list[Row]) -> Sequence[dict[str, Any]]:
-        """All rows at once; only where one is wrong, those that are not, which takes the emulator twice as long."""
+        """Insert all rows at once; only if one is wrong, the good ones, which takes the emulator twice as long."""
         try:
             if not self._call(rows, RETRY_UNLESS_500, skip_invalid_rows=False):
                 return []
         except InternalServerError:
-            # The emulator's word for a row it cannot convert; from BigQuery, for once, a reason to try again.
+            # The emulator's answer for a row that it cannot convert; from BigQuery it means to try again.
             pass
         return self._call(rows, RETRY, skip_invalid_rows=True)
 
@@ -111,7 +111,7 @@ class InsertRows(beam.DoFn):
         return errors
 
     def _insert_by_halves(self, rows: list[Row], reason: str) -> None:
-        """A call that is refused whole does not say which row it was: halve until one row stands alone."""
+        """A call that is refused as a whole does not name the row: halve it until one row is left."""
         if len(rows) == 1:
             self._refuse(rows[0], reason)
             return
@@ -124,5 +124,5 @@ class InsertRows(beam.DoFn):
 
 
 def _insert_id(row_id: str) -> str:
-    """What BigQuery knows the row by for a minute."""
+    """The id by which BigQuery drops repeats of the row for a minute."""
     return row_id if len(row_id) <= MAX_INSERT_ID_CHARS else digest(row_id.encode())

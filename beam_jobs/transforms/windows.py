@@ -1,6 +1,6 @@
-"""Messages to the rows of windows: one for each key and pane; what a pipeline makes of a window's records is its own.
+"""Messages to the rows of windows, one for each key and pane; the pipeline decides what a row says of its records.
 
-Panes accumulate, and a window tells its records apart by their messages' ids: whatever is delivered twice counts once.
+Panes accumulate, and a window knows its records by their messages' ids: a message that is delivered twice counts once.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from rejeu.spec.pipelines import PIPELINES, Windows
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 
 FOR_EVER: Final = 10_000 * 366 * 86_400
-"""Seconds: more than lie between any two instants of BigQuery, and few enough for Beam's own clock."""
+"""Seconds: more than between any two instants of BigQuery, and few enough for Beam's own clock."""
 TIMINGS: Final = {
     PaneInfoTiming.EARLY: "EARLY",
     PaneInfoTiming.ON_TIME: "ON_TIME",
     PaneInfoTiming.LATE: "LATE",
-    # Of what was there from the start, no runner asks when it came.
+    # For bounded input, which is there from the start, runners give no timing.
     PaneInfoTiming.UNKNOWN: "ON_TIME",
 }
 
@@ -52,13 +52,13 @@ class Record(NamedTuple):
 
 RECORDS: Final = "records"
 Identified = tuple[str, Any]
-"""What of a record counts, with its message's row id."""
+"""A message's row id and its record's value."""
 Keyed = tuple[str, Identified]
 Grouped = tuple[str, Iterable[Identified]]
 Decoder = Callable[[bytes], Record]
-"""A body's record. Raises one of WRONG where it is wrong."""
+"""Returns a body's record. Raises one of WRONG where it is wrong."""
 Summary = Callable[[Collection[Any]], dict[str, Any]]
-"""The columns that a pipeline makes of a window's values, one for each message, in no order."""
+"""Returns a pipeline's columns for a window's values, one value for each message, in any order."""
 
 
 class Windowed(beam.PTransform):
@@ -71,9 +71,9 @@ class Windowed(beam.PTransform):
         self._request, self._windows, self._summary = request, windows, summary
         self._make_decoder = make_decoder
         self.seconds = request.session_seconds or request.window_seconds or windows.seconds
-        """No record's window begins or ends further away from it."""
+        """The most that lies between a record and its window's begin or end."""
         self.pause_seconds = request.session_seconds or 0.0
-        """Records of a key that lie less apart share a window, and so on from record to record; 0 for fixed windows."""
+        """Records of a key that are closer than this share a window, from record to record; 0 for fixed windows."""
         self.lateness_seconds = request.lateness_seconds
 
     def make_decoder(self) -> Decoder:
@@ -105,7 +105,7 @@ class Windowed(beam.PTransform):
         cut = Sessions(self.seconds) if self.pause_seconds else FixedWindows(self.seconds)
         if not records.is_bounded:
             return records | "window" >> self._into_panes(cut) | "group" >> beam.GroupByKey()
-        # One pane a window: nothing is early or late of what is there from the start.
+        # One pane a window: in bounded input nothing is early or late.
         if self.pause_seconds:
             return records | "window" >> beam.WindowInto(cut) | "group" >> beam.GroupByKey()
         return records | "group" >> _GroupByWindow(cut)
@@ -121,9 +121,9 @@ class Windowed(beam.PTransform):
 
 
 class _GroupByWindow(beam.PTransform):
-    """`GroupByKey` in fixed windows, of input that is there from the start: nothing is to trigger.
+    """`GroupByKey` in fixed windows for bounded input, without triggers.
 
-    What a trigger costs a record grows with the windows of its key, of which a day may have thousands.
+    A trigger's cost for each record grows with the number of its key's windows, which may be thousands a day.
     """
 
     def __init__(self, cut: FixedWindows) -> None:
@@ -154,7 +154,7 @@ def _leave_name(named: tuple[str, int], records: Iterable[Identified]) -> Timest
 
 
 class _AfterSeconds(AfterProcessingTime):
-    """Beam's own cannot tell a runner of parts of a second."""
+    """AfterProcessingTime with fractions of a second, which Beam's own does not pass to a runner."""
 
     def to_runner_api(self, context: Any) -> Any:
         proto = AfterProcessingTime().to_runner_api(context)
@@ -169,7 +169,7 @@ class _RecordsFn(DecodeFn):
 
 
 class _PaneFn(beam.DoFn):
-    """Counts on `late` each row of a window that had ended when records came, so that it is written anew."""
+    """Writes a row for each pane; counts on `late` the rows of windows that get records after their end."""
 
     def __init__(self, stream: str, windows: Windows, summary: Summary) -> None:
         self._stream, self._windows, self._summary = stream, windows, summary
@@ -199,7 +199,7 @@ class _PaneFn(beam.DoFn):
     def _row(
         self, key: str, window: IntervalWindow, pane: str, values: dict[str, Any], row_ids: Collection[str]
     ) -> Row:
-        """The row, with a message of its own that names the first and the last of those it was made from."""
+        """The row, with a message of its own that names the first and the last message that it was made from."""
         short = key if len(key) <= MAX_KEY_CHARS else digest(key.encode())
         row_id = f"{self._stream}/{window.start.micros}/{short}/{window.end.micros}/{pane}#{len(row_ids)}"
         made_from = {"first": min(row_ids), "last": max(row_ids)}
@@ -207,7 +207,7 @@ class _PaneFn(beam.DoFn):
 
 
 def event_us_of(field: str, instant: str) -> int:
-    """Microseconds since the epoch of a field: RFC 3339, or BigQuery's own way to write it. Raises ValueError."""
+    """A field's microseconds since the epoch, from RFC 3339 or BigQuery's own format. Raises ValueError."""
     try:
         return to_us(parse_instant(instant.replace(" UTC", "Z")))
     except RequestError as error:

@@ -192,7 +192,7 @@ def test_passthrough_takes_its_columns_from_the_table(
     ("changes", "complaint"),
     [
         ({"table": f"{PROJECT}.live.none"}, "there is no such table"),
-        ({"table": f"{PROJECT}.live.plain"}, "it lacks timestamp, request, symbol, rate, date_str, which rates writes"),
+        ({"table": f"{PROJECT}.live.plain"}, "timestamp, request, symbol, rate, date_str is missing, which rates"),
         ({"event_time": "at"}, "--event-time is 'at'"),
         ({"subscription": f"projects/{PROJECT}/subscriptions/none"}, "there is no such subscription"),
     ],

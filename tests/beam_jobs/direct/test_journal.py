@@ -68,7 +68,7 @@ def test_a_second_job_is_refused_while_the_first_one_lives(
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match="see that its folder is writable"):
+    with pytest.raises(StateError, match="make its folder writable"):
         Journal(tmp_path / "file" / "clicks.db")
 
 

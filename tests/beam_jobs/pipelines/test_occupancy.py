@@ -158,7 +158,7 @@ def test_a_stored_row_that_is_no_number_fails_its_own_sums_alone(bigtable: Bigta
     events = [an_event(), an_event(service="pool"), an_event(site="lyon")]
 
     def both_that_count_it(letters: list[Row]) -> None:
-        reason = f"{spoilt} holds b'many', which is no whole number: mend or delete that row"
+        reason = f"{spoilt} holds b'many', which is not a whole number: mend or delete that row"
         assert sorted(letter.values["reason"] for letter in letters) == [
             f"status#paris#gym: {reason}",
             f"status#paris: {reason}",
