@@ -6,6 +6,7 @@ machine may be busy, and leaves nothing in the folder.
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,7 @@ from rejeu.state import gcs
 from rejeu.state.lease import update_state
 from rejeu.state.model import StreamState
 from tests.fakes.storage_server import StorageServer
+from tests.side_by_side import ByFile, longest_first
 
 BUCKET = "rejeu-test"
 
@@ -25,6 +27,17 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     settings.register_profile("rejeu", deadline=None, database=None)
     settings.load_profile("rejeu")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker."""
+    if hasattr(config, "workerinput"):
+        longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 def fence_off(store: StateStore, stream: str, epoch: int) -> None:

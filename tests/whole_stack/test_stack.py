@@ -151,7 +151,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     assert set(states(stack).values()) == {"stopped"}
 
 
-@pytest.mark.stack
 class TestWholeStack:
     """With Airflow."""
 
