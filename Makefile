@@ -5,9 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(BIN)/uv pip
+# One more than two cores: some always wait for a server.
+WORKERS ?= 3
+# Rooms whose tests import neither Airflow nor Beam, which would take longer than the tests.
+QUICK := tests/test_*.py $(addprefix tests/,bigquery cli gcp infra jobs launchers local/processes local/servers local/stack new replay spec state watchdog)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down logs status demo test check format lock docs screenshots bench chaos chaos-replay
+.PHONY: help setup up down logs status demo test quick check format lock docs screenshots bench chaos chaos-replay
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,8 +46,11 @@ check: $(READY) ## Lint and strict types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check ## All checks and all tests
-	$(BIN)/pytest
+test: check ## All checks and all tests, in WORKERS processes side by side
+	$(BIN)/pytest -n $(WORKERS)
+
+quick: check ## The inner loop: all checks, and the tests that need no server, no Airflow and no Beam
+	$(BIN)/pytest -q -n $(WORKERS) -m "not emulated and not slow" $(QUICK)
 
 format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix-only --quiet .

@@ -21,6 +21,8 @@ from tests.launchers.rigs.process import ProcessRig
 from tests.launchers.rigs.rig import NAME, ProcessesRig, Rig, ServerRig, SmallJob, found
 from tests.launchers.rigs.vertex_ai import VertexRig
 
+pytestmark = pytest.mark.slow
+
 PROCESSES: list[Callable[[Path], ProcessesRig]] = [ProcessRig, DockerRig, KubernetesRig]
 SERVERS: list[Callable[[Path], ServerRig]] = [DockerRig, KubernetesRig, CloudRunRig, VertexRig, DataflowRig]
 RIGS: list[Callable[[Path], Rig]] = list(dict.fromkeys([FakeRig, *PROCESSES, *SERVERS]))

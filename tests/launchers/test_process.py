@@ -121,6 +121,8 @@ import sys
 from pathlib import Path
 from rejeu.launchers.process import ProcessLauncher
 from tests.launchers.rigs.rig import SmallJob
+
+pytestmark = pytest.mark.slow
 ProcessLauncher(Path(sys.argv[1])).start(SmallJob(("drained", "meet", sys.argv[2], "wait")))
 print("started", flush=True)
 input()

@@ -178,6 +178,7 @@ def test_of_many_that_write_at_one_version_one_wins(store: StateStore) -> None:
 # Every store that processes share
 
 
+@pytest.mark.slow
 def test_of_many_processes_that_open_and_write_at_once_none_is_lost(uri: str) -> None:
     processes = [
         subprocess.Popen(

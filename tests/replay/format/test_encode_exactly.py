@@ -18,6 +18,8 @@ from pyarrow import types
 from rejeu.replay.format.encode import encode
 from tests.replay.exact_encoder import encode_exactly
 
+pytestmark = pytest.mark.slow
+
 Values = st.SearchStrategy[Any]
 
 DAY_S: Final = 86_400

@@ -16,6 +16,8 @@ from rejeu.replay.format.wire import Messages, messages, topic_field
 from rejeu.timeline import format_instant, from_us
 from tests.replay.conftest import T0, TOPIC, Rows, chunk_of
 
+pytestmark = pytest.mark.slow
+
 PublishRequest, PubsubMessage = types.PublishRequest.pb(), types.PubsubMessage.pb()
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999."""

@@ -186,6 +186,7 @@ def test_a_key_that_no_line_has_is_refused(tmp_path: Path, read: Read) -> None:
         read(file=write_lines(tmp_path / "a.ndjson", line(1, n=1)), key=("id",))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=12), min_size=1, max_size=4),
     st.sampled_from(["parquet", "ndjson", "ndjson.gz"]),

@@ -35,6 +35,7 @@ def test_a_simulator_starts_anywhere_and_stops_at_until(read: Read) -> None:
     assert rest == [row for row in whole[done:] if row[0] < 1_619_828_400_000_000]
 
 
+@pytest.mark.slow
 def test_oracle_requests_look_like_bands() -> None:
     rows = [json.loads(line) for line in OracleRequests(minutes=120).lines()]
     assert set(rows[0]) == {column.name for column in COLUMNS}

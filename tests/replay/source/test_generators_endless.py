@@ -22,6 +22,8 @@ from tests.conftest import fence_off
 from tests.fakes.broker import FakeBroker
 from tests.replay.conftest import SECONDS, STREAM, MakeReplay, Rows, Run, Store
 
+pytestmark = pytest.mark.slow
+
 Read = Callable[..., Rows]
 
 START = to_us(parse_instant("2026-01-01T00:00:00Z"))
