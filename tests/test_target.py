@@ -45,6 +45,7 @@ def test_every_field_is_an_environment_variable() -> None:
         "REJEU_SPEED": "60",
         "REJEU_NOTIFIER": "my_company.notifiers.on_call",
         "REJEU_ALERTS": "rejeu-alerts",
+        "REJEU_STREAMS_WAIT": "True",
         "REJEU_HOME": "/srv/rejeu",
     }
     assert {f"REJEU_{name.upper()}" for name in Target.model_fields} == set(given)

@@ -22,7 +22,6 @@ OTHERS: Final[Mapping[str, str]] = {
     "REJEU_DAGS": "The folder of DAG files, and of specs in `streams/`, that commands work with. Default: `dags`.",
     "REJEU_UI_PORT": "The port of the local stack's Airflow. Default: a free one, the same each time where it can be.",
     "REJEU_STACK": "Set by the local stack: marks each of its processes, so that `rejeu down` finds them.",
-    "REJEU_DEMO": "Set by `rejeu demo`: names the spec whose demo the stack plays.",
 }
 GOOGLES: Final[Mapping[str, str]] = {
     "GOOGLE_CLOUD_PROJECT": "The project, where `REJEU_PROJECT` does not say another.",

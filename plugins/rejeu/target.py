@@ -73,6 +73,8 @@ class Target(BaseModel):
     """Dotted path of an Airflow notifier, or of a callable that makes one: what tells a person of incidents."""
     alerts: str = ""
     """Id of the Pub/Sub subscription to which Cloud Monitoring's alerts come (infra/)."""
+    streams_wait: bool = False
+    """Whether a new stream's batch starts paused until a person switches it on, as `rejeu up` has it."""
     home: Path = Path(".rejeu")
     """Folder for what local jobs leave: records and logs."""
 

@@ -132,6 +132,13 @@ def test_a_batch_run_has_the_day_before_as_its_data_interval(dags: dict[str, DAG
     assert interval.end == parse_instant("2021-05-01T01:00:00Z")
 
 
+def test_where_streams_wait_their_batch_alone_starts_paused(spec: StreamSpec) -> None:
+    target = TARGET.model_copy(update={"streams_wait": True})
+    paused = {name: build_dag(spec, name, target).is_paused_upon_creation for name in kinds_of(spec)}
+    assert [name for name, waits in paused.items() if waits] == ["batch"]
+    assert not any(build_dag(spec, name, TARGET).is_paused_upon_creation for name in kinds_of(spec))
+
+
 def test_the_end_of_a_batch_starts_the_live_dag(dags: dict[str, DAG]) -> None:
     (awaited,) = dags[f"{STREAM}.live"].schedule
     (said,) = dags[f"{STREAM}.batch"].get_task("measure").outlets

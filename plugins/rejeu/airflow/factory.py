@@ -40,5 +40,6 @@ def _arguments(kind: DagKind, spec: StreamSpec, target: Target) -> dict[str, Any
         "start_date": BEGINNING,
         "catchup": False,
         "max_active_runs": 1,
+        "is_paused_upon_creation": True if kind.begins and target.streams_wait else None,
         **kind.arguments,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,23 +12,17 @@ from rejeu.airflow.dags.invalid import build_invalid
 from rejeu.airflow.dags.patrol import PATROL, build_patrol
 from rejeu.airflow.factory import build_dag, kinds_of
 from rejeu.errors import SpecError
-from rejeu.spec.files import FOLDERS, Loaded, load_specs
+from rejeu.spec.files import Loaded, load_specs, spec_folders
 from rejeu.target import Target
 
 log = logging.getLogger(__name__)
-
-
-def spec_folders(dag_file: str) -> list[Path]:
-    """The folders whose specs this DAG file builds."""
-    named = os.environ.get(FOLDERS, "")
-    return [Path(folder) for folder in named.split(os.pathsep) if folder] or [Path(dag_file).parent / "streams"]
 
 
 def load_dags(dag_file: str) -> Iterator[DAG]:
     """Every DAG of every stream, and the patrol; a worker, which wants one DAG only, builds that one alone."""
     wanted = get_parsing_context().dag_id
     target = Target.from_env()
-    found = load_specs(spec_folders(dag_file))
+    found = load_specs(spec_folders(Path(dag_file).parent))
     if wanted is None:
         yield from build_all(found, target)
     elif wanted == PATROL:

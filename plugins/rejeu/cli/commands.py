@@ -21,3 +21,10 @@ class Commands:
         made = self._commands.add_parser(name, help=text, description=text, formatter_class=RichHelpFormatter)
         made.set_defaults(run=run)
         return made
+
+
+def count(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"it is {text!r}: it must be a whole number above 0")
+    return int(text)

@@ -5,23 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from rejeu.cli import homes
-from rejeu.cli.commands import Commands
+from rejeu.cli.commands import Commands, count
 from rejeu.cli.console import console, say
 from rejeu.cli.folders import add_dag_file, dags_folder, examples
 from rejeu.errors import RequestError
 from rejeu.extras import require_local
-from rejeu.spec.files import read_spec
+from rejeu.spec.files import Loaded, load_specs, read_spec, spec_folders
+from rejeu.target import Target
+
+if TYPE_CHECKING:
+    from rejeu.local.stack.stack import Login
 
 
 def add_to(commands: Commands) -> None:
     """The commands of this module."""
     up_ = commands.add("up", up, "Start the local stack, and leave it running.")
     up_.add_argument("--dags", type=Path, metavar="DIR", help="DAG files; default: REJEU_DAGS, else the folder dags")
+    seed_ = commands.add("seed", seed, "Write days of an example stream's raw files, and what is replayed after them.")
+    seed_.add_argument("stream", metavar="STREAM")
+    seed_.add_argument("--days", type=count, default=1, metavar="N", help="how many, up to yesterday; default: 1")
     commands.add("down", down, "Stop the local stack, and everything it started.")
     commands.add("status", status, "Show the parts of the local stack.")
     logs_ = commands.add("logs", logs, "Show the logs of all parts.")
@@ -44,9 +55,50 @@ def up(arguments: argparse.Namespace) -> int:
     if made := add_dag_file(dags):
         say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
     stack = homes.stack_of(homes.HOME, dags)
-    stack.up(say)
-    say(f"\nAirflow   {stack.ui_url}   user {stack.login.user}, password {stack.login.password}")
-    console.print("`make logs` follows all parts, `make down` stops them.")
+    os.environ.setdefault("REJEU_STREAMS_WAIT", "1")
+    from rejeu.local.stack.parts import DEMO_DATA, PARTS
+
+    stack.up(say, (*PARTS, DEMO_DATA))
+    for line in what_next(stack.ui_url, stack.login, load_specs(spec_folders(dags))):
+        say(line)
+    return 0
+
+
+def what_next(url: str, login: Login, streams: Sequence[Loaded]) -> Iterator[str]:
+    """Where the pages are, and the first click: what a person reads once everything runs."""
+    good = [each.spec for each in streams if each.spec is not None]
+    begins = [f"{spec.stream}.batch" for spec in good if spec.batch is not None]
+    by_hand = [f"{spec.stream}.live" for spec in good if spec.batch is None]
+    yield f"\nAirflow     {url}"
+    yield f"Log in as   {login.user}, password {login.password}"
+    yield "\nNext:"
+    if begins:
+        yield f"- Switch on one of {', '.join(begins)}: it loads a day, then its stream goes live by itself."
+    if by_hand:
+        yield f"- Trigger {' or '.join(by_hand)}: the stream goes live."
+    yield "- `rejeu seed STREAM --days 3` writes more days of an example stream."
+    yield "- `rejeu demo` plays a stream's whole life, kills it on the way, and checks every row."
+    yield "- `rejeu new` begins a stream of your own; it shows within a minute."
+    yield "- After a change of a pipeline, or of Rejeu itself: `rejeu down`, then `rejeu up`."
+    yield "- `rejeu logs` shows what all parts say, `rejeu down` ends everything."
+
+
+def seed(arguments: argparse.Namespace) -> int:
+    """More days of an example stream, for its batch and for backfills."""
+    require_local()
+    from rejeu.local.demos.registry import data_of
+    from rejeu.local.demos.seed import seed as write_days
+
+    data_of(arguments.stream)  # or say which there are
+    stack = homes.stack_of(homes.running())
+    os.environ.update(stack.variables())
+    spec = read_spec(examples() / "streams" / f"{arguments.stream}.yaml")
+    days = write_days(spec, Target.from_env(), arguments.days)
+    batch, airflow = f"{arguments.stream}.batch", Path(sys.executable).with_name("airflow")
+    say(f"{arguments.stream}: raw files are written of the days {days[0]} to {days[-1]}")
+    say(f"Switch on {batch} in Airflow to load the last day. To load them all:")
+    say('  eval "$(rejeu env)"')
+    say(f"  {airflow} backfill create --dag-id {batch} --from-date {days[0]} --to-date {days[-1] + timedelta(days=1)}")
     return 0
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rejeu.cli import homes
-from rejeu.cli.commands import Commands
+from rejeu.cli.commands import Commands, count
 from rejeu.cli.console import console, say
 from rejeu.spec.files import read_spec
 from rejeu.spec.types import parse_speed
@@ -44,7 +44,7 @@ def add_to(commands: Commands) -> None:
         "incidents", incidents, "Show the last silences, newest first: what was lost, when, and why."
     )
     incidents_.add_argument("stream", nargs="?", metavar="STREAM")
-    incidents_.add_argument("--limit", type=_count, default=20, metavar="N", help="how many at most; default: 20")
+    incidents_.add_argument("--limit", type=count, default=20, metavar="N", help="how many at most; default: 20")
     incidents_.add_argument("--json", action="store_true", help="one JSON object a line, with every column")
 
 
@@ -98,12 +98,6 @@ def incidents(arguments: argparse.Namespace) -> int:
         where = f"in {table}" if rows is not None else f"yet: {table} comes with a stream's first live run"
         say(f"no incident {where}")
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"it is {text!r}: it must be a whole number above 0")
-    return int(text)
 
 
 def _renaming(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
+
+
+def spec_folders(dags: Path) -> list[Path]:
+    """The folders of the specs that the DAG file of this folder builds."""
+    named = os.environ.get(FOLDERS, "")
+    return [Path(folder) for folder in named.split(os.pathsep) if folder] or [dags / "streams"]
 
 
 def read_spec(file: Path) -> StreamSpec:

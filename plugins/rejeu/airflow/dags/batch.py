@@ -129,6 +129,7 @@ BATCH: Final = DagKind(
     summary="Loads one day's raw files into the batch table; its end is the hand-over to the stream.",
     page=_page,
     has=lambda spec: spec.batch is not None,
+    begins=True,
     schedule=_schedule,
     form=_form,
     tasks=_tasks,

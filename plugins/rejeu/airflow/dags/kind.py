@@ -49,6 +49,8 @@ class DagKind:
     """Whether a stream has such a DAG."""
     schedule: Callable[[StreamSpec, Target], Any] = _by_hand
     """When it runs; by hand only unless it says otherwise."""
+    begins: bool = False
+    """Whether a stream's life begins with it: it starts paused where the target has streams wait."""
     form: Callable[[StreamSpec], dict[str, Param]] = _no_form
     """What a person may fill in when they start a run by hand."""
     arguments: Mapping[str, Any] = field(default_factory=dict)

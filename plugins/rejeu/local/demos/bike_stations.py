@@ -43,7 +43,7 @@ class BikeStations(DemoData):
     )
     endless = True
 
-    def write(self) -> None:
+    def write_history(self) -> None:
         at = self.midnight - timedelta(days=1)
         while at < self.midnight:
             answer = {"observed_at": format_instant(at), "records": records_at(at)}

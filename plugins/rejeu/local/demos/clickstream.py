@@ -37,8 +37,7 @@ class Clicks(DemoData):
     key = (Column("window_start", "TIMESTAMP"), Column("user_pseudo_id", "STRING"))
     values = (Column("event_count", "INT64"),)
 
-    def write(self) -> None:
-        self.write_files(list(self.history()))
+    def write_source(self) -> None:
         pattern = self.target.place(str(replay_of(self.spec).source.files))
         name = pattern.removeprefix(f"gs://{self.target.bucket}/").replace("*", self.midnight.date().isoformat())
         file = io.BytesIO()

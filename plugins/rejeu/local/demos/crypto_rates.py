@@ -45,8 +45,7 @@ class CryptoRates(DemoData):
     key = (Column("timestamp", "TIMESTAMP"), Column("request", "STRING"), Column("symbol", "STRING"))
     values = (Column("rate", "FLOAT64"),)
 
-    def write(self) -> None:
-        self.write_files(list(self.history()))
+    def write_source(self) -> None:
         self.load(self.target.table(str(replay_of(self.spec).source.table)), self.streamed(None), COLUMNS)
 
     def history(self) -> Iterable[bytes]:

@@ -42,9 +42,13 @@ class DemoData(ABC):
         self.spec, self.target, self.day = spec, target, day
         self.expected = f"{target.project}.rejeu_demo.expected"
 
-    @abstractmethod
-    def write(self) -> None:
-        """Write the day's files, and the source."""
+    def write_history(self) -> None:
+        """Write the day's raw files."""
+        self.write_files(list(self.history()))
+
+    def write_source(self) -> None:
+        """Write what is replayed after the day; nothing where it is made up or asked for on the way."""
+        return
 
     @abstractmethod
     def history(self) -> Iterable[bytes]:

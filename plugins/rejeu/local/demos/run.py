@@ -20,7 +20,7 @@ from rejeu.errors import StackError
 from rejeu.local.demos.registry import data_of
 from rejeu.local.processes.interrupts import interruptible
 from rejeu.local.stack.airflow_api import AirflowApi
-from rejeu.local.stack.parts import DEMO, DEMO_DATA, PARTS
+from rejeu.local.stack.parts import DEMO_DATA, PARTS
 from rejeu.local.stack.stack import Stack
 from rejeu.spec.files import FOLDERS
 from rejeu.spec.model import StreamSpec
@@ -31,6 +31,7 @@ from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 
 SPEED: Final = 60
+WAIT: Final = "REJEU_STREAMS_WAIT"
 KILL_AFTER: Final = timedelta(seconds=8)
 """How long the stream flows before its replay is killed, and where it would go on for ever, after its repair."""
 STEP_SECONDS: Final = 240.0
@@ -83,7 +84,7 @@ def run_demo(examples: Path, home: Path, spec: StreamSpec, report: Path, *, keep
             stack.down()
             shutil.rmtree(home, ignore_errors=True)
             os.environ.setdefault("REJEU_SPEED", str(SPEED))
-            os.environ |= {DEMO: spec.stream, FOLDERS: str(_alone(spec, examples, home / "dags"))}
+            os.environ |= {FOLDERS: str(_alone(spec, examples, home / "dags")), WAIT: "0"}
             say(f"starting emulators and Airflow; writing a day of {spec.stream} as files, and what comes after it")
             stack.up(lambda text: say(f"  {text}"), (*PARTS, DEMO_DATA))
             os.environ.update(stack.env())

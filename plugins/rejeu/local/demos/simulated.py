@@ -18,9 +18,6 @@ class SimulatedData(DemoData):
 
     endless = True
 
-    def write(self) -> None:
-        self.write_files(list(self.history()))
-
     def history(self) -> Iterable[bytes]:
         end = to_us(self.midnight)
         return self._made(end - timedelta(days=1) // timedelta(microseconds=1), Position(end))

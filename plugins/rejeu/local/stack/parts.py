@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from rejeu.local.processes.supervision import Program
@@ -32,8 +30,6 @@ SERVER_GROUP: Final = "servers"
 AIRFLOW_GROUP: Final = "airflow"
 TABLES: Final = "tables"
 DEMO_DATA: Final = "demo-data"
-DEMO: Final = "REJEU_DEMO"
-"""The variable that names the stream whose data that is."""
 ONCE: Final = frozenset({TABLES, DEMO_DATA})
 """Not parts: each runs once for a home, and ends."""
 
@@ -137,9 +133,8 @@ def _warm(name: str, *arguments: str) -> Program:
 
 def _demo_data(settings: StackSettings) -> Part:
     """Fills the emulators while Airflow starts; the scheduler, which runs at once what is due, waits for it."""
-    done = Path(settings.home, "demo-data.json")
-    stream = os.environ.get(DEMO, "crypto_rates")
-    command = (sys.executable, "-m", "rejeu.local.demos", f"{settings.dags}/streams/{stream}.yaml", str(done))
+    done = settings.demo_data
+    command = (sys.executable, "-m", "rejeu.local.demos", settings.dags, str(done))
     return Part(Program(DEMO_DATA, command, SERVER_GROUP, stop_seconds=1, once=True), "", done.exists, EMULATORS)
 
 

@@ -112,6 +112,11 @@ class StackSettings:
         return Path(self.cluster, f"{self.database}.made")
 
     @property
+    def demo_data(self) -> Path:
+        """The file that says of which day the examples' data is, once it is written."""
+        return Path(self.home, "demo-data.json")
+
+    @property
     def database_password(self) -> Path:
         return Path(self.home, "database-password")
 

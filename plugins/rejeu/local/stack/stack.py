@@ -223,6 +223,7 @@ def _furnish(settings: StackSettings) -> None:
         Path(settings.home, "bigquery"),
     ):
         folder.mkdir(parents=True, exist_ok=True)
+    settings.demo_data.unlink(missing_ok=True)  # another day may have come
     write_private(settings.passwords, {USER: settings.keys["password"]})
     write_private_text(settings.database_password, settings.keys["database"])
     # Every setting comes from the environment; without a file Airflow writes one of 120 kB, from four processes.
