@@ -38,8 +38,6 @@ class Means(DemoData):
     """
     key, values = COLUMNS[:2], COLUMNS[2:]
 
-    def write(self) -> None: ...
-
     def history(self) -> Iterable[bytes]:
         return [msgspec.json.encode(DUE[0])]
 
