@@ -133,6 +133,21 @@ class Reason(StrEnum):
     NOTHING_PUBLISHED = "Cloud Monitoring counts no message published to the topic"
 
 
+class EndedBy(StrEnum):
+    """What ended a silence."""
+
+    SIGNAL = "signal"
+    """Rows came again: the first of them ended it."""
+    NOTHING_DUE = "nothing_due"
+    """The replay was back and no row was due: it ended when the replay took the lease."""
+    FINISHED = "finished"
+    """The replay was back and its source had no further row: it ended when the replay said so."""
+    STOP = "stop"
+    """A person stopped the stream: from then on nobody waited for rows."""
+    NEXT = "next"
+    """The next silence began before anything was seen to end this one."""
+
+
 class Lack(StrEnum):
     """What a stream that is wanted does not have; the signal may flow nevertheless."""
 

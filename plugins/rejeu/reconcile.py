@@ -10,6 +10,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from rejeu.bigquery.records import Comparison
 from rejeu.errors import RequestError, StateConflictError
 from rejeu.jobs.build import replay_request
 from rejeu.jobs.request import ReconcileRequest, SourceRequest
@@ -68,28 +69,10 @@ class FaultyMinute(BaseModel):
         return f"{format_instant(self.minute) if self.minute else 'no minute'} {self.key}: {found}"
 
 
-class Reconciliation(BaseModel):
-    """What a comparison found. `found`, `missing` and `doubles` are as they were before anything was published again.
+class Reconciliation(Comparison):
+    """What a comparison found, and where it found most."""
 
-    `found` counts the rows of the source that are in the streaming table or among the dead letters (`dead_letters`:
-    only there), `doubles` rows beyond the first of an id, `unexpected` ids of the table that the source does not have.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    stream: str
-    from_time: datetime | None
-    until_time: datetime
-    checked_at: datetime
     minutes: int
-    expected: int
-    found: int
-    missing: int
-    healed: int
-    still_missing: int
-    doubles: int
-    unexpected: int
-    dead_letters: int
     worst: tuple[FaultyMinute, ...] = ()
 
     @property

@@ -9,24 +9,29 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseNotifier
 
-from rejeu.airflow.notify import given_up_text, incident_text, notify
+from rejeu.airflow.notify import ENDS, given_up_text, incident_text, notify
+from rejeu.bigquery.records import IncidentRow
+from rejeu.ports import EndedBy
 from tests.airflow.builders import a_run
 
 SAID: list[str] = []
-ROW: dict[str, Any] = {
-    "stream": "crypto_rates",
-    "lost_at": "2026-11-20T12:00:00.250000Z",
-    "detected_at": "2026-11-20T12:00:05.500000Z",
-    "relaunched_at": "2026-11-20T12:00:07.000000Z",
-    "resumed_at": "2026-11-20T12:00:09.500000Z",
-    "gap_seconds": 9.25,
-    "cause": "the replay died: its lease ran out",
-    "rows_owed": 118,
-    "rows_lost": 0,
-    "probe": "heartbeat",
-    "launcher": "process",
-    "dag_run_id": "asset-1",
-}
+ROW = IncidentRow.model_validate(
+    {
+        "stream": "crypto_rates",
+        "lost_at": "2026-11-20T12:00:00.250000Z",
+        "detected_at": "2026-11-20T12:00:05.500000Z",
+        "relaunched_at": "2026-11-20T12:00:07.000000Z",
+        "resumed_at": "2026-11-20T12:00:09.500000Z",
+        "gap_seconds": 9.25,
+        "cause": "the replay died: its lease ran out",
+        "rows_owed": 118,
+        "rows_lost": 0,
+        "probe": "heartbeat",
+        "launcher": "process",
+        "dag_run_id": "asset-1",
+        "ended_by": "signal",
+    }
+)
 
 
 class Pager(BaseNotifier):
@@ -91,7 +96,7 @@ def test_two_messages_of_one_task_differ(use: Any) -> None:
 
 def test_templates_find_the_facts_one_by_one(use: Any) -> None:
     use("facts")
-    notify(a_run(), "back", "it is back", **ROW)
+    notify(a_run(), "back", "it is back", **ROW.as_json())
     assert SAID == ["crypto_rates: 9.25 s"]
 
 
@@ -151,17 +156,22 @@ def test_an_incident_says_how_long_why_and_what_came_of_it() -> None:
 
 
 def test_an_incident_of_somebody_elses_stream_says_only_what_is_known() -> None:
-    unknown = dict.fromkeys(("relaunched_at", "resumed_at", "gap_seconds", "rows_owed", "rows_lost"))
-    subject, text = incident_text(ROW | unknown | {"probe": "tap"})
-    assert subject == "crypto_rates: the signal was gone until nobody waited for it any more"
+    unknown = dict.fromkeys(("relaunched_at", "rows_owed", "rows_lost"))
+    _, text = incident_text(ROW.model_copy(update={**unknown, "probe": "tap"}))
     assert text.splitlines()[1:3] == [
         "The tap saw it after 5.2 s; nobody here can relaunch what somebody else publishes.",
         "Run asset-1 of crypto_rates.watchdog; `rejeu incidents crypto_rates` shows those before.",
     ]
 
 
+@pytest.mark.parametrize("ended_by", EndedBy)
+def test_an_incident_says_what_ended_it(ended_by: EndedBy) -> None:
+    subject, _ = incident_text(ROW.model_copy(update={"ended_by": ended_by}))
+    assert subject == f"crypto_rates: the signal was gone for 9.2 s and {ENDS[ended_by]}"
+
+
 def test_rows_that_nobody_could_count_as_lost_are_not_called_found() -> None:
-    _, text = incident_text(ROW | {"rows_lost": None})
+    _, text = incident_text(ROW.model_copy(update={"rows_lost": None}))
     assert text.splitlines()[2] == "118 rows came late."
 
 

@@ -19,8 +19,9 @@ from google.cloud import bigquery
 
 from rejeu import cli
 from rejeu.bigquery import sql
-from rejeu.bigquery.ensure import INCIDENT_COLUMNS, INCIDENT_KEY, ensure_table
+from rejeu.bigquery.ensure import ensure_table
 from rejeu.bigquery.incidents import recent_incidents
+from rejeu.bigquery.records import IncidentRow
 from rejeu.gcp.clients import bigquery_client
 from rejeu.target import Target
 from tests.paths import ROOT
@@ -28,7 +29,7 @@ from tests.paths import ROOT
 pytestmark = pytest.mark.emulated
 
 READY_SECONDS = 60
-TYPES = {column.name: column.type for column in INCIDENT_COLUMNS}
+TYPES = {column.name: column.type for column in IncidentRow.columns()}
 EMPTY = Target(project="rejeu-test", dataset="empty")
 NOON = datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC)
 FIRST: dict[str, Any] = {
@@ -37,6 +38,7 @@ FIRST: dict[str, Any] = {
     "detected_at": NOON.replace(second=5),
     "relaunched_at": NOON.replace(second=7),
     "resumed_at": NOON.replace(second=9),
+    "ended_by": "signal",
     "gap_seconds": 9.0,
     "cause": "the replay died: its lease ran out: epoch 3 was last heard of at 11:59 [and no more]",
     "rows_owed": 1118,
@@ -77,10 +79,10 @@ def target(client: bigquery.Client) -> Target:
     """A target whose table has three incidents, and an empty one beside it."""
     full = Target(project="rejeu-test", dataset="full")
     for each in (full, EMPTY):
-        ensure_table(client, each, each.incidents, INCIDENT_COLUMNS, "lost_at")
+        ensure_table(client, each, each.incidents, IncidentRow.columns(), IncidentRow.DAY)
     for row in (SECOND, OTHER, FIRST):
         parameters = [bigquery.ScalarQueryParameter(name, TYPES[name], value) for name, value in row.items()]
-        statement = sql.insert_once(full.incidents, list(TYPES), INCIDENT_KEY)
+        statement = sql.insert_once(full.incidents, list(TYPES), IncidentRow.KEY)
         client.query(statement, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
     return full
 
@@ -98,19 +100,23 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def rows(*columns: dict[str, Any]) -> list[IncidentRow]:
+    return [IncidentRow.model_validate(each) for each in columns]
+
+
 # The query
 
 
 def test_the_newest_incident_comes_first(client: bigquery.Client, target: Target) -> None:
-    assert recent_incidents(client, target.incidents, None, 20) == [OTHER, SECOND, FIRST]
+    assert recent_incidents(client, target.incidents, None, 20) == rows(OTHER, SECOND, FIRST)
 
 
 def test_one_streams_incidents_are_its_own(client: bigquery.Client, target: Target) -> None:
-    assert recent_incidents(client, target.incidents, "crypto_rates", 20) == [SECOND, FIRST]
+    assert recent_incidents(client, target.incidents, "crypto_rates", 20) == rows(SECOND, FIRST)
 
 
 def test_no_more_come_than_asked_for(client: bigquery.Client, target: Target) -> None:
-    assert recent_incidents(client, target.incidents, None, 2) == [OTHER, SECOND]
+    assert recent_incidents(client, target.incidents, None, 2) == rows(OTHER, SECOND)
 
 
 @pytest.mark.parametrize("table", ["rejeu-test.full.never_made", "rejeu-test.never_made.incidents"])

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from rejeu.errors import GivenUpError, NothingToRepairError, StateConflictError
-from rejeu.ports import Signal
+from rejeu.ports import EndedBy, Signal
 from rejeu.state.lease import Lease, update_state
+from rejeu.state.model import End
 from rejeu.state.stream import announce
 from rejeu.watchdog.repair import LONGEST_DELAY
 from tests.watchdog.watched import AGAIN, LEASE_SECONDS, STREAM, Watched, place
@@ -159,7 +160,7 @@ def test_a_relaunch_that_helped_is_remembered_as_the_end_of_its_incident(stream:
     stream.pass_()
     second = stream.claim("run-2")[1]
     assert stream.state.incidents == (
-        first.model_copy(update={"resumed_at": resumed_at, "rows_owed": 118}),
+        first.model_copy(update={"end": End(at=resumed_at, by=EndedBy.SIGNAL, rows_owed=118)}),
         second,
     )
 
@@ -172,9 +173,9 @@ def test_an_incident_keeps_its_end_through_all_that_follow(stream: Watched) -> N
         stream.publishes(place(7 + number), owed=number)
         stream.pass_()
     stream.claim("run-4")
-    ends = [(each.dag_run_id, each.rows_owed, each.resumed_at is not None) for each in stream.state.incidents]
-    assert ends == [("run-1", 1, True), ("run-2", 2, True), ("run-3", 3, True), ("run-4", None, False)]
-    assert len({each.resumed_at for each in stream.state.incidents}) == 4
+    ends = [(each.dag_run_id, each.end and each.end.rows_owed) for each in stream.state.incidents]
+    assert ends == [("run-1", 1), ("run-2", 2), ("run-3", 3), ("run-4", None)]
+    assert len({each.end and each.end.at for each in stream.state.incidents}) == 4
 
 
 def test_a_recorded_incident_goes_with_the_next_one(stream: Watched) -> None:

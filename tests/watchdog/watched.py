@@ -10,6 +10,7 @@ from rejeu.ports import Verdict
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import Position, parse_instant, to_us
+from rejeu.watchdog.incidents import Over, ended
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from rejeu.watchdog.repair import Seen, claim
 from tests.fakes.crowded_store import Clock, CrowdedStore
@@ -55,6 +56,12 @@ class Watched:
         lease.checkpoint(status=Status.RUNNING, next_due=lease.state.next_due or self.now, owed=owed)
         return lease
 
+    def is_back(self, next_due: datetime | None) -> Lease:
+        """A replay holds the lease, and has published nothing yet."""
+        lease = Lease.acquire(self.store, STREAM, f"host:{next(self._pids)}", LEASE_SECONDS)
+        lease.checkpoint(status=Status.RUNNING, next_due=next_due)
+        return lease
+
     def fails(self, reached: Position | None, error: str | None = None) -> None:
         """A replay comes, publishes up to there, and gives up."""
         self.publishes(reached).release(Status.FAILED, error)
@@ -65,6 +72,10 @@ class Watched:
 
     def look(self) -> Verdict:
         return self.probe.check(self.now)
+
+    def ended(self, verdict: Verdict | None = None) -> list[Over]:
+        """The incidents that are over now."""
+        return ended(self.state, verdict or self.look(), timedelta(seconds=SILENCE_SECONDS), self.now)
 
     def claim(self, run: str = "run-1", attempts: int = 3) -> tuple[ReplayRequest, Incident]:
         """A run of the watchdog looks, and takes the repair on."""

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from datetime import datetime
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseNotifier
 
+from rejeu.bigquery.records import IncidentRow
 from rejeu.errors import RequestError
+from rejeu.ports import EndedBy
 from rejeu.target import PREFIX, Target
-from rejeu.timeline import parse_instant
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
+
+ENDS: Final = {
+    EndedBy.SIGNAL: "is back",
+    EndedBy.NOTHING_DUE: "no row is due now",
+    EndedBy.FINISHED: "the source has no further row",
+    EndedBy.STOP: "the stream was stopped",
+    EndedBy.NEXT: "was lost once more",
+}
+"""How a silence ended, in words."""
 
 
 def notify(context: Context, subject: str, text: str, **facts: Any) -> None:
@@ -34,16 +44,14 @@ def notify(context: Context, subject: str, text: str, **facts: Any) -> None:
         log.exception("the notifier %s failed and should have said: %s\n%s", path, subject, text)
 
 
-def incident_text(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Subject and text for an incident that is over: a row of its table, with instants as text."""
-    gap = row["gap_seconds"]
-    end = "until nobody waited for it any more" if gap is None else f"for {gap:.1f} s and is back"
-    subject = f"{row['stream']}: the signal was gone {end}"
+def incident_text(row: IncidentRow) -> tuple[str, str]:
+    """Subject and text for an incident that is over."""
+    subject = f"{row.stream}: the signal was gone for {row.gap_seconds:.1f} s and {ENDS[row.ended_by]}"
     lines = [
-        f"It was lost at {parse_instant(row['lost_at']):%Y-%m-%d %H:%M:%S} UTC. {_sentence(row['cause'])}",
-        f"The {row['probe']} saw it after {_seconds(row, 'detected_at')}; {_relaunch(row)}.",
+        f"It was lost at {row.lost_at:%Y-%m-%d %H:%M:%S} UTC. {_sentence(row.cause)}",
+        f"The {row.probe} saw it after {_seconds(row, row.detected_at)}; {_relaunch(row)}.",
         _rows(row),
-        f"Run {row['dag_run_id']} of {row['stream']}.watchdog; `rejeu incidents {row['stream']}` shows those before.",
+        f"Run {row.dag_run_id} of {row.stream}.watchdog; `rejeu incidents {row.stream}` shows those before.",
     ]
     return subject, "\n".join(filter(None, lines))
 
@@ -70,20 +78,20 @@ def _load(path: str) -> BaseNotifier:
     return notifier
 
 
-def _relaunch(row: Mapping[str, Any]) -> str:
-    if row["relaunched_at"] is None:
+def _relaunch(row: IncidentRow) -> str:
+    if row.relaunched_at is None:
         return "nobody here can relaunch what somebody else publishes"
-    return f"the replay was relaunched after {_seconds(row, 'relaunched_at')} ({row['launcher']})"
+    return f"the replay was relaunched after {_seconds(row, row.relaunched_at)} ({row.launcher})"
 
 
-def _rows(row: Mapping[str, Any]) -> str:
-    late = None if row["rows_owed"] is None else f"{row['rows_owed']} rows came late"
-    lost = None if row["rows_lost"] is None else f"{row['rows_lost']} are lost"
+def _rows(row: IncidentRow) -> str:
+    late = None if row.rows_owed is None else f"{row.rows_owed} rows came late"
+    lost = None if row.rows_lost is None else f"{row.rows_lost} are lost"
     return _sentence(", ".join(filter(None, (late, lost))))
 
 
-def _seconds(row: Mapping[str, Any], moment: str) -> str:
-    return f"{(parse_instant(row[moment]) - parse_instant(row['lost_at'])).total_seconds():.1f} s"
+def _seconds(row: IncidentRow, moment: datetime) -> str:
+    return f"{(moment - row.lost_at).total_seconds():.1f} s"
 
 
 def _sentence(text: str) -> str:

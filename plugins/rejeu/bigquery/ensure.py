@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
 
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
 from rejeu.bigquery import sql
+from rejeu.bigquery.records import IncidentRow, ReconciliationRow
 from rejeu.errors import SourceError
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.model import StreamSpec
@@ -24,40 +24,6 @@ log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 60.0
 STAGING_EXPIRATION = timedelta(days=1)
 DAY_TYPES = frozenset({"TIMESTAMP", "DATETIME", "DATE"})
-
-INCIDENT_COLUMNS: Final = (
-    Column("stream", "STRING", "REQUIRED"),
-    Column("lost_at", "TIMESTAMP"),
-    Column("detected_at", "TIMESTAMP"),
-    Column("relaunched_at", "TIMESTAMP"),
-    Column("resumed_at", "TIMESTAMP"),
-    Column("gap_seconds", "FLOAT64"),
-    Column("cause", "STRING"),
-    Column("rows_owed", "INT64"),
-    Column("rows_lost", "INT64"),
-    Column("probe", "STRING"),
-    Column("launcher", "STRING"),
-    Column("dag_run_id", "STRING"),
-)
-INCIDENT_KEY: Final = ("stream", "lost_at")
-"""A silence is recorded once, even if the task that records it is tried again."""
-RECONCILIATION_COLUMNS: Final = (
-    Column("stream", "STRING", "REQUIRED"),
-    Column("from_time", "TIMESTAMP"),
-    Column("until_time", "TIMESTAMP"),
-    Column("expected", "INT64"),
-    Column("found", "INT64"),
-    Column("missing", "INT64"),
-    Column("healed", "INT64"),
-    Column("still_missing", "INT64"),
-    Column("doubles", "INT64"),
-    Column("unexpected", "INT64"),
-    Column("dead_letters", "INT64"),
-    Column("dag_run_id", "STRING"),
-    Column("checked_at", "TIMESTAMP"),
-)
-"""The fields of `rejeu.reconcile.Reconciliation`; a NULL `from_time` is the source's first row."""
-RECONCILIATION_KEY: Final = ("stream", "dag_run_id", "checked_at")
 
 
 def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, columns: Sequence[Column]) -> None:
@@ -70,8 +36,8 @@ def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, col
         # Each day's load leaves two tables there, which expire.
         _ensure_dataset(client, target, target.staging, expiration=STAGING_EXPIRATION)
     ensure_table(client, target, target.table(spec.dead_letters), DEAD_LETTER_COLUMNS, "failed_at")
-    ensure_table(client, target, target.incidents, INCIDENT_COLUMNS, "lost_at")
-    ensure_table(client, target, target.reconciliations, RECONCILIATION_COLUMNS, "checked_at")
+    ensure_table(client, target, target.incidents, IncidentRow.columns(), IncidentRow.DAY)
+    ensure_table(client, target, target.reconciliations, ReconciliationRow.columns(), ReconciliationRow.DAY)
     live, names = target.table(spec.view), [column.name for column in columns]
     windows = spec.pipeline.windows
     if windows is None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
 from rejeu.bigquery import sql
-from rejeu.bigquery.ensure import INCIDENT_COLUMNS
+from rejeu.bigquery.records import IncidentRow
 from rejeu.errors import SourceError
 
 TIMEOUT_SECONDS = 60.0
 
 
-def recent_incidents(
-    client: bigquery.Client, table: str, stream: str | None, limit: int
-) -> list[dict[str, Any]] | None:
-    """The last incidents of a stream, or of all, newest first, each by `INCIDENT_COLUMNS`; None without a table.
+def recent_incidents(client: bigquery.Client, table: str, stream: str | None, limit: int) -> list[IncidentRow] | None:
+    """The last incidents of a stream, or of all, newest first; None without a table.
 
-    Instants are aware UTC. Raises SourceError where BigQuery cannot be asked.
+    Raises SourceError where BigQuery cannot be asked, or has a row that another version of Rejeu wrote.
     """
     try:
         client.get_table(table, timeout=TIMEOUT_SECONDS)
-        query = sql.newest_incidents(table, [column.name for column in INCIDENT_COLUMNS])
+        query = sql.newest_incidents(table, list(IncidentRow.model_fields))
         job = client.query(query, job_config=_parameters(stream, limit), timeout=TIMEOUT_SECONDS)
-        return [dict(row) for row in job.result(timeout=TIMEOUT_SECONDS)]
+        return [IncidentRow.read(table, dict(row)) for row in job.result(timeout=TIMEOUT_SECONDS)]
     except NotFound:
         return None
     except GoogleAPICallError as error:

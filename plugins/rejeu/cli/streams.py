@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.markup import escape
@@ -19,7 +19,9 @@ from rejeu.cli.console import console, say
 from rejeu.spec.files import read_spec
 from rejeu.spec.types import parse_speed
 from rejeu.target import Target
-from rejeu.timeline import format_instant
+
+if TYPE_CHECKING:
+    from rejeu.bigquery.records import IncidentRow
 
 
 def add_to(commands: Commands) -> None:
@@ -91,7 +93,7 @@ def incidents(arguments: argparse.Namespace) -> int:
     rows = recent_incidents(bigquery_client(target.project), table, arguments.stream, arguments.limit)
     if arguments.json:
         for row in rows or ():
-            print(json.dumps(row, default=format_instant))
+            print(json.dumps(row.as_json()))
     elif rows:
         console.print(_table_of(rows))
     else:
@@ -107,7 +109,7 @@ def _renaming(text: str) -> tuple[str, str]:
     return old, new
 
 
-def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _table_of(rows: Sequence[IncidentRow]) -> Table:
     """What fits into 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("stream", overflow="fold")
@@ -116,7 +118,7 @@ def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("cause", overflow="fold")
     for row in rows:
-        gap = "" if row["gap_seconds"] is None else f"{row['gap_seconds']:,.1f} s"
-        counts = ("" if row[name] is None else f"{row[name]:,}" for name in ("rows_owed", "rows_lost"))
-        table.add_row(row["stream"], f"{row['lost_at']:%Y-%m-%d %H:%M:%S}", gap, *counts, escape(row["cause"]))
+        counts = ("" if count is None else f"{count:,}" for count in (row.rows_owed, row.rows_lost))
+        gap = f"{row.gap_seconds:,.1f} s"
+        table.add_row(row.stream, f"{row.lost_at:%Y-%m-%d %H:%M:%S}", gap, *counts, escape(row.cause))
     return table

@@ -96,6 +96,7 @@ class Lease:
                     "published": 0,
                     "owed": 0,
                     "resumed_at": None,
+                    "incidents": state.ended_incidents,
                     "status": Status.STARTING,
                     "status_at": now,
                     "announced": (),

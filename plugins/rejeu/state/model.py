@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from rejeu.ports import EndedBy
 from rejeu.spec.types import Speed
 from rejeu.timeline import Position, Timeline
 
@@ -21,8 +22,19 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class End(BaseModel):
+    """When a silence was over, and what ended it. Aware UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: datetime
+    by: EndedBy
+    rows_owed: int | None = None
+    """Rows that were due already when the replay was back; None where nobody knows."""
+
+
 class Incident(BaseModel):
-    """One silence, from the first row that did not come to the first one that came again. Instants are aware UTC."""
+    """One silence, from the first row that did not come to its end. Instants are aware UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +42,8 @@ class Incident(BaseModel):
     detected_at: datetime
     relaunched_at: datetime | None = None
     """When the last relaunch was decided; None where a relaunch is not the remedy."""
-    resumed_at: datetime | None = None
+    end: End | None = None
+    """None while the silence lasts, or its end is only in the rest of the state."""
     cause: str
     probe: str
     dag_run_id: str
@@ -44,7 +57,6 @@ class Incident(BaseModel):
     retry_at: datetime | None = None
     """There is no further relaunch before this instant."""
     given_up: bool = False
-    rows_owed: int | None = None
     recorded: bool = False
     """Whether its row is in the table of incidents."""
 
@@ -94,6 +106,25 @@ class StreamState(BaseModel):
     """Where this replay began, or the first of those that it continues; None: at the source's first row."""
     incidents: tuple[Incident, ...] = ()
     """Those whose row is not in the table yet, and the last one, which shows whether a relaunch helped."""
+
+    @property
+    def ended_incidents(self) -> tuple[Incident, ...]:
+        """The incidents, with the end that this epoch's first row was for the last one.
+
+        Whoever begins the next epoch, or stops the stream, saves them: the state then forgets that row.
+        """
+        return tuple(self._ended(each) for each in self.incidents)
+
+    def end_by_rows(self, since: datetime) -> End | None:
+        """The end of a silence, where this epoch's first row came after this instant."""
+        if self.resumed_at is None or self.resumed_at < since:
+            return None
+        return End(at=self.resumed_at, by=EndedBy.SIGNAL, rows_owed=self.owed)
+
+    def _ended(self, incident: Incident) -> Incident:
+        if incident.end is not None or incident.recorded or incident.relaunched_at is None:
+            return incident
+        return incident.model_copy(update={"end": self.end_by_rows(incident.relaunched_at)})
 
     @property
     def holder_process(self) -> tuple[str, int] | None:

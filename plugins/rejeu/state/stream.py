@@ -9,12 +9,12 @@ from typing import Any
 
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReplayRequest
-from rejeu.ports import StateStore
+from rejeu.ports import EndedBy, StateStore
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.names import SHARD_SUFFIX
 from rejeu.state.documents import stream_names
 from rejeu.state.lease import update_state
-from rejeu.state.model import Status, StreamState, forgive
+from rejeu.state.model import End, Status, StreamState, forgive
 from rejeu.timeline import MICROSECOND, Position, to_us
 
 
@@ -66,8 +66,20 @@ def mark_wanted(store: StateStore, stream: str) -> None:
 
 
 def mark_unwanted(store: StateStore, stream: str) -> StreamState:
-    """Say that the stream is not wanted: its replay drains and ends by itself, and silence is no fault."""
-    return update_state(store, stream, lambda state: state.model_copy(update={"wanted": False}))
+    """Say that the stream is not wanted: its replay drains and ends by itself, and silence is no fault.
+
+    A silence that lasts ends with this.
+    """
+    end = End(at=datetime.now(UTC), by=EndedBy.STOP)
+
+    def stop(state: StreamState) -> StreamState:
+        incidents = tuple(
+            each if each.end or each.recorded else each.model_copy(update={"end": end})
+            for each in state.ended_incidents
+        )
+        return state.model_copy(update={"wanted": False, "incidents": incidents})
+
+    return update_state(store, stream, stop)
 
 
 def set_pace(store: StateStore, stream: str, **changes: Any) -> None:

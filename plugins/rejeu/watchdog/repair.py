@@ -1,4 +1,6 @@
-"""What the watchdog decides about a silence, without Airflow: who repairs it, how often, and when it is over.
+"""What the watchdog decides about a silence, without Airflow: who repairs it, and how often.
+
+When it is over, `incidents.py` decides.
 
 Each decision is one compare-and-set on the stream's document, so however many look, one repairs.
 """
@@ -11,16 +13,14 @@ from typing import Final
 
 from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.request import CURSOR, ReplayRequest
-from rejeu.ports import Signal, StateStore, Verdict
+from rejeu.ports import EndedBy, StateStore, Verdict
 from rejeu.state.lease import update_state
-from rejeu.state.model import Incident, Status, StreamState
+from rejeu.state.model import End, Incident, Status, StreamState
 from rejeu.timeline import format_instant, from_us
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 
 FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=5)
-OVER: Final = frozenset({Signal.FLOWING, Signal.QUIET, Signal.FINISHED, Signal.STOPPED})
-"""The signal is back, or nobody waits for it any more."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def claim(
             raise NothingToRepairError(f"{stream}: no replay was ever started: run {stream}.live")
         incident = _incident(state, verdict, seen, now)
         if incident.attempts > attempts:
-            written = state.model_copy(update={"incidents": _with_last(state, _hopeless(state))})
+            written = state.model_copy(update={"incidents": _with_last(state, _given_up(state, incident))})
             return written
         written = state.model_copy(
             update={
@@ -94,8 +94,8 @@ def note(store: StateStore, stream: str, seen: Seen) -> Incident:
     now = datetime.now(UTC)
 
     def write(state: StreamState) -> StreamState:
-        last = state.incidents[-1] if state.incidents else None
-        if last is not None and not last.recorded and last.dag_run_id != seen.dag_run_id:
+        last = _last(state)
+        if last is not None and _is_open(last) and last.dag_run_id != seen.dag_run_id:
             raise NothingToRepairError(f"{stream}: silent, as is known since {format_instant(last.detected_at)}")
         unrepaired = {"relaunched_at": None, "attempts": 0, "retry_at": None}
         incident = _new_incident(state, seen.verdict, seen, now).model_copy(update=unrepaired)
@@ -104,45 +104,26 @@ def note(store: StateStore, stream: str, seen: Seen) -> Incident:
     return update_state(store, stream, write).incidents[-1]
 
 
-def ended(state: StreamState, verdict: Verdict) -> list[Incident]:
-    """The incidents that are over and not recorded yet, complete."""
-    open_ = [each for each in state.incidents if not each.recorded]
-    return [
-        _completed(each, state, verdict) for each in open_ if verdict.signal in OVER or each is not state.incidents[-1]
-    ]
-
-
-def mark_recorded(store: StateStore, stream: str, recorded: list[Incident]) -> None:
-    """Forget what is in the table, the last incident excepted."""
-    known = {each.lost_at for each in recorded}
-
-    def mark(state: StreamState) -> StreamState:
-        marked = [
-            each.model_copy(update={"recorded": True}) if each.lost_at in known else each for each in state.incidents
-        ]
-        kept = [each for at, each in enumerate(marked, start=1) if not each.recorded or at == len(marked)]
-        return state.model_copy(update={"incidents": tuple(kept)})
-
-    update_state(store, stream, mark)
-
-
 def _incident(state: StreamState, verdict: Verdict, seen: Seen, now: datetime) -> Incident:
     """The same one as the last where that left the stream where it was, else a new one.
 
-    One that is recorded already has its row; what comes after it gets one of its own, and goes on counting.
+    One that is over has a row of its own; what comes after it is a new one, and continues its count.
     """
-    last = state.incidents[-1] if state.incidents else None
+    last = _last(state)
     new = _new_incident(state, verdict, seen, now)
     if last is None or (last.cursor, last.since) != (state.cursor, state.since):
         return new
     attempts = last.attempts + 1
     delay = min(FIRST_DELAY * 2 ** min(attempts - 1, 10), LONGEST_DELAY)
-    base = new if last.recorded else last
+    base = last if _is_open(last) else new
     return base.model_copy(update={"attempts": attempts, "relaunched_at": now, "retry_at": now + delay})
 
 
 def _new_incident(state: StreamState, verdict: Verdict, seen: Seen, now: datetime) -> Incident:
-    lost_at = verdict.lost_at or now
+    last, lost_at = _last(state), verdict.lost_at or now
+    if last is not None and last.end is not None:
+        # No silence begins before the one before it was over, however long ago its first row was due.
+        lost_at = max(lost_at, last.end.at)
     return Incident(
         lost_at=lost_at,
         detected_at=seen.detected_at if seen.detected_at >= lost_at else now,
@@ -156,30 +137,35 @@ def _new_incident(state: StreamState, verdict: Verdict, seen: Seen, now: datetim
     )
 
 
-def _hopeless(state: StreamState) -> Incident:
+def _given_up(state: StreamState, incident: Incident) -> Incident:
+    """The incident without another relaunch: the last one, or, where that has its row already, one of its own."""
     last = state.incidents[-1]
     place = format_instant(from_us(state.cursor.event_us)) if state.cursor else "the source's first row"
     why = state.error or "it dies without a word: see its log"
     tried = "a relaunch" if last.attempts == 1 else f"{last.attempts} relaunches"
     cause = f"crash loop at {place}: {tried} did not get past it: {why}"
-    return last.model_copy(update={"given_up": True, "cause": cause, "recorded": False})
+    base = last if _is_open(last) else incident.model_copy(update={"relaunched_at": None})
+    return base.model_copy(update={"given_up": True, "cause": cause, "attempts": last.attempts, "retry_at": None})
+
+
+def _last(state: StreamState) -> Incident | None:
+    """The last incident, with its end where this state knows it."""
+    return state.ended_incidents[-1] if state.incidents else None
+
+
+def _is_open(incident: Incident) -> bool:
+    return incident.end is None and not incident.recorded
 
 
 def _with_last(state: StreamState, incident: Incident) -> tuple[Incident, ...]:
     """The incidents with this one at the end, in the place of itself where it is there; older recorded ones go."""
-    others = [each for each in state.incidents if each.lost_at != incident.lost_at]
-    before = [_ended_by(each, state) for each in others if not each.recorded]
-    return (*before, incident)
+    others = [each for each in state.ended_incidents if each.lost_at != incident.lost_at and not each.recorded]
+    return (*(_ended_before(each, incident) for each in others), incident)
 
 
-def _ended_by(incident: Incident, state: StreamState) -> Incident:
-    """An earlier incident, which this state's epoch brought to an end, before the next one makes it forget that."""
-    if incident.resumed_at is not None or incident.relaunched_at is None:
-        return incident
-    return incident.model_copy(update={"resumed_at": state.resumed_at, "rows_owed": state.owed})
-
-
-def _completed(incident: Incident, state: StreamState, verdict: Verdict) -> Incident:
-    if incident.relaunched_at is not None:
-        return _ended_by(incident, state)
-    return incident.model_copy(update={"resumed_at": incident.resumed_at or verdict.last_seen})
+def _ended_before(earlier: Incident, incident: Incident) -> Incident:
+    """An earlier incident: where nothing was seen to end it, it ends when the next one begins."""
+    if earlier.end is not None:
+        return earlier
+    end = End(at=max(earlier.lost_at, incident.lost_at), by=EndedBy.NEXT)
+    return earlier.model_copy(update={"end": end})

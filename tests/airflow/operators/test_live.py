@@ -298,7 +298,7 @@ def test_a_start_is_made_by_one_at_a_time(
         yield
         happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started)])
 
-    monkeypatch.setattr(base, "launch_lock", turn)
+    monkeypatch.setattr(base, "hold_launch_lock", turn)
     start("first row").execute(a_run())
     assert happened == [f"{STREAM}: run-1/start_replay", REPLAY_JOB, REPLAY_JOB]
 

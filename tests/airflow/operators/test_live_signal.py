@@ -26,7 +26,7 @@ from rejeu.state.stream import announce
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import MICROSECOND, Position, to_us
-from rejeu.watchdog.repair import OVER
+from rejeu.watchdog.incidents import OVER
 from tests.airflow.builders import (
     LAST_ROW,
     REPLAY_JOB,
@@ -140,7 +140,7 @@ def test_a_stop_takes_its_turn_but_silences_the_watchdog_before(
         yield
 
     remember(store, **alive())
-    monkeypatch.setattr(base, "launch_lock", turn)
+    monkeypatch.setattr(base, "hold_launch_lock", turn)
     StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
     assert happened == [("run-1/stop_replay", False)]
 

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from rejeu.airflow.operators.reconcile import Reconcile
 from rejeu.airflow.triggers import JobTrigger
-from rejeu.bigquery.ensure import RECONCILIATION_COLUMNS
+from rejeu.bigquery.records import ReconciliationRow
 from rejeu.errors import LaunchError, RequestError
 from rejeu.gcp.small_files import write_text
 from rejeu.jobs.request import ReconcileRequest
@@ -144,7 +144,7 @@ def test_what_was_found_is_the_result_and_a_row(reconcile: Reconcile, bigquery: 
     assert (result["missing"], result["healed"], result["still_missing"]) == (3, 3, 0)
     ((statement, row),) = bigquery.asked
     assert statement.startswith("INSERT INTO `rejeu-test.rejeu.reconciliations`")
-    assert list(row) == [column.name for column in RECONCILIATION_COLUMNS]
+    assert list(row) == list(ReconciliationRow.model_fields)
     assert (row["stream"], row["dag_run_id"], row["from_time"], row["doubles"]) == (STREAM, "run-1", BEGAN, 1)
 
 

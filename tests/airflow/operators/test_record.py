@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from rejeu.airflow.operators import watchdog
 from rejeu.airflow.operators.watchdog import RecordIncident
-from rejeu.ports import Signal, Verdict
+from rejeu.ports import EndedBy, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
-from rejeu.state.model import Incident, StreamState
+from rejeu.state.model import End, Incident, StreamState
+from rejeu.state.stream import mark_unwanted
 from rejeu.testing import FakeProbe, MemoryStore
-from rejeu.timeline import Position, parse_instant
+from rejeu.timeline import Position, format_instant, parse_instant
 from tests.airflow.builders import STREAM, FakeBigQuery, a_run, alive, dead, remember
 
 LOST = parse_instant("2026-11-20T12:00:00Z")
@@ -30,8 +32,11 @@ INCIDENT = Incident(
     dag_run_id="asset-1",
 )
 EARLIER = INCIDENT.model_copy(
-    update={"lost_at": parse_instant("2026-11-20T11:00:00Z"), "dag_run_id": "asset-0", "rows_owed": 7}
-    | {"resumed_at": parse_instant("2026-11-20T11:00:03Z")}
+    update={
+        "lost_at": parse_instant("2026-11-20T11:00:00Z"),
+        "dag_run_id": "asset-0",
+        "end": End(at=parse_instant("2026-11-20T11:00:03Z"), by=EndedBy.SIGNAL, rows_owed=7),
+    }
 )
 
 Told = list[tuple[str, dict[str, Any]]]
@@ -67,6 +72,7 @@ def test_an_incident_is_one_row_that_says_what_was_lost_and_when(
         "detected_at": "2026-11-20T12:00:05.000000Z",
         "relaunched_at": "2026-11-20T12:00:07.000000Z",
         "resumed_at": "2026-11-20T12:00:09.250000Z",
+        "ended_by": "signal",
         "gap_seconds": 9.25,
         "cause": "the replay died: its lease ran out",
         "rows_owed": 118,
@@ -153,10 +159,22 @@ def test_what_somebody_skipped_who_began_anew_elsewhere_is_not_counted(
     assert record.execute(a_run())[0]["rows_lost"] is None
 
 
-def test_a_silence_that_a_person_ended_has_no_end(record: RecordIncident, store: MemoryStore) -> None:
-    remember(store, **dead(wanted=False, incidents=(INCIDENT,)))
+def test_a_silence_that_a_person_ended_ends_with_the_stop(record: RecordIncident, store: MemoryStore) -> None:
+    remember(store, **dead(incidents=(INCIDENT,)))
+    mark_unwanted(store, STREAM)
     (row,) = record.execute(a_run())
-    assert (row["resumed_at"], row["gap_seconds"]) == (None, None)
+    end = known(store).incidents[0].end
+    assert end is not None
+    assert (row["resumed_at"], row["ended_by"]) == (format_instant(end.at), "stop")
+
+
+def test_a_silence_whose_replay_has_said_nothing_yet_is_not_recorded(
+    record: RecordIncident, store: MemoryStore, bigquery: FakeBigQuery
+) -> None:
+    remember(store, **alive(status_at=datetime.now(UTC), last_published=LOST, next_due=None, incidents=(INCIDENT,)))
+    with pytest.raises(AirflowSkipException, match="no silence has ended"):
+        record.execute(a_run())
+    assert (known(store).incidents, bigquery.asked) == ((INCIDENT,), [])
 
 
 def test_a_silence_of_somebody_else_ends_with_the_message_that_the_probe_saw(

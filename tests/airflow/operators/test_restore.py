@@ -133,7 +133,7 @@ def test_a_standby_is_restored_by_one_at_a_time(
         yield
         happened.extend(request.job_name for request in launcher.started)
 
-    monkeypatch.setattr(base, "launch_lock", turn)
+    monkeypatch.setattr(base, "hold_launch_lock", turn)
     launcher.end(TWIN_JOB, JobState.FAILED)
     restore.execute(a_run())
     assert happened == [f"{STREAM}: run-1/restore", TWIN_JOB]
@@ -147,7 +147,7 @@ def test_a_stop_while_the_turn_is_waited_for_wins(
         mark_unwanted(store, stream)
         yield
 
-    monkeypatch.setattr(base, "launch_lock", stopped_meanwhile)
+    monkeypatch.setattr(base, "hold_launch_lock", stopped_meanwhile)
     launcher.end(TWIN_JOB, JobState.FAILED)
     restore.execute(a_run())
     assert launcher.started == []

@@ -188,7 +188,7 @@ def test_nobody_else_starts_or_stops_the_streams_replays_meanwhile(
         yield
         happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started), "given back"])
 
-    monkeypatch.setattr(base, "launch_lock", turn)
+    monkeypatch.setattr(base, "hold_launch_lock", turn)
     relaunch.execute(a_run())
     assert happened == [f"{STREAM}: run-1/relaunch", REPLAY_JOB, REPLAY_JOB, "given back"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -14,12 +13,12 @@ from airflow.sdk import BaseOperator
 
 from rejeu.airflow.triggers import JobTrigger, first_event
 from rejeu.bigquery import sql
+from rejeu.bigquery.records import Record
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import standby_request
 from rejeu.jobs.request import ReplayRequest
 from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
-from rejeu.spec.columns import Column
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.launch_lock import hold_launch_lock
@@ -88,14 +87,15 @@ class StreamOperator(BaseOperator):
         """What the watchdog looks through."""
         return Watch(WatchPlan.of(self.spec, self.target), self.jobs, last_seen)
 
-    def insert_once(self, table: str, columns: Sequence[Column], key: Sequence[str], row: Mapping[str, Any]) -> None:
-        """Write a row into a table of Rejeu's own, unless one of this key is there."""
+    def insert_once(self, table: str, row: Record) -> None:
+        """Write a row into a table of Rejeu's own, unless one of its key is there."""
         from google.cloud import bigquery
 
-        types = {column.name: column.type for column in columns}
-        parameters = [bigquery.ScalarQueryParameter(name, types[name], row[name]) for name in types]
+        values, columns = row.model_dump(), row.columns()
+        parameters = [bigquery.ScalarQueryParameter(each.name, each.type, values[each.name]) for each in columns]
         job_config = bigquery.QueryJobConfig(query_parameters=parameters)
-        self.bigquery().query(sql.insert_once(table, list(types), key), job_config=job_config).result()
+        statement = sql.insert_once(table, [each.name for each in columns], row.KEY)
+        self.bigquery().query(statement, job_config=job_config).result()
 
     def ensure_topic(self) -> None:
         """Make what is missing of topic and subscriptions."""

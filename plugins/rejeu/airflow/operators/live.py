@@ -20,7 +20,7 @@ from rejeu.ports import ENDED, Signal
 from rejeu.state.lease import read_state
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted, rewind
 from rejeu.timeline import HandOver, format_instant, parse_instant
-from rejeu.watchdog.repair import OVER
+from rejeu.watchdog.incidents import OVER
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

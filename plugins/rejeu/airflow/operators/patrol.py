@@ -24,7 +24,7 @@ from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState
 from rejeu.target import Target
-from rejeu.watchdog.repair import ended
+from rejeu.watchdog.incidents import ended
 from rejeu.watchdog.watch import Watch, WatchPlan
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class LookAround(PatrolOperator):
     def _look_at(self, spec: StreamSpec, now: datetime) -> Look:
         verdict = Watch(WatchPlan.of(spec, self.target), job_launcher(self.target)).look(now)
         state = read_state(open_store(self.target.state), spec.stream)
-        return Look(spec.stream, verdict, needs_watchdog=_needs_watchdog(spec, state, verdict))
+        return Look(spec.stream, verdict, needs_watchdog=_needs_watchdog(spec, state, verdict, now))
 
     def _pull(self) -> list[Alert]:
         from rejeu.gcp.alerts import pull_alerts
@@ -175,9 +175,9 @@ def _watchdog(stream: str) -> str:
     return f"{stream}.watchdog"
 
 
-def _needs_watchdog(spec: StreamSpec, state: StreamState | None, verdict: Verdict) -> bool:
+def _needs_watchdog(spec: StreamSpec, state: StreamState | None, verdict: Verdict, now: datetime) -> bool:
     """Whether something is to be repaired, or an incident is over and nobody has recorded it."""
-    if state is not None and ended(state, verdict):
+    if state is not None and ended(state, verdict, spec.watchdog.silence, now):
         return True
     noted = state is not None and bool(state.incidents) and not state.incidents[-1].recorded
     # Of a silence that somebody else must end, the watchdog takes note once.

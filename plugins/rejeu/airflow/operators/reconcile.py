@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rejeu.airflow.operators.base import JobOperator
+from rejeu.bigquery.records import Comparison, ReconciliationRow
 from rejeu.errors import LaunchError
 from rejeu.ports import JobState
 from rejeu.reconcile import (
@@ -83,8 +84,7 @@ class Reconcile(JobOperator):
         return Reconciliation.model_validate_json(text) if text else None
 
     def _record(self, report: Reconciliation, context: Context) -> None:
-        from rejeu.bigquery.ensure import RECONCILIATION_COLUMNS, RECONCILIATION_KEY
-
         self.log.info("%s", report)
-        row = report.model_dump() | {"dag_run_id": str(context["run_id"])}
-        self.insert_once(self.target.reconciliations, RECONCILIATION_COLUMNS, RECONCILIATION_KEY, row)
+        found = report.model_dump(include=set(Comparison.model_fields))
+        row = ReconciliationRow(**found, dag_run_id=str(context["run_id"]))
+        self.insert_once(self.target.reconciliations, row)

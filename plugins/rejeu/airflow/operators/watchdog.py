@@ -17,8 +17,9 @@ from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import ENDED, Lack
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
-from rejeu.timeline import format_instant, parse_instant
-from rejeu.watchdog.repair import Seen, claim, ended, mark_recorded, note, relaunch_request
+from rejeu.timeline import parse_instant
+from rejeu.watchdog.incidents import ended, mark_recorded, row_of
+from rejeu.watchdog.repair import Seen, claim, note, relaunch_request
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -118,41 +119,19 @@ class RecordIncident(StreamOperator):
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        now = datetime.now(UTC)
         state = read_state(self.store, self.spec.stream)
-        verdict = self.watch().look(datetime.now(UTC))
-        incidents = [] if state is None else ended(state, verdict)
+        verdict = self.watch().look(now)
+        incidents = [] if state is None else ended(state, verdict, self.spec.watchdog.silence, now)
         if state is None or not incidents:
             raise AirflowSkipException(f"{self.spec.stream}: no silence has ended: {verdict.signal}")
-        from rejeu.bigquery.ensure import INCIDENT_COLUMNS, INCIDENT_KEY
-
-        rows = [self._row(incident, state) for incident in incidents]
+        rows = [row_of(each, self.spec, state, self.target.launcher) for each in incidents]
         for row in rows:
-            self.insert_once(self.target.incidents, INCIDENT_COLUMNS, INCIDENT_KEY, row)
+            self.insert_once(self.target.incidents, row)
         mark_recorded(self.store, self.spec.stream, incidents)
         for row in rows:
-            notify(context, *incident_text(row), **row)
-        return rows
-
-    def _row(self, incident: Incident, state: StreamState) -> dict[str, Any]:
-        resumed = incident.resumed_at
-        # A relaunch goes on at the cursor, so nothing is lost; what somebody skipped who began anew, nobody counts.
-        goes_on = self.spec.replay is not None and incident.since == state.since
-        return {
-            "stream": self.spec.stream,
-            **{name: _text(getattr(incident, name)) for name in ("lost_at", "detected_at", "relaunched_at")},
-            "resumed_at": _text(resumed),
-            "gap_seconds": round((resumed - incident.lost_at).total_seconds(), 3) if resumed else None,
-            "cause": incident.cause,
-            "rows_owed": incident.rows_owed,
-            "rows_lost": 0 if goes_on else None,
-            "probe": incident.probe,
-            "launcher": self.target.launcher,
-            "dag_run_id": incident.dag_run_id,
-        }
-
-
-def _text(instant: datetime | None) -> str | None:
-    return None if instant is None else format_instant(instant)
+            notify(context, *incident_text(row), **row.as_json())
+        return [row.as_json() for row in rows]
 
 
 def _instants(events: list[dict[str, Any]], name: str, since: datetime | None) -> list[datetime]:

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final
 import msgspec
 from google.cloud import bigquery, storage
 
+from rejeu.bigquery.incidents import recent_incidents
+from rejeu.bigquery.records import IncidentRow
 from rejeu.gcp.clients import bigquery_client, storage_client
 from rejeu.spec.columns import Column
 from rejeu.spec.model import StreamSpec
@@ -109,9 +111,9 @@ class DemoData(ABC):
         found = self.query(f"SELECT pane_timing, COUNT(*) AS n FROM `{table}` GROUP BY pane_timing ORDER BY 1")
         return {str(row["pane_timing"]).lower(): int(row["n"]) for row in found}
 
-    def last_incident(self) -> Any:
-        """The newest incident's row."""
-        return self.row(f"SELECT * FROM `{self.target.incidents}` ORDER BY resumed_at DESC LIMIT 1")
+    def last_incident(self) -> IncidentRow | None:
+        """The newest incident that is over; None while none is."""
+        return next(iter(recent_incidents(self._bigquery, self.target.incidents, self.spec.stream, 1) or ()), None)
 
     def query(self, text: str) -> list[Any]:
         """The rows that BigQuery answers."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from rejeu.bigquery.records import IncidentRow
 from rejeu.errors import StackError
 from rejeu.local.demos.registry import data_of
 from rejeu.local.processes.interrupts import interruptible
@@ -136,8 +137,8 @@ class Demo:
         end = self._state().cursor
         source_rows = self._data.expect(end)
         self._until(self._data.is_complete, "the last rows in the live view", pause=1.0, fatal=False)
-        incident = self._data.last_incident()
-        gap = (incident["resumed_at"] - killed_at).total_seconds()
+        incident = self._incident()
+        gap = (incident.resumed_at - killed_at).total_seconds()
         return Result.model_validate(
             {
                 "stream": self._spec.stream,
@@ -146,7 +147,9 @@ class Demo:
                 "panes": self._data.panes(),
                 "further_checks": self._data.further_checks(end),
                 "killed_at": _text(killed_at),
-                **{name: _text(incident[name]) for name in ("detected_at", "relaunched_at", "resumed_at")},
+                "detected_at": _text(incident.detected_at),
+                "relaunched_at": _text(incident.relaunched_at) if incident.relaunched_at else "",
+                "resumed_at": _text(incident.resumed_at),
                 "gap_seconds": round(gap, 2),
                 "handover_seconds": round(handover, 2),
                 "total_seconds": round(time.monotonic() - begun, 1),
@@ -192,6 +195,13 @@ class Demo:
         self._until(lambda: self._state().epoch > epoch and self._state().resumed_at, "the signal's return")
         self._say(f"the signal is back: epoch {self._state().epoch}, {self._state().owed:,} rows were owed")
         self._airflow.follow(dag_id, self._airflow.runs(dag_id)[0]["dag_run_id"], STEP_SECONDS, self._say)
+
+    def _incident(self) -> IncidentRow:
+        """The silence's row: where the watchdog's run ended before the silence, the patrol has it written."""
+        self._until(lambda: self._data.last_incident() is not None, "the row of the silence", pause=1.0)
+        incident = self._data.last_incident()
+        assert incident is not None, "it was just there"
+        return incident
 
     def _await_end(self) -> None:
         """The replay reaches the end of its source; one without an end is told to stop, and says where it was."""
