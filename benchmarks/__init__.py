@@ -1,1 +1,1 @@
-"""What `make bench` runs: speed as ratios against Google's own client, measured in the same run; no test of it."""
+"""What `make bench` runs: speed as ratios to Google's own client, measured in the same run; these are no tests."""

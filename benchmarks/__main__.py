@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def sections(only: Sequence[str]) -> list[str]:
-    """The sections that are asked for: publishing, where only its subjects or servers are; all where nothing is."""
+    """The sections of `only`: publishing, if it names only subjects or servers; all, if it is empty."""
     named = [name for name in SECTIONS if name in only]
     if named:
         return named

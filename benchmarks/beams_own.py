@@ -1,4 +1,4 @@
-"""`python -m benchmarks.beams_own`: messages into a table by what Beam itself has, on the local job's runner."""
+"""`python -m benchmarks.beams_own`: messages to a table by Beam's own read and write, on the local job's runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a server of this machine look like the cloud to unpatched clients: name, TLS, proxy and credentials."""
+"""Makes a server of this machine look like the cloud to unpatched clients: name, TLS, proxy and credentials."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ROOTS: Final = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 PROXY: Final = "grpc_proxy"
 METADATA: Final = ("GCE_METADATA_HOST", "GCE_METADATA_IP")
 OWN_CREDENTIALS: Final = "CLOUDSDK_CONFIG"
-"""The folder of a developer's own credentials, which must stay out of it."""
+"""The folder of a developer's own credentials, which must not be used."""
 VARIABLES: Final = (ROOTS, PROXY, *METADATA, OWN_CREDENTIALS, "GOOGLE_APPLICATION_CREDENTIALS")
-"""What of the environment leads clients to the cloud, and lets them in."""
+"""The environment variables by which clients find the cloud and its credentials."""
 VALID: Final = timedelta(days=1)
 
 
 def write_certificate(folder: Path) -> Path:
-    """A PEM file of a private key and a certificate for Pub/Sub's own name, signed by itself."""
+    """A PEM file of a private key and a self-signed certificate for Pub/Sub's own name."""
     key = ec.generate_private_key(ec.SECP256R1())
     host, now = PUBSUB.partition(":")[0], datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
@@ -46,9 +46,9 @@ def write_certificate(folder: Path) -> Path:
 
 @contextmanager
 def leading_to(port: int, certificate: Path) -> Iterator[dict[str, str]]:
-    """The environment in which every client takes the TLS server on this port for Pub/Sub itself.
+    """The environment in which every client takes the TLS server on this port for Pub/Sub.
 
-    gRPC reaches it through a proxy, which passes encrypted bytes on; its CPU is counted nowhere.
+    gRPC reaches it through a proxy, which passes on encrypted bytes; the proxy's CPU is not counted.
     """
     with MetadataServer(0, "rejeu-bench") as metadata:
         threading.Thread(target=metadata.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What decoding costs: pipelines against one that does nothing, on the runner of the batch job; nothing is written."""
+"""The cost of decoding: pipelines against one that does nothing, on the batch job's runner; nothing is written."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from rejeu.replay.source.generators.oracle_requests import OracleRequests
 NO_OP: Final = "no-op"
 SUBJECTS: Final = (NO_OP, "rates", "passthrough")
 SHARE: Final = 5
-"""A fifth of the messages: each is fifteen times as large as those that are published."""
+"""A fifth of the messages, because each is fifteen times as large as those of the other sections."""
 WARM_UP: Final = 1_000
 DIFFERENT: Final = 1_000
 LEGEND: Final = (
-    "Medians, of whole runs in this process, the start of the runner included. The messages are oracle requests of 3 "
-    "KB. All begin with Beam's own Create, of numbers, which a Map makes messages of, and end in a step that counts; "
-    f"{NO_OP} has a Map that does nothing between them. The ratio is to it in the same round, in messages; µs are CPU "
-    "time a message, all of it and what is beyond the no-op's."
+    "Medians of whole runs in this process, including the start of the runner. The messages are oracle requests of 3 "
+    "KB. All runs begin with Beam's Create of numbers and a Map to messages, and end in a step that counts; "
+    f"{NO_OP} has a Map that does nothing between them. The ratio is to {NO_OP} in the same round, in messages; µs are "
+    f"CPU time a message, in all and beyond that of {NO_OP}."
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a pipeline; `rows` are what came out."""
+    """One run of a pipeline; `rows` is how many came out."""
 
     subject: str
     messages: int
@@ -61,7 +61,7 @@ class Run:
 
 
 def decoding(options: Options) -> Result:
-    """Each pipeline once a round."""
+    """Run each pipeline once a round."""
     count = max(1, options.messages // SHARE)
     for subject in SUBJECTS:
         _run(subject, WARM_UP)
@@ -102,7 +102,7 @@ def build(subject: str, count: int) -> beam.Pipeline:
 
 
 def message(number: int) -> Message:
-    """One of some different ones, which lie ready: what is measured begins after it."""
+    """One of DIFFERENT messages that are prepared: making them is not measured."""
     return messages()[number % DIFFERENT]
 
 

@@ -1,4 +1,4 @@
-"""What every subject publishes: rows in a Parquet file, and the same rows as chunks, as messages, as requests."""
+"""The rows that every subject publishes: in a Parquet file, and the same rows as chunks, messages and requests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 TOPIC: Final = "projects/rejeu-bench/topics/bench"
 STREAM_NAME: Final = "bench"
 FIRST_EPOCH: Final = 1
-"""What a replay without a state store publishes under."""
+"""The epoch of a replay without a state store."""
 START: Final = parse_instant("2021-05-01T00:00:00Z")
 STEP: Final = timedelta(milliseconds=1)
 ROWS_A_SECOND: Final = timedelta(seconds=1) // STEP
 """At speed 1."""
 
 CLIENT_SHARE: Final = 10
-"""Google's client gets a tenth of the messages: at its pace all of them would take most of the run."""
+"""Google's client gets a tenth of the messages: with all of them it would take most of the run."""
 GROUP_ROWS: Final = 100_000
 SYMBOLS: Final = pa.array(["BTC", "ETH", "BAND"])
 HEX_DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -48,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Feed:
-    """One set of rows in the four shapes that the subjects begin with; of `messages` only the clients' share."""
+    """One set of rows in the four shapes that subjects begin with; `messages` has only the share of Google's client."""
 
     replay: ReplayRequest
     chunks: list[Chunk]
@@ -69,13 +69,13 @@ class Feed:
 
 
 def replay_of(file: Path, **values: Any) -> ReplayRequest:
-    """The request to replay such a file, without any waiting unless `values` say otherwise."""
+    """The request to replay such a file, at speed max unless `values` say otherwise."""
     given = {"topic": TOPIC, "stream": STREAM_NAME, "file": str(file), "event_time": "at", "key": ("n",)}
     return ReplayRequest.of(**given | {"speed": "max"} | values)
 
 
 def write_rows(file: Path, count: int) -> Path:
-    """Write `count` rows, the same ones every time: one every `STEP` from `START` on. Gives the file back."""
+    """Write `count` rows, always the same: one every `STEP` from `START` on. Returns the file."""
     random = np.random.default_rng(0)
     with pq.ParquetWriter(file, _rows(np.arange(0), random).schema) as writer:
         for at in range(0, count, GROUP_ROWS):

@@ -1,4 +1,4 @@
-"""How long after its publishing a row is what a query gives, at a calm rate and at a high one."""
+"""How long after its publishing a query returns a row, at a low rate and at a high one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ RATES: Final = (50, 500)
 SECONDS: Final = 10
 POLL_SECONDS: Final = 0.1
 LEGEND: Final = (
-    "Milliseconds from handing a row to Google's client to the end of the first query that gives it, by the local "
-    f"streaming job, pipeline passthrough, on BigQuery's emulator; a query comes {POLL_SECONDS * 1e3:g} ms after the "
-    "one before it has ended, which lasts so long by itself, and holds the emulator's one thread meanwhile."
+    "Milliseconds from handing a row to Google's client to the end of the first query that returns it, by the local "
+    f"streaming job, pipeline passthrough, on BigQuery's emulator. A query starts {POLL_SECONDS * 1e3:g} ms after the "
+    "last one has ended; the time of the queries is shown, too: each occupies the emulator's one thread."
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One job at so many rows a second; milliseconds: of rows until they are seen, and of the queries that look."""
+    """One job at so many rows a second; milliseconds until rows are seen, and of the queries."""
 
     rate: int
     rows: int
@@ -92,7 +92,7 @@ def _publish(publisher: PublisherClient, number: int) -> None:
 
 
 def _look(feed: JobFeed, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """How old each row was when it was seen first, and how long the queries took: microseconds."""
+    """How old each row was when it was first seen, and how long the queries took, in microseconds."""
     age_us: dict[int, float] = {}
     query_us = []
     while len(age_us) < count:

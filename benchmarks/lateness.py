@@ -1,4 +1,4 @@
-"""How late messages are, by the replay's own report and by the times at which a server saw them arrive."""
+"""How late messages are, by the replay's own report and by the times of their arrival at a server."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ RATES: Final = (10, 1_000, 10_000, 50_000)
 SECONDS: Final = 8
 PATIENCE_SECONDS: Final = 60.0
 LEGEND: Final = (
-    "Milliseconds behind the due time: when the replay handed a message to the transport, by its own report, and when "
-    "the null server had it, which is in another process. Early ones arrived before they were due: there must be none."
+    "Milliseconds after the due time until the replay handed a message to the transport, by its own report, and until "
+    "the null server, another process, had it. Early messages arrived before they were due: there must be none."
 )
 
 
@@ -71,7 +71,7 @@ def table(runs: Sequence[Run]) -> Table:
 
 
 def behind_us(arrivals: Arrivals, timeline: Timeline) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """How long after its due time each message arrived; less than nothing for one that was early."""
+    """How long after its due time each message arrived; negative for an early one."""
     assert timeline.speed is not None
     return arrivals.at_us - timeline.wall_us - (arrivals.event_us - timeline.event_us) / timeline.speed
 

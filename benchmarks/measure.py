@@ -1,4 +1,4 @@
-"""Measuring and summing up: one sample a run, medians over the rounds, ratios within a round; no output."""
+"""Measures and sums up: one sample a run, medians over the rounds, ratios within a round; nothing is printed here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Summary:
-    """Medians over the rounds; `ratios` compare with other subjects, by their names, of the same server and round."""
+    """Medians over the rounds; `ratios` are to other subjects, by name, of the same server and round."""
 
     server: str
     subject: str

@@ -1,4 +1,4 @@
-"""How much memory a whole replay takes at most, by what the kernel counts for its process."""
+"""The most memory that a whole replay takes, as the kernel counts it for its process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks.servers import NULL, running
 
 POLL_SECONDS: Final = 0.02
 LEGEND: Final = (
-    "Peak: the most that was resident at once, pages of mapped files included (VmHWM). Own: the most that was not of "
-    "files (RssAnon, looked at fifty times a second)."
+    "Peak: the most that was resident at once, including pages of mapped files (VmHWM). Own: the most without files "
+    "(RssAnon, read fifty times a second)."
 )
 
 
@@ -33,7 +33,7 @@ class Run:
 
 
 def memory(options: Options) -> Result:
-    """A Parquet file of so many rows, replayed to the null server."""
+    """Replay a Parquet file of so many rows to the null server."""
     with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name, errors.status("Memory: writing the file"):
         folder = Path(name)
         file = write_rows(folder / "rows.parquet", options.memory_rows)
@@ -46,7 +46,7 @@ def memory(options: Options) -> Result:
 
 
 def resident(pid: int) -> dict[str, int]:
-    """The process's sizes in bytes, by the kernel's names; none of a process that has ended."""
+    """The process's sizes in bytes, by the kernel's names; empty for a process that has ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
         return {

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.null_server`: acknowledges everything and keeps nothing, so the client alone is measured.
+"""`python -m benchmarks.null_server`: acknowledges everything and keeps nothing, so that only the client is measured.
 
-With `--record` it writes down what arrives, and when; with `--tls` it speaks TLS, as the cloud does.
+With `--record` it writes messages and their times of arrival to a file; with `--tls` it uses TLS, as the cloud does.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _ids(count: int) -> bytes:
 
 
 def recorded(recorder: Recorder) -> Method:
-    """`publish`, with a witness."""
+    """`publish`, which also notes each request."""
 
     def note_and_publish(request: bytes, _context: object) -> bytes:
         recorder.note(request)
@@ -62,12 +62,12 @@ def recorded(recorder: Recorder) -> Method:
 
 
 def echo(request: bytes, _context: object) -> bytes:
-    """A Topic and a GetTopicRequest both have the name in their first field: what is asked for is the answer."""
+    """Returns the request: a Topic and a GetTopicRequest both have the name in their first field."""
     return request
 
 
 def build_server(answer: Method = publish) -> grpc.Server:
-    """A server without a port yet; bytes in and bytes out."""
+    """A server without a port yet, which takes and returns bytes."""
     server = grpc.server(ThreadPoolExecutor(2), options=OPTIONS)
     methods = {"Publish": answer, "CreateTopic": echo, "GetTopic": echo}
     handlers = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}

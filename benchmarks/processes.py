@@ -1,4 +1,4 @@
-"""Processes of ours: servers that run while a block does, and replays, which are watched, killed or waited for."""
+"""Processes of ours: servers that run while a block does, and replays to watch, kill or wait for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serving(command: Sequence[str], **environment: str) -> Iterator[psutil.Proce
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for us: we end it
+        start_new_session=True,  # Ctrl-C must reach us only: we end it
     )
     try:
         yield psutil.Process(process.pid)
@@ -66,7 +66,7 @@ class Program:
         return self._log.read_text(encoding="utf-8")
 
     def runs(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     def wait(self, seconds: float) -> None:
@@ -103,7 +103,7 @@ def replaying(request: ReplayRequest, folder: Path) -> Iterator[Program]:
 
 
 def report_of(request: ReplayRequest, folder: Path, seconds: float) -> dict[str, Any]:
-    """Run the replay to its end; what it says of itself. Raises RejeuError where it fails."""
+    """Run the replay to its end, and return its report. Raises RejeuError where it fails."""
     report = folder / "report.json"
     with replaying(request.model_copy(update={"report": str(report)}), folder) as program:
         program.wait(seconds)
@@ -123,7 +123,7 @@ def await_port(port: int, what: str) -> None:
 def wait_until(
     true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS, poll_seconds: float = POLL_SECONDS
 ) -> None:
-    """Raises RejeuError where it does not become true in time."""
+    """Poll until it is true. Raises RejeuError where that takes too long."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""How fast each way to publish is on each server, in interleaved rounds."""
+"""The speed of each way to publish on each server, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from benchmarks.servers import Server, commands, running
 from benchmarks.subjects import CEILING, CLIENT, SUBJECTS, ceiling
 
 WARM_UPS: Final = 5
-"""Uncounted runs of the fastest subject on each server: Google's emulator compiles itself while it runs."""
+"""Runs of the fastest subject on each server that are not counted: Google's emulator compiles itself while it runs."""
 LEGEND: Final = (
-    "Medians; ± is half of what lies between the slowest run and the fastest; the ratios are to the ceiling and to "
-    f"{CLIENT} in the same round; µs are CPU time for each message, of whole processes: the publisher's, and the "
-    "server's."
+    "Medians; ± is half of the difference between the fastest run and the slowest; the ratios are to the ceiling and "
+    f"to {CLIENT} in the same round; µs are CPU time a message, of the publisher's whole process, and of the server's."
 )
 
 
 def publishing(options: Options) -> Result:
-    """Each chosen subject on each chosen server."""
+    """Run each chosen subject on each chosen server."""
     samples = _measure(options)
     summaries = summarise(samples, (CEILING, CLIENT))
     legend = f"Publishing {options.messages:,} messages, {options.rounds} rounds. {LEGEND}"
@@ -37,7 +36,7 @@ def publishing(options: Options) -> Result:
 
 
 def chosen(known: Iterable[str], only: Sequence[str]) -> list[str]:
-    """The known names that are asked for; all of them where none is."""
+    """The known names that are in `only`; all of them if none is."""
     names = list(known)
     return [name for name in names if name in only] or names
 
@@ -64,7 +63,7 @@ def _measure(options: Options) -> list[Sample]:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rejeu-bench-"))
         feed = Feed.make(Path(folder), options.messages)
-        gc.freeze()  # what is prepared must not slow the collector down, whichever subject runs
+        gc.freeze()  # prepared objects must not slow down the garbage collector
         servers = [stack.enter_context(running(name)) for name in chosen(commands(), options.only)]
         for server in servers:
             server.select()

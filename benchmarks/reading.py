@@ -1,4 +1,4 @@
-"""How fast rows are read from each kind of source, put in order and encoded: in this process, one stage at a time."""
+"""The speed of reading rows from each kind of source, ordering and encoding them: in this process, stage by stage."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ COLUMNS: Final = [
 ]
 NESTED_ROWS: Final = 20_000
 LEGEND: Final = (
-    "Medians. A source is read to its end; chunks are Parquet read, put in order, encoded and given ids, as the replay "
-    "does it; encoding and messages are of rows in memory, as many at a time as the replay has."
+    "Medians. A source is read to its end. Chunks: Parquet is read, ordered, encoded and given ids, as in the replay. "
+    "Encoding and messages: of rows in memory, as many at a time as in the replay."
 )
 
 Stage = Callable[[], int]
-"""Does its work once; how many rows that were."""
+"""Does its work once and returns the number of rows."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Run:
 
 
 def reading(options: Options) -> Result:
-    """Each stage once a round, BigQuery's against its emulator."""
+    """Run each stage once a round; BigQuery's with its emulator."""
     with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name, _stages(Path(name), options.messages) as stages:
         schedule = [name for _ in range(options.rounds) for name in stages]
         runs = [_run(name, stages[name]) for name in steps("Reading", schedule)]
@@ -98,7 +98,7 @@ def _stages(folder: Path, count: int) -> Iterator[dict[str, Stage]]:
 
 
 def nested_rows(count: int) -> pa.Table:
-    """Rows like those of band's oracle requests: records in records, lists of records, JSON as text."""
+    """Rows like Band's oracle requests: records in records, lists of records, JSON as text."""
     n = np.arange(count)
     raw = [{"external_id": str(each), "data_source_id": 61 + each, "calldata": "QlRDIEVUSA=="} for each in range(3)]
     request = {"oracle_script_id": 3, "requested_validators": ["bandvaloper1", "bandvaloper2"], "raw_requests": raw}

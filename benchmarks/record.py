@@ -1,4 +1,4 @@
-"""What the null server saw, for who was not there: each request as it came, with the time of its arrival, in a file."""
+"""A record of what the null server received: each request unchanged, with the time of its arrival, in a file."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from rejeu.message import EPOCH, EVENT_TIME
 
 PublishRequest = types.PublishRequest.pb()
 HEAD: Final = struct.Struct("<qq")
-"""Nanoseconds since the epoch, and how many bytes the request has."""
+"""Nanoseconds since the epoch, and the request's size in bytes."""
 
 
 class Recorder:
-    """Appends to the file; for any thread."""
+    """Appends to the file; any thread may call."""
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("ab", buffering=0)
 
     def note(self, request: bytes) -> None:
-        """Write down that this request arrived just now."""
+        """Write this request with the present time."""
         self._file.write(HEAD.pack(time.time_ns(), len(request)) + request)
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """Every message's arrival and event time in microseconds since the epoch, and the epoch it came under."""
+    """Every message's arrival and event time in microseconds since 1970, and its attribute `epoch`."""
 
     at_us: NDArray[np.int64]
     event_us: NDArray[np.int64]
@@ -41,7 +41,7 @@ class Arrivals:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """All that the file has, in order of arrival."""
+        """All messages of the file, in order of arrival."""
         at_us, event_times, epochs = [], [], []
         for at_ns, request in _requests(file):
             for message in request.messages:

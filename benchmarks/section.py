@@ -1,4 +1,4 @@
-"""What a section of the benchmarks is asked, and what it gives; `benchmarks.__main__` has the list of sections."""
+"""The options and the result of a section of the benchmarks; `benchmarks.__main__` has the list of sections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured; `only` has names of subjects and servers, and none means all."""
+    """How much is measured; `only` has names of subjects and servers, and if it is empty all are meant."""
 
     messages: int
     rounds: int
@@ -28,7 +28,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """The same figures for a person and for a program; the latter has every single run as well."""
+    """The same figures for a person and for a program; the latter also has every single run."""
 
     table: Table
     legend: str
@@ -39,7 +39,7 @@ Section = Callable[[Options], Result]
 
 
 def steps(name: str, runs: Iterable[T]) -> Iterable[T]:
-    """The runs, one after the other, with a bar that shows how far it got."""
+    """The runs one after the other, with a progress bar."""
     return track(list(runs), name, console=errors)
 
 

@@ -1,4 +1,4 @@
-"""The servers that subjects talk to, Pub/Sub and BigQuery: each a process of ours, ended by its pid."""
+"""The servers that subjects use, Pub/Sub and BigQuery: each is a process of ours, ended by its pid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rejeu.local.servers.pubsub_emulator import find_google_emulator
 
 EMULATOR: Final = "PUBSUB_EMULATOR_HOST"
 VARIABLES: Final = (EMULATOR, *cloud.VARIABLES)
-"""What would lead clients to another server."""
+"""The environment variables that would lead clients to another server."""
 START_SECONDS: Final = 60.0
 PROJECT: Final = "rejeu-bench"
 NULL: Final = "null"
@@ -35,21 +35,21 @@ BUILT_IN: Final = "built-in"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server that has the topic, and the environment in which clients find it."""
+    """A running server with the topic, and the environment in which clients find it."""
 
     name: str
     environment: Mapping[str, str]
     process: psutil.Process
 
     def select(self) -> None:
-        """Make it the one that every client of this process and of those it starts talks to."""
+        """Make all clients of this process and of its children use this server."""
         for variable in VARIABLES:
             os.environ.pop(variable, None)
         os.environ.update(self.environment)
 
 
 def commands() -> dict[str, list[str]]:
-    """How each server is started that this machine has; `--host` and `--port` come after."""
+    """The command of each server that this machine has; `--host` and `--port` are added."""
     null = [sys.executable, "-m", "benchmarks.null_server"]
     google = find_google_emulator()
     return {
@@ -61,7 +61,7 @@ def commands() -> dict[str, list[str]]:
 
 @contextmanager
 def running(name: str, *flags: str) -> Iterator[Server]:
-    """The server while it runs; its topic has no subscription, so nothing is kept. Raises StackError."""
+    """The server while the block runs; its topic has no subscription, so nothing is kept. Raises StackError."""
     port = free_port()
     command = [*commands()[name], f"--host={HOST}", f"--port={port}", *flags]
     if name != NULL_TLS:
@@ -76,7 +76,7 @@ def running(name: str, *flags: str) -> Iterator[Server]:
 
 @contextmanager
 def bigquery_emulator(**environment: str) -> Iterator[bigquery.Client]:
-    """BigQuery's, empty, while the block runs; every client of this process and of those it starts talks to it."""
+    """BigQuery's emulator, empty, while the block runs; all clients of this process and of its children use it."""
     rest, storage = free_port(), free_port()
     command = [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", "--ephemeral"]
     with serving([*command, f"--rest-port={rest}", f"--grpc-port={storage}"], **environment):

@@ -1,4 +1,4 @@
-"""How fast the local streaming job brings rows from Pub/Sub into BigQuery, against Beam's own read and write."""
+"""The speed of the local streaming job from Pub/Sub to BigQuery, against Beam's own read and write."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ BEFOREHAND: Final = "beforehand"
 MEANWHILE: Final = "meanwhile"
 SHARE: Final = 25
 ROWS_A_REQUEST: Final = 7
-"""An oracle request makes about as many rows, so fewer of them are enough."""
+"""About as many rows come of an oracle request, so fewer requests are enough."""
 BEAMS_SHARE: Final = 50
-"""Of ours, for Beam's own: at its pace more would take most of the run."""
+"""The share of our messages that Beam's own job gets: with more it would take most of the run."""
 USERS: Final = 500
 PROBES: Final = 20
-"""Messages that say that the job runs, before anything is measured."""
+"""Messages that show that the job runs, before the measurement."""
 POLL_SECONDS: Final = 0.2
 DONE_SECONDS: Final = 300.0
 LEGEND: Final = (
-    "Medians, of jobs that run already, on BigQuery's emulator, until a query counts every row; of clicks, whose rows "
-    f"are panes of windows, the events that these count. {BEFOREHAND}: all messages wait in the subscription and the "
-    f"job, stopped until then, goes on; {MEANWHILE}: they are published as fast as Google's client can. {BEAMS} is "
-    "ReadFromPubSub and WriteToBigQuery on the same runner; the ratio is to it in the same round; µs are the "
-    "job's CPU time a message."
+    "Medians of jobs that run already, on BigQuery's emulator, until a query counts every row; for clicks, whose rows "
+    f"are panes of windows, until their counts add up to every event. {BEFOREHAND}: all messages wait in the "
+    f"subscription before the suspended job goes on; {MEANWHILE}: they are published as fast as Google's client can. "
+    f"{BEAMS} is ReadFromPubSub and WriteToBigQuery on the same runner; the ratio is to it in the same round; µs are "
+    "the job's CPU time a message."
 )
 
 COUNT_ROWS: Final = "SELECT COUNT(*) FROM {table}"
@@ -55,9 +55,9 @@ Sent = tuple[str, bytes]
 
 @dataclass(frozen=True)
 class Run:
-    """One job over a number of messages; `rows` are what of them a query counts, in so many seconds.
+    """One job over a number of messages; `rows` is how many a query counts after so many seconds.
 
-    The job's CPU is that of its process, the queries' and the servers' is not in it.
+    The job's CPU is that of its process, without the queries and the servers.
     """
 
     pipeline: str
@@ -74,7 +74,7 @@ class Run:
 
 
 def streaming(options: Options) -> Result:
-    """Each pipeline once a round, with a subscription filled beforehand and with one that is being filled."""
+    """Run each pipeline twice a round: with a subscription filled before, and with one that is being filled."""
     count = max(1, options.messages // SHARE)
     subjects = [(pipeline, filled) for pipeline in OURS for filled in (BEFOREHAND, MEANWHILE)]
     schedule = [subject for _ in range(options.rounds) for subject in ((BEAMS, BEFOREHAND), *subjects)]
@@ -103,7 +103,7 @@ def table(runs: Sequence[Run]) -> Table:
 
 
 def publish(messages: Iterable[Sent]) -> None:
-    """Publish them, and return when Pub/Sub has them."""
+    """Publish the messages, and return when Pub/Sub has them."""
     with PublisherClient(TUNED) as publisher:
         futures = [publisher.publish(TOPIC, body, **{ROW_ID: row_id}) for row_id, body in messages]
         for future in futures:

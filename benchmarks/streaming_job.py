@@ -27,7 +27,7 @@ from rejeu.spec.pipelines import PIPELINES
 
 DATASET: Final = "bench"
 PLAIN: Final = (Column("happened", "TIMESTAMP"), Column("n", "INT64"))
-"""What `passthrough` is given."""
+"""The columns of the table that `passthrough` gets."""
 BEAMS: Final = "Beam's own"
 
 _numbers = count(1)
@@ -35,7 +35,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class JobFeed:
-    """A subscription that is filled, the table that it shall end in, and BigQuery to ask for it."""
+    """A subscription that is filled, the table for its rows, and a client to query it."""
 
     client: bigquery.Client
     pipeline: str
@@ -48,7 +48,7 @@ class JobFeed:
 
     @contextmanager
     def job(self) -> Iterator[psutil.Process]:
-        """The job that reads and writes it, while the block runs: ours, or Beam's own."""
+        """The job that reads the subscription and writes the table, while the block runs: ours, or Beam's own."""
         with (
             tempfile.TemporaryDirectory(prefix="rejeu-bench-") as home,
             serving(self._command(), REJEU_HOME=home) as process,
@@ -84,7 +84,7 @@ def streaming_servers() -> Iterator[bigquery.Client]:
 
 @contextmanager
 def feed_of(client: bigquery.Client, pipeline: str) -> Iterator[JobFeed]:
-    """A new table and a new subscription, which are gone afterwards."""
+    """A new table and a new subscription, which are deleted afterwards."""
     number = next(_numbers)
     feed = JobFeed(
         client, pipeline, f"projects/{PROJECT}/subscriptions/bench-{number}", f"{PROJECT}.{DATASET}.t{number}"
@@ -98,7 +98,7 @@ def feed_of(client: bigquery.Client, pipeline: str) -> Iterator[JobFeed]:
 
 
 def columns_of(pipeline: str) -> tuple[Column, ...]:
-    """The table's columns, but for the row id."""
+    """The table's columns, without the row id."""
     return (PIPELINES[pipeline].columns if pipeline in PIPELINES else None) or PLAIN
 
 

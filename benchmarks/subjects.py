@@ -1,7 +1,7 @@
-"""The ways to publish that are compared: ours, Google's client, and what the wire allows; each publishes a feed once.
+"""The ways to publish that are compared: ours, Google's client, and the ceiling; each publishes a feed once.
 
-A subject is handed the feed and a stopwatch, times nothing but the publishing, and says how many messages the
-server acknowledged.
+A subject gets the feed and a stopwatch, times only the publishing, and returns how many messages the server
+acknowledged.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TUNED: Final = BatchSettings(max_messages=1_000, max_bytes=10_000_000, max_laten
 
 
 def replay(feed: Feed, watch: Stopwatch) -> int:
-    """The product as it is run. Its time is its own report's, from reading to the last checkpoint; its CPU has the
-    start of Python as well."""
+    """The product as users run it. Its time is from its report, reading to last checkpoint; its CPU includes the start
+    of Python."""
     with tempfile.TemporaryDirectory() as folder, watch:
         result = report_of(feed.replay, Path(folder), DONE_SECONDS)
     watch.seconds = result["seconds"]
@@ -58,7 +58,7 @@ def sender(feed: Feed, watch: Stopwatch) -> int:
 
 
 def client(feed: Feed, watch: Stopwatch) -> int:
-    """`PublisherClient.publish` as it comes."""
+    """`PublisherClient.publish` with its defaults."""
     return _publish_with(PublisherClient(), feed, watch)
 
 
@@ -68,7 +68,7 @@ def client_tuned(feed: Feed, watch: Stopwatch) -> int:
 
 
 def ceiling(feed: Feed, watch: Stopwatch) -> int:
-    """The finished requests over a bare channel, as many in flight as ours: nobody's Python can be faster."""
+    """Finished requests over a bare channel, as many in flight as ours: the upper limit for any Python."""
     room = threading.Semaphore(WINDOW)
 
     def finished(_future: Any) -> None:
@@ -99,7 +99,7 @@ def _publish_with(publisher: Any, feed: Feed, watch: Stopwatch) -> int:
 
 
 CLIENT: Final = "client-tuned"
-"""The best that Google's client gives without leaving it."""
+"""The best settings of Google's client."""
 CEILING: Final = "ceiling"
 
 SUBJECTS: Final[dict[str, Subject]] = {

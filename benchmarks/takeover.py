@@ -22,15 +22,15 @@ from rejeu.state import open_store
 from rejeu.state.lease import read_state
 
 ROWS: Final = 1_000_000
-"""At 1,000 a second more than any number of rounds takes."""
+"""At 1,000 a second enough for any number of rounds."""
 KILLS_A_ROUND: Final = 5
 SETTLED_SECONDS: Final = 1.0
-"""After which a standby that says it stands by has its rows at hand."""
+"""After so long a standby that says it is ready has its rows in memory."""
 LEGEND: Final = "Milliseconds from SIGKILL of the holder, at 1,000 messages/s, to the standby's first message."
 
 
 def takeover(options: Options) -> Result:
-    """Kill whoever holds the stream, again and again: who took over is the next one to be killed."""
+    """Kill the stream's holder again and again: the one that took over is killed next."""
     kills = options.rounds * KILLS_A_ROUND
     with tempfile.TemporaryDirectory(prefix="rejeu-bench-") as name:
         folder = Path(name)
@@ -49,7 +49,7 @@ def takeover(options: Options) -> Result:
 
 
 def _kill(request: ReplayRequest, store: StateStore, kills: int, folder: Path) -> list[int]:
-    """When each holder was killed, in microseconds since the epoch; the one of epoch n + 1 comes after the n-th."""
+    """When each holder was killed, in microseconds since 1970; after the n-th kill comes epoch n + 1."""
     programs = [Program(request, folder)]
     killed_us = []
     try:

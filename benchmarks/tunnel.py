@@ -1,4 +1,4 @@
-"""`python -m benchmarks.tunnel`: an HTTP proxy through which a name of the cloud leads to a server of this machine."""
+"""`python -m benchmarks.tunnel`: an HTTP proxy that leads clients of the cloud to a server of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 async def serve(host: str, port: int, to_port: int) -> None:
-    """Answer every CONNECT, whatever it asks for, with a connection to `to_port`; the bytes are not looked into."""
+    """Answer every CONNECT, for any host, with a connection to `to_port`, and pass the bytes on unread."""
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -1,8 +1,8 @@
-"""What a thousand watched streams cost one process that watches as the triggerer does, and how late it sees silence.
+"""The cost of watching a thousand streams in one process, as the triggerer does, and how late it sees silence.
 
-On a gs:// store each stream is looked at once a lease, five seconds: 12,000 reads a minute for a thousand, which are
-half a US cent (class B operations at $0.0004 per 1,000, https://cloud.google.com/storage/pricing), 7 dollars a day;
-with standbys twice that, for presence is a document of its own.
+On a gs:// store each stream is read once a lease, five seconds: 12,000 reads a minute for a thousand, which cost half
+a US cent (class B operations at $0.0004 per 1,000, https://cloud.google.com/storage/pricing), 7 dollars a day. With
+standbys it is twice that, because the standby marker is a document of its own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ POLL_SECONDS: Final = 0.5
 CHECKPOINT_SECONDS: Final = 1.0
 LEASE: Final = timedelta(seconds=rhythm(None, CHECKPOINT_SECONDS).lease_seconds)
 BATCHES: Final = 20
-"""Transactions that renew all of them: writers of one SQLite file wait for each other, so a thousand are too many."""
+"""How many transactions renew all streams: writers of one SQLite file wait for each other, so 1,000 are too many."""
 UPSERT: Final = (
     "INSERT INTO document VALUES (?, 1, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body, version = version + 1"
 )
@@ -56,7 +56,7 @@ PROCESSES: Final = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class Scale:
-    """How many streams are watched, from when on and for how long while all is well, and how long a silence lasts."""
+    """How many streams are watched; how long they settle, publish, and may take to be seen silent."""
 
     streams: int = 1_000
     settled_seconds: float = 3.0
@@ -67,15 +67,15 @@ class Scale:
 SCALE: Final = Scale()
 LEGEND: Final = (
     f"All of them publish, with a checkpoint every {CHECKPOINT_SECONDS:g} s in one SQLite file; then some fall silent "
-    "at once. CPU of one core, while all is well; milliseconds from the instant at which the silence was too long to "
-    f"the event; others: events about streams that were not silent: there must be none. {POLL}: a look at every stream "
-    f"every {POLL_SECONDS:g} s, as it was before."
+    "at once. CPU is of one core, while all publish; milliseconds are from the instant at which the silence was too "
+    f"long to the event; others are events about streams that were not silent: there must be none. {POLL}: each stream "
+    f"is read every {POLL_SECONDS:g} s, as in earlier versions."
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process that watches: CPU in % of one core and memory while all is well, then what it saw of the silence."""
+    """One process that watches: CPU in % of one core and memory while all publish, then what it saw of the silence."""
 
     watcher: str
     cpu_percent: float
@@ -90,7 +90,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A folder with a state store and the records of streaming jobs, and the streams whose they are."""
+    """The streams, and the folder with their state store and the records of their streaming jobs."""
 
     folder: Path
     scale: Scale
@@ -101,7 +101,7 @@ class Deployment:
 
     @property
     def environment(self) -> dict[str, str]:
-        """In which the triggers find the target."""
+        """The environment in which the triggers find the target."""
         target = self.target
         return {
             "REJEU_PROJECT": target.project,
@@ -116,11 +116,11 @@ class Deployment:
 
     @property
     def silent(self) -> list[str]:
-        """Those that fall silent: what one transaction renews."""
+        """The streams that fall silent: those that one transaction renews."""
         return self.streams[::BATCHES]
 
     def write_jobs(self, pid: int) -> None:
-        """Have this process be the streaming job of every stream, so that none lacks it."""
+        """Record this process as the streaming job of every stream, so that none is missing."""
         folder, log = self.folder / "jobs", self.folder / "job.log"
         folder.mkdir()
         born = psutil.Process(pid).create_time()
@@ -169,7 +169,7 @@ def spec_of(stream: str) -> StreamSpec:
 
 
 def started(stream: str) -> StreamState:
-    """What is remembered of a replay that has taken the lease."""
+    """The state of a replay that has taken the lease."""
     request = replay_request(spec_of(stream), Target(project="rejeu-bench"), None, None)
     return StreamState(
         stream=stream, epoch=1, holder="bench:1:0", status=Status.RUNNING, request=tuple(request.to_argv())
@@ -177,7 +177,7 @@ def started(stream: str) -> StreamState:
 
 
 def renewed(state: StreamState, now: datetime) -> StreamState:
-    """A checkpoint of a replay that is well, with a row due until the next one."""
+    """A checkpoint of a healthy replay, with a row due before the next one."""
     return state.model_copy(
         update={
             "lease_until": now + LEASE,
@@ -192,14 +192,14 @@ def renewed(state: StreamState, now: datetime) -> StreamState:
 
 
 def too_long_at(state: StreamState, silence: timedelta) -> datetime:
-    """When nobody holds the lease any more and rows have been due for as long as they may."""
+    """When the lease has run out and rows have been due for longer than allowed."""
     assert state.lease_until is not None
     assert state.next_due is not None
     return max(state.lease_until, state.next_due + silence)
 
 
 def _run(deployment: Deployment, watcher: str, renewer: Connection) -> Run:
-    """Watch while all is well, then while some are silent; they are well again afterwards."""
+    """Watch while all publish, then while some are silent; afterwards all publish again."""
     with _child_process(_watch, deployment, watcher) as (pid, events):
         before: int = events.recv()
         time.sleep(deployment.scale.settled_seconds)
@@ -229,7 +229,7 @@ def _run(deployment: Deployment, watcher: str, renewer: Connection) -> Run:
 
 
 def _first_events(events: Connection, seconds: float, awaited: Sequence[str]) -> dict[str, float]:
-    """When each stream had its first event, until that time is over or all that are awaited have one."""
+    """When each stream had its first event, until the time is over or all awaited streams have one."""
     first_at: dict[str, float] = {}
     deadline = time.monotonic() + seconds
     while not first_at.keys() >= set(awaited) and events.poll(max(0.0, deadline - time.monotonic())):
@@ -240,7 +240,7 @@ def _first_events(events: Connection, seconds: float, awaited: Sequence[str]) ->
 
 @contextmanager
 def _child_process(work: Callable[..., None], *arguments: Any) -> Iterator[tuple[int, Connection]]:
-    """The process that does this work while the block runs, and the way to talk to it. Raises EOFError if it ends."""
+    """A process that does this work while the block runs: pid and connection. The latter raises EOFError if it ends."""
     ours, theirs = PROCESSES.Pipe()
     process = PROCESSES.Process(target=work, args=(theirs, *arguments))
     process.start()
@@ -256,7 +256,7 @@ def _child_process(work: Callable[..., None], *arguments: Any) -> Iterator[tuple
 
 def _renew(parent: Connection, deployment: Deployment) -> None:
     """Save checkpoints as the streams' replays would; on request leave out those streams that fall silent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C must reach our parent only, which ends us
     open_store(deployment.target.state)  # makes the file
     states = {stream: started(stream) for stream in deployment.streams}
     batches = [deployment.streams[at::BATCHES] for at in range(BATCHES)]
@@ -280,7 +280,7 @@ def _renew(parent: Connection, deployment: Deployment) -> None:
 def _watch(events: Connection, deployment: Deployment, watcher: str) -> None:
     """Watch all streams in this process, as a triggerer that has a trigger for each, and pass their events on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(deployment.environment)  # before Airflow is imported, which then makes its home
+    os.environ.update(deployment.environment)  # before the import of Airflow, which creates its home
     from rejeu.airflow.triggers import SilenceTrigger
 
     events.send(resident(os.getpid())["VmRSS"])
