@@ -32,8 +32,8 @@ SHARE: Final = 5
 WARM_UP: Final = 1_000
 DIFFERENT: Final = 1_000
 LEGEND: Final = (
-    "Medians of whole runs in this process, including the start of the runner. The messages are oracle requests of 3 "
-    "KB. All runs begin with Beam's Create of numbers and a Map to messages, and end in a step that counts; "
+    "Medians of whole runs in this process, including the start of the runner. The messages are oracle requests of "
+    "3 KB. All runs begin with Beam's Create of numbers and a Map to messages, and end in a step that counts; "
     f"{NO_OP} has a Map that does nothing between them. The ratio is to {NO_OP} in the same round, in messages; µs are "
     f"CPU time a message, in all and beyond that of {NO_OP}."
 )

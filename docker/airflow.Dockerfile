@@ -1,7 +1,7 @@
 # Every Airflow service of docker-compose.yaml, and the jobs that its process launcher starts.
 #
-# Not from apache/airflow: that image brings other versions of what Beam, the replay and the Google provider share, so
-# what was tested would not be what runs. requirements.lock gives laptop, tests and images the same packages, by hash.
+# Not based on apache/airflow, which has other versions of the packages that Beam, the replay and the Google provider
+# share: untested ones would run. requirements.lock gives laptop, tests and images the same packages, by hash.
 FROM python:3.11.14-slim-bookworm
 
 RUN pip install --no-cache-dir uv==0.13.9 \
@@ -10,7 +10,7 @@ RUN pip install --no-cache-dir uv==0.13.9 \
 
 WORKDIR /opt/rejeu
 COPY pyproject.toml requirements.lock docker/images.lock ./
-# The dependencies alone: compose mounts plugins/, dags/ and beam_jobs/, the cloud installs the wheel, never both.
+# Only the dependencies: compose mounts plugins/, dags/ and beam_jobs/, and the cloud installs the wheel, never both.
 RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock --constraint images.lock \
     --requirements pyproject.toml --extra airflow --extra launchers --extra replay --extra beam \
     asyncpg psycopg2-binary

@@ -1,4 +1,4 @@
-# The servers of docker-compose.yaml that stand in for Google's: Pub/Sub, BigQuery, Cloud Storage and the metadata server.
+# The servers of docker-compose.yaml that replace Google's: Pub/Sub, BigQuery, Cloud Storage and the metadata server.
 FROM python:3.11.14-slim-bookworm
 
 RUN pip install --no-cache-dir uv==0.13.9 \
@@ -7,7 +7,7 @@ RUN pip install --no-cache-dir uv==0.13.9 \
 
 WORKDIR /opt/rejeu
 COPY pyproject.toml requirements.lock ./
-# The built-in Pub/Sub server speaks with the replay's protobuf types.
+# The built-in Pub/Sub server uses the replay's protobuf types.
 RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock \
     --requirements pyproject.toml --extra emulators --extra replay
 
@@ -16,6 +16,6 @@ COPY --chmod=755 docker/healthy /usr/local/bin/
 ENV PYTHONPATH=/opt/rejeu/plugins \
     PYTHONUNBUFFERED=1
 USER 10001
-# Otherwise bqemulator downloads it at each start; DuckDB keeps extensions below the user's own folder.
+# Else bqemulator downloads it at each start; DuckDB keeps extensions in the user's home.
 RUN ["python", "-c", "from duckdb_extensions import import_extension; import_extension('spatial')"]
 CMD ["bqemulator", "--version"]

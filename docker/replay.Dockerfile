@@ -1,4 +1,4 @@
-# The replay alone: `docker run IMAGE --topic ... --event-time ...`, and what Cloud Run or Vertex AI runs.
+# Only the replay: `docker run IMAGE --topic ... --event-time ...`; Cloud Run and Vertex AI run it, too.
 FROM python:3.11.14-slim-bookworm AS build
 
 RUN pip install --no-cache-dir uv==0.13.9 \

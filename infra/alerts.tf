@@ -1,4 +1,4 @@
-# Cloud Monitoring publishes its alerts to a topic, and the DAG `rejeu.patrol` hears them there.
+# Cloud Monitoring publishes its alerts to a topic, and the DAG `rejeu.patrol` reads them there.
 
 resource "google_pubsub_topic" "alerts" {
   name = "rejeu-alerts"
@@ -8,7 +8,7 @@ resource "google_pubsub_subscription" "alerts" {
   name  = "rejeu-alerts-patrol"
   topic = google_pubsub_topic.alerts.id
 
-  # An alert that the patrol has heard and not seen to, because its worker died, comes again after this.
+  # An alert that the patrol has read but not handled, because its worker died, comes again after this.
   ack_deadline_seconds       = 600
   message_retention_duration = "86400s"
 
@@ -35,7 +35,7 @@ resource "google_monitoring_notification_channel" "patrol" {
     topic = google_pubsub_topic.alerts.id
   }
 
-  # The channel is checked when it is made.
+  # The channel is checked when it is created.
   depends_on = [google_pubsub_topic_iam_member.monitoring_publishes]
 }
 
@@ -53,7 +53,7 @@ resource "google_monitoring_alert_policy" "absence" {
       filter   = "resource.type = \"pubsub_topic\" AND resource.labels.topic_id = \"${each.value}\" AND metric.type = \"${var.metric}\""
       duration = "${var.absence_seconds}s"
 
-      # One series a topic, whatever the answers were; the label that is grouped by is the one that the alert carries.
+      # One series a topic, for all response codes; the label of the grouping is also the label of the alert.
       aggregations {
         alignment_period     = "60s"
         per_series_aligner   = "ALIGN_DELTA"
@@ -73,11 +73,11 @@ resource "google_monitoring_alert_policy" "absence" {
     content   = <<-TEXT
       Nothing was published to the topic `${each.value}` for ${var.absence_seconds} s. It feeds ${join(", ", [for stream, topic in var.streams : "`${stream}`" if topic == each.value])}.
 
-      **What reacts**: the DAG `rejeu.patrol` hears this and runs the watchdog of each of these streams
-      (`<stream>.watchdog`), which looks again and relaunches the replay at its cursor. A quiet stretch of the source looks
-      the same from here: then that run is skipped, and nothing is wrong.
+      **What reacts**: the DAG `rejeu.patrol` reads this and runs the watchdog of each of these streams
+      (`<stream>.watchdog`), which looks again and relaunches the replay at its cursor. A quiet part of the source raises
+      the same alert: then that run is skipped, and nothing is wrong.
 
-      **What to do** if the alert stays open while rows are due: see whether Airflow's scheduler and triggerer are alive
+      **What to do** if the alert stays open while rows are due: check that Airflow's scheduler and triggerer run
       and `rejeu.patrol` and the watchdogs are not paused; then read the last watchdog run. One that has given up says why,
       and what to do. `rejeu incidents` shows what was repaired.
     TEXT

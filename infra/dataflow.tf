@@ -1,5 +1,5 @@
-# What streaming jobs on Dataflow may, and what Airflow needs to launch, watch and drain them; nothing without
-# `jobs_service_account`.
+# The roles of streaming jobs on Dataflow, and those that Airflow needs to launch, watch and drain them. Without
+# `jobs_service_account` there are none.
 
 locals {
   jobs       = toset(var.jobs_service_account == "" ? [] : [var.jobs_service_account])
@@ -7,7 +7,7 @@ locals {
 
   jobs_needs = [
     "roles/dataflow.worker",
-    # To read is not enough: for the messages' own event times Dataflow makes a subscription that tracks them.
+    # Reading is not enough: Dataflow creates a subscription of its own to track the messages' event times.
     "roles/pubsub.editor",
     "roles/artifactregistry.reader",
   ]
@@ -30,7 +30,7 @@ resource "google_bigquery_dataset_iam_member" "jobs_write" {
   member     = "serviceAccount:${var.jobs_service_account}"
 }
 
-# What is staged, and the template.
+# Staged files, and the template.
 resource "google_storage_bucket_iam_member" "jobs_stage" {
   for_each = local.jobs
 

@@ -37,7 +37,7 @@ variable "location" {
 }
 
 variable "metric" {
-  description = "What counts as publishing: the specs' `watchdog.metric`. The default is the metric that is seen first."
+  description = "The metric that counts publishing: the specs' `watchdog.metric`. The default shows publishing first."
   type        = string
   default     = "pubsub.googleapis.com/topic/send_request_latencies"
 }
@@ -54,7 +54,7 @@ variable "absence_seconds" {
 }
 
 variable "people" {
-  description = "Notification channels (their full names) that tell a person as well, for the case that Airflow is gone."
+  description = "Notification channels (their full names) that also tell a person, in case Airflow is gone."
   type        = list(string)
   default     = []
 }

@@ -1,4 +1,4 @@
-# What the watchdog may see and write. What starts replays needs more: see the launchers in README.md.
+# The watchdog's roles. Starting replays needs more: docs/how-to/run-in-the-cloud.md names the launchers' roles.
 
 locals {
   watchdog = "serviceAccount:${var.watchdog_service_account}"
@@ -35,7 +35,7 @@ resource "google_project_iam_member" "watchdog_queries" {
   member  = local.watchdog
 }
 
-# The probe `tap`: a second subscription of the stream's topic, which keeps its messages as briefly as Pub/Sub can.
+# The probe `tap`: a second subscription of the stream's topic, with the shortest retention that Pub/Sub offers.
 resource "google_pubsub_subscription" "tap" {
   for_each = var.tapped
 
@@ -45,7 +45,7 @@ resource "google_pubsub_subscription" "tap" {
   message_retention_duration = "600s"
 
   expiration_policy {
-    ttl = "" # never: its binding would go with it
+    ttl = "" # never: with it its IAM binding would go
   }
 }
 
