@@ -391,7 +391,7 @@ def test_a_stream_that_nobody_wants_ends_by_itself_and_is_not_gone_on_with(
     mark_unwanted(store, STREAM)
     code, said = program.end()
     assert code == 0, said
-    assert f"{STREAM}: nobody wants this stream any more, so its replay ends" in said
+    assert f"{STREAM}: the stream is no longer wanted, so its replay ends" in said
     take_all(feed)
     code, said = start("--speed=max", "--from=cursor").end()
     assert code == 0, said

@@ -265,8 +265,8 @@ class KubernetesLauncher:
                 out_of_memory = ended.get("reason") == "OOMKilled"
                 last = "out of memory" if out_of_memory else " | ".join(self._last_lines(pod))
                 return f"exit code {ended['exitCode']}: {last}"
-        told: Resource = pod.get("status") or _conditions(job).get("Failed", {})
-        return f"{told.get('reason', 'no reason given')}: {told.get('message', 'no message')}"
+        why: Resource = pod.get("status") or _conditions(job).get("Failed", {})
+        return f"{why.get('reason', 'no reason given')}: {why.get('message', 'no message')}"
 
     def _last_lines(self, pod: Resource) -> list[str]:
         from kubernetes.client import ApiException
@@ -354,8 +354,8 @@ def _waits_for(pod: Resource) -> str:
     status = pod.get("status", {})
     waiting = [each["state"].get("waiting") for each in status.get("containerStatuses", ())]
     unmet = [each for each in status.get("conditions", ()) if each["status"] == "False"]
-    told: Resource = next((each for each in [*waiting, *unmet] if each and each.get("reason")), {})
-    return "".join(f": {told[key]}" for key in ("reason", "message") if told.get(key))
+    why: Resource = next((each for each in [*waiting, *unmet] if each and each.get("reason")), {})
+    return "".join(f": {why[key]}" for key in ("reason", "message") if why.get(key))
 
 
 def _message(error: ApiException) -> str:

@@ -212,7 +212,7 @@ class Replay:
 
     def _stop_unwanted(self) -> None:
         if not self._stopping:
-            log.info("%s: nobody wants this stream any more, so its replay ends", self._request.state_name)
+            log.info("%s: the stream is no longer wanted, so its replay ends", self._request.state_name)
         self.stop()
 
 

@@ -8,7 +8,7 @@ from rejeu.ports import StateStore
 
 
 class SideDocument(StrEnum):
-    """A document beside the stream's own: others than the replay that holds the stream write it."""
+    """A document beside the stream's own, which is not written by the replay that holds the stream."""
 
     STANDBY = "standby"
     LAUNCH_LOCK = "launch_lock"

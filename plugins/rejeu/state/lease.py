@@ -128,7 +128,7 @@ class Lease:
 
     def release(self, status: Status, error: str | None = None, **fields: Any) -> None:
         """Give the stream up at once and say how it ended; a lease that was lost is left to its new holder."""
-        self._expires = 0.0  # first: a write that fails may have been made nevertheless
+        self._expires = 0.0  # first, because a write that fails may have been made
         now = datetime.now(UTC)
         ending = {"holder": None, "lease_until": None, "status": status, "status_at": now, "error": error}
         with suppress(LeaseLostError):

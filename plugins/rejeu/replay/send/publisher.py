@@ -196,7 +196,7 @@ class Publisher:
 
     def _finish(self, batch: Batch, request: Request, future: Any) -> None:
         error = future.exception()
-        with self._changed:  # so that nobody sees the request neither in flight nor counted
+        with self._changed:  # so that every thread sees the request either in flight or counted
             self._in_flight -= 1
             if error is None:
                 self._answer(batch, request, len(future.result().message_ids))

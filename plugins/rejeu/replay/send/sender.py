@@ -49,7 +49,7 @@ class Sender:
         self._speed = self._wanted_speed = speed
         now_us = clock.now_us()
         if paused and timeline is not None:
-            # Time stood still during the pause. If nobody saved when it began, the cursor tells.
+            # Time stood still during the pause. If its beginning was not saved, the cursor shows it.
             event_us = timeline.event_us if start is None else max(timeline.event_us, start.event_us)
             timeline = replace(timeline, event_us=event_us, wall_us=now_us)
         self._timeline = keep_on(timeline, speed, now_us)
