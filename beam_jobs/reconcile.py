@@ -26,7 +26,7 @@ from google.cloud.pubsub_v1 import PublisherClient
 from numpy.typing import NDArray
 
 from beam_jobs.program import check_column, main, transform_of
-from beam_jobs.slices import MINUTE_US, TEXT, Expected, Slice, Window, expect, slices
+from beam_jobs.slices import MINUTE_US, TEXT, Expected, IdWindow, Slice, expect, slices
 from beam_jobs.tables import columns_of
 from beam_jobs.transforms.decode import Decode
 from beam_jobs.transforms.sink import client_for
@@ -70,7 +70,7 @@ class Message(NamedTuple):
     body: bytes
 
 
-Look = Callable[[Window], Found]
+Look = Callable[[IdWindow], Found]
 Publish = Callable[[Iterable[Message]], None]
 
 
@@ -98,7 +98,7 @@ def run(argv: Sequence[str]) -> None:
 class Hole:
     """Rows that were published again and have not come yet."""
 
-    window: Window
+    window: IdWindow
     ids: pa.LargeStringArray
 
 
@@ -190,7 +190,7 @@ class Reconciler:
         ids, bodies = part.row_ids.take(pa.array(rows)), part.bodies.take(pa.array(rows))
         times = part.event_us[rows].tolist()
         self._publish(map(Message, ids.to_pylist(), times, bodies.to_pylist()))
-        window = Window(times[0], times[-1] + 1, expected.window.written_us)
+        window = IdWindow(times[0], times[-1] + 1, expected.window.written_us)
         self._holes.append(Hole(window, expected.ids.filter(pa.array(missing))))
 
     def _await_healing(self) -> None:
@@ -236,7 +236,7 @@ class BigQueryLook:
         (kind,) = (each.type for each in columns if each.name.lower() == request.streaming_time.lower())
         self._time = TimeColumn(request.streaming_time, kind, request.time_unit)
 
-    def __call__(self, window: Window) -> Found:
+    def __call__(self, window: IdWindow) -> Found:
         """The ids of this window. Raises SourceError where BigQuery does not answer."""
         request = self._request
         query = sql.delivered(
@@ -256,7 +256,7 @@ class BigQueryLook:
         ids = pc.fill_null(rows[ROW_ID].cast(TEXT), "").combine_chunks()
         return Found(ids, rows["written"].to_numpy())
 
-    def _prune(self, window: Window) -> str:
+    def _prune(self, window: IdWindow) -> str:
         """The condition on the rows' own event times, which may differ from those in their ids."""
         if window.written_us is None:
             return ""

@@ -23,7 +23,7 @@ MINUTE_US: Final = 60_000_000
 TEXT: Final = pa.large_string()
 
 
-class Window(NamedTuple):
+class IdWindow(NamedTuple):
     """Event times in row ids, from `from_us` to before `until_us`.
 
     `written_us` is the first and the last event time that such rows may have themselves; None where it is unknown.
@@ -60,7 +60,7 @@ class Slice:
 class Expected:
     """The ids that a slice's rows must have, and which of its messages each one comes from."""
 
-    window: Window
+    window: IdWindow
     ids: pa.LargeStringArray
     messages: NDArray[np.int64]
 
@@ -98,7 +98,7 @@ def expect(part: Slice, transform: Decode, time_column: str, unit: TimeUnit | No
         ids += row_ids(row_id, len(rows), explodes=transform.explodes)
         counts.append(len(rows))
         times += [row.get(time_column) for row in rows]
-    window = Window(part.from_us, part.until_us, _written_us(part, times, time_column, unit))
+    window = IdWindow(part.from_us, part.until_us, _written_us(part, times, time_column, unit))
     return Expected(window, pa.array(ids, TEXT), np.repeat(np.arange(len(counts)), counts))
 
 

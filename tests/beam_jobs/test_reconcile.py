@@ -15,7 +15,7 @@ import pytest
 
 from beam_jobs import slices as slicing
 from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Message, Reconciler, decode_of
-from beam_jobs.slices import TEXT, Slice, Window, expect, slices
+from beam_jobs.slices import TEXT, IdWindow, Slice, expect, slices
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest
 from rejeu.reconcile import FaultyMinute, Reconciliation
@@ -102,7 +102,7 @@ class World:
         reconciler = Reconciler(self.request, self.look, self.publish, clock=lambda: self.now, pause=self._wait)
         return reconciler.run(read_chunks(self.request.reading, None))
 
-    def look(self, window: Window) -> Found:
+    def look(self, window: IdWindow) -> Found:
         self.asked += 1
         ids = [each for each in {*self.rows, *self.dead} if window.from_us <= _event_us(each) < window.until_us]
         return Found(pa.array(ids, TEXT), np.array([self.rows[each] for each in ids], np.int64))
