@@ -14,6 +14,8 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
+from rejeu.bigquery import types
+from rejeu.errors import SourceError
 from rejeu.spec.pipelines import PIPELINES
 
 TABLE: Final = re.compile(r"[A-Za-z0-9-]+\.\w+\.[\w-]+")
@@ -26,7 +28,6 @@ RECORD: Final = f"""
         type: STRING, nbvelosdispo: BIGINT, nbplacesdispo: BIGINT, localisation: ARRAY<DOUBLE>, datemiseajour: STRING
     >"""
 """A record; text columns take any value as text."""
-TYPES: Final = {"TIMESTAMP": "timestamp", "STRING": "string", "INT64": "bigint", "FLOAT64": "double"}
 ZONE: Final = r"(Z|[+-]\d\d:?\d\d)$"
 
 
@@ -71,10 +72,18 @@ def rows_of(records: DataFrame) -> DataFrame:
     columns = PIPELINES["stations"].columns or ()
     return records.where(sql.col("reason").isNull()).select(
         [
-            values.get(each.name, sql.col(f"fields.{each.name}")).cast(TYPES[each.type]).alias(each.name)
+            values.get(each.name, sql.col(f"fields.{each.name}")).cast(_spark_type(each.type)).alias(each.name)
             for each in columns
         ]
     )
+
+
+def _spark_type(name: str) -> str:
+    kind = types.find(name)
+    if kind is None or kind.spark is None:
+        cast = ", ".join(each.name for each in types.TYPES if each.spark is not None)
+        raise SourceError(f"Spark has no type for a {name} of BigQuery: columns of this job have {cast}; take one")
+    return kind.spark
 
 
 def write(rows: DataFrame, output: str) -> None:

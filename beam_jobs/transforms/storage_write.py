@@ -5,9 +5,8 @@ What a job of one machine writes with is `sink`.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import apache_beam as beam
 import msgspec
@@ -19,47 +18,16 @@ from apache_beam.utils.subprocess_server import JavaJarServer
 from beam_jobs.transforms.counts import Count
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import Message, Row
+from rejeu.bigquery import types
 from rejeu.errors import RequestError
 from rejeu.message import ROW_ID
 from rejeu.spec.columns import Column
-from rejeu.timeline import parse_instant, to_us
 
+Make = Callable[[Any], Any]
+"""A value as it is written, made from a valid one of JSON."""
 
-class Written(NamedTuple):
-    """How a type goes to BigQuery: as which type of Beam, and what makes it of JSON's value."""
-
-    kind: type
-    make: Callable[[Any], Any]
-
-
-def _boolean(value: bool | str) -> bool:
-    return value is True or str(value).lower() == "true"
-
-
-def _micros(value: str) -> int:
-    return to_us(parse_instant(value.replace(" UTC", "Z")))
-
-
-_INTEGER = Written(np.int64, int)
-_FLOAT = Written(np.float64, float)
-_BOOLEAN = Written(bool, _boolean)
-_TEXT = Written(str, str)
-
-TYPES: Final = {
-    "STRING": _TEXT,
-    "BYTES": Written(bytes, base64.b64decode),
-    "INT64": _INTEGER,
-    "INTEGER": _INTEGER,
-    "FLOAT64": _FLOAT,
-    "FLOAT": _FLOAT,
-    "BOOL": _BOOLEAN,
-    "BOOLEAN": _BOOLEAN,
-    "TIMESTAMP": Written(np.int64, _micros),
-    **dict.fromkeys(("NUMERIC", "BIGNUMERIC", "DATETIME", "DATE", "TIME", "JSON", "GEOGRAPHY", "INTERVAL"), _TEXT),
-}
-"""By BigQuery's names, which takes each in this form
-(https://cloud.google.com/bigquery/docs/supported-data-types#supported_protocol_buffer_data_types)."""
-RECORDS: Final = ("RECORD", "STRUCT")
+BEAM_TYPES: Final[dict[type, type]] = {int: np.int64, float: np.float64}
+"""As which type of Beam's a type of Python goes, where that is another one."""
 
 
 class AppendRows(beam.PTransform):
@@ -84,7 +52,7 @@ class AppendRows(beam.PTransform):
             use_at_least_once=True,
             create_disposition=BigQueryDisposition.CREATE_NEVER,
             write_disposition=BigQueryDisposition.WRITE_APPEND,
-            type_overrides={name: written.kind for name, written in TYPES.items()},
+            type_overrides=type_overrides(),
         )
         values = rows | "hand over" >> beam.ParDo(_HandOverFn(self._stream, self._columns, self._counter))
         # As a pipeline does that is a context manager, which would wait for a streaming job's end.
@@ -99,25 +67,48 @@ class _HandOverFn(beam.DoFn):
         self._columns = columns
         self._handed_over = Count(stream, counter)
 
+    def setup(self) -> None:
+        self._write = writer(self._columns)
+
     def process(self, row: Row) -> Iterator[dict[str, Any]]:
         self._handed_over.add()
-        yield written(row.values, self._columns)
+        yield self._write(row.values)
 
 
-def written(values: dict[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
-    """Valid values as they are written: under the columns' own names, whatever their case, and all of them."""
-    given = {name.lower(): value for name, value in values.items()}
-    return {column.name: _written(given.get(column.name.lower()), column) for column in columns}
+def type_overrides() -> dict[str, type]:
+    """As which type Beam takes each of BigQuery's types, by all their names."""
+    return {
+        name: BEAM_TYPES.get(each.append_as, each.append_as)
+        for each in types.TYPES
+        if each.append_as is not None
+        for name in each.names
+    }
 
 
-def _written(value: Any, column: Column) -> Any:
+def writer(columns: Sequence[Column]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What makes valid values those that are written: under the columns' own names, whatever their case, and all."""
+    makes = [(column.name, column.name.lower(), _maker(column)) for column in columns]
+
+    def write(values: dict[str, Any]) -> dict[str, Any]:
+        given = {name.lower(): value for name, value in values.items()}
+        return {name: make(given.get(key)) for name, key, make in makes}
+
+    return write
+
+
+def _maker(column: Column) -> Make:
+    make = writer(column.fields) if column.type in types.RECORDS else _appendable(column.type).append
     if column.mode == "REPEATED":
-        return [_one(each, column) for each in value or ()]
-    return None if value is None else _one(value, column)
+        return lambda values: [make(each) for each in values or ()]
+    return lambda value: None if value is None else make(value)
 
 
-def _one(value: Any, column: Column) -> Any:
-    return written(value, column.fields) if column.type in RECORDS else TYPES[column.type].make(value)
+def _appendable(name: str) -> types.ColumnType:
+    """Raises KeyError for a type that `_check` refuses."""
+    kind = types.find(name)
+    if kind is None or kind.append_as is None:
+        raise KeyError(name)
+    return kind
 
 
 def _letter(refused: dict[str, Any], stream: str) -> Row:
@@ -129,10 +120,10 @@ def _letter(refused: dict[str, Any], stream: str) -> Row:
 
 def _check(table: str, columns: Sequence[Column], path: str = "") -> None:
     for column in columns:
-        if column.type in RECORDS:
+        if column.type in types.RECORDS:
             _check(table, column.fields, f"{path}{column.name}.")
-        elif column.type not in TYPES:
+        elif column.type not in (known := type_overrides()):
             raise RequestError(
                 f"--table is {table}: its column {path}{column.name} is a {column.type}, which Beam cannot write with "
-                f"the Storage Write API; it must be one of {', '.join((*TYPES, *RECORDS))}"
+                f"the Storage Write API; it must be one of {', '.join((*known, *types.RECORDS))}"
             )

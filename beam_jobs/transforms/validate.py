@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import math
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime, time
-from decimal import Context, Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import apache_beam as beam
 
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Row
+from rejeu.bigquery import types
 from rejeu.message import ROW_ID
 from rejeu.spec.columns import Column
 
@@ -24,9 +21,6 @@ SHOWN: Final = reprlib.Repr()
 """How a reason repeats a wrong value: shortened, however large and deep it is; the payload has it whole."""
 SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 100
 SHOWN.fillvalue = "…"
-
-EXACT: Final = Context(prec=100)
-"""More digits than any BIGNUMERIC has: the default context would round at 28."""
 
 
 class Validate(beam.PTransform):
@@ -79,7 +73,7 @@ def fault_finder(columns: Sequence[Column]) -> Check:
 
 
 def _check_of(column: Column) -> Check:
-    check = _check_of_record(column) if column.type in ("RECORD", "STRUCT") else _check_of_type(column)
+    check = _check_of_record(column) if column.type in types.RECORDS else _check_of_type(column)
     if column.mode == "REPEATED":
         return _check_of_each(check)
     missing = " is missing: the column is REQUIRED" if column.mode == "REQUIRED" else None
@@ -114,101 +108,18 @@ def _check_of_record(column: Column) -> Check:
 
 
 def _check_of_type(column: Column) -> Check:
-    rule = RULES.get(column.type)
-    if rule is None:
+    kind = types.find(column.type)
+    if kind is None:
+        # A type that we do not know is left to BigQuery.
         return lambda value: None
+    fits, rule = kind.check, kind.rule
 
     def check_type(value: Any) -> str | None:
         try:
-            if rule.check(value):
+            if fits(value):
                 return None
         except (ValueError, TypeError, ArithmeticError):
             pass
-        return f" is {SHOWN.repr(value)}: a {column.type} must be {rule.text}"
+        return f" is {SHOWN.repr(value)}: a {column.type} must be {rule}"
 
     return check_type
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_bytes(value: Any) -> bool:
-    return isinstance(value, str) and base64.b64decode(value, validate=True) is not None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, str)) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return _is_number(value) and not isinstance(value, float) and -(2**63) <= int(value) < 2**63
-
-
-def _is_float(value: Any) -> bool:
-    # JSON has no NaN and no Infinity: BigQuery takes them as text.
-    return _is_number(value) and (isinstance(value, str) or math.isfinite(value)) and float(value) is not None
-
-
-def _is_decimal(whole_digits: int, scale: int) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        if not _is_number(value):
-            return False
-        number = Decimal(str(value)).normalize(EXACT)
-        exponent = number.as_tuple().exponent
-        return isinstance(exponent, int) and -exponent <= scale and number.adjusted() < whole_digits
-
-    return check
-
-
-def _is_boolean(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
-
-
-def _is_timestamp(value: Any) -> bool:
-    return datetime.fromisoformat(value.replace(" UTC", "Z")).tzinfo is not None if _is_text(value) else False
-
-
-def _is_datetime(value: Any) -> bool:
-    return datetime.fromisoformat(value).tzinfo is None
-
-
-def _is_date(value: Any) -> bool:
-    return date.fromisoformat(value) is not None
-
-
-def _is_time(value: Any) -> bool:
-    return time.fromisoformat(value).tzinfo is None
-
-
-class Rule(NamedTuple):
-    """What a type takes: `check` may also raise ValueError, TypeError or ArithmeticError to say no."""
-
-    check: Callable[[Any], bool]
-    text: str
-
-
-_INTEGER = Rule(_is_integer, "a whole number of 64 bits, or its digits as text")
-_FLOAT = Rule(_is_float, "a number, or its digits as text")
-_BOOLEAN = Rule(_is_boolean, "true or false")
-
-RULES: Final = {
-    "STRING": Rule(_is_text, "text"),
-    "BYTES": Rule(_is_bytes, "base64 text"),
-    "INT64": _INTEGER,
-    "INTEGER": _INTEGER,
-    "FLOAT64": _FLOAT,
-    "FLOAT": _FLOAT,
-    "NUMERIC": Rule(_is_decimal(29, 9), "a number of 29 digits before the point and 9 behind it, at most"),
-    "BIGNUMERIC": Rule(_is_decimal(38, 38), "a number of 38 digits before the point and 38 behind it, at most"),
-    "BOOL": _BOOLEAN,
-    "BOOLEAN": _BOOLEAN,
-    "TIMESTAMP": Rule(_is_timestamp, "an ISO 8601 time with a zone, such as 2021-05-01T00:00:00Z"),
-    "DATETIME": Rule(_is_datetime, "an ISO 8601 time without a zone, such as 2021-05-01T00:00:00"),
-    "DATE": Rule(_is_date, "a date, such as 2021-05-01"),
-    "TIME": Rule(_is_time, "a time of day, such as 09:30:00"),
-    "JSON": Rule(_is_text, "JSON as text"),
-    "GEOGRAPHY": Rule(_is_text, "text"),
-    "INTERVAL": Rule(_is_text, "text"),
-}
-"""By BigQuery's names of the types, old and new; a type that is not here is left to BigQuery."""

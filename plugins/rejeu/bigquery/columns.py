@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.cloud import bigquery
 
+from rejeu.bigquery import types
 from rejeu.errors import SourceError
 from rejeu.spec.columns import Column
 
@@ -36,27 +37,9 @@ def _from_arrow(name: str, kind: pa.DataType) -> Column:
         return Column(name, element.type, "REPEATED", element.fields)
     if is_.is_struct(kind):
         return Column(name, "RECORD", fields=tuple(_from_arrow(field.name, field.type) for field in kind))
-    for test, found in _scalars():
-        if test(kind):
-            return Column(name, found)
+    for each in types.TYPES:
+        if each.is_arrow is not None and each.is_arrow(kind):
+            return Column(name, each.name)
     raise SourceError(
         f"column {name} has the type {kind}, which has no counterpart in BigQuery: convert it in the file"
-    )
-
-
-def _scalars() -> Sequence[tuple[Any, str]]:
-    import pyarrow.types as is_
-
-    return (
-        (is_.is_boolean, "BOOL"),
-        (is_.is_integer, "INT64"),
-        (is_.is_floating, "FLOAT64"),
-        (lambda kind: is_.is_decimal(kind) and kind.scale <= 9 and kind.precision - kind.scale <= 29, "NUMERIC"),
-        (is_.is_decimal, "BIGNUMERIC"),
-        (lambda kind: is_.is_timestamp(kind) and kind.tz is not None, "TIMESTAMP"),
-        (is_.is_timestamp, "DATETIME"),
-        (is_.is_date, "DATE"),
-        (is_.is_time, "TIME"),
-        (lambda kind: is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_fixed_size_binary(kind), "BYTES"),
-        (lambda kind: is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind), "STRING"),
     )

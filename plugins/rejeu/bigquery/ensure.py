@@ -12,7 +12,7 @@ from datetime import timedelta
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from rejeu.bigquery import sql
+from rejeu.bigquery import sql, types
 from rejeu.bigquery.records import IncidentRow, ReconciliationRow
 from rejeu.errors import SourceError
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 60.0
 STAGING_EXPIRATION = timedelta(days=1)
-DAY_TYPES = frozenset({"TIMESTAMP", "DATETIME", "DATE"})
 
 
 def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, columns: Sequence[Column]) -> None:
@@ -75,8 +74,8 @@ def ensure_table(
     """
     _ensure_dataset(client, target, name.rpartition(".")[0])
     table = bigquery.Table(name, schema=[bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns])
-    types = {column.name: column.type for column in columns}
-    if types.get(day_column) in DAY_TYPES:
+    day_type = next((types.find(column.type) for column in columns if column.name == day_column), None)
+    if day_type is not None and day_type.is_day:
         table.time_partitioning = bigquery.TimePartitioning(field=day_column)
     if cluster:
         table.clustering_fields = list(cluster)

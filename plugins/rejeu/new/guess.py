@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rejeu.bigquery import types
 from rejeu.errors import SourceError
 from rejeu.new.sample import Sample
 from rejeu.replay.source.times import MICROSECONDS
@@ -19,9 +20,6 @@ from rejeu.spec.columns import Column
 from rejeu.spec.types import COLUMN, TimeUnit
 from rejeu.timeline import from_us, to_us
 
-TIMES: Final = ("TIMESTAMP", "DATETIME", "INT64", "INTEGER", "STRING", "DATE")
-"""Types that an event time may have, the most telling first; a DATE says no more than the day."""
-INTEGERS: Final = ("INT64", "INTEGER")
 TIME_WORDS: Final = frozenset({"timestamp", "timestamps", "time", "datetime", "date", "ts", "at", "when"})
 EVENT_WORDS: Final = frozenset({"event", "occurred", "happened", "created", "block", "observed", "measured", "record"})
 OTHER_WORDS: Final = frozenset(
@@ -107,13 +105,22 @@ def find_key(sample: Sample, time: EventTime) -> Key:
 def _likelihood(sample: Sample, time: EventTime) -> tuple[bool, bool, int, int, bool]:
     partitions = sample.partitioned_by == time.name
     named = _named_like_a_time(time.name)
-    return time.type != "DATE", partitions, named, -TIMES.index(time.type), IN_ORDER in time.reasons
+    sql = _time_sql(time.type)
+    assert sql is not None
+    return not sql.whole_days, partitions, named, -sql.rank, IN_ORDER in time.reasons
+
+
+def _time_sql(name: str) -> types.TimeSql | None:
+    """None for a type that no event time may have."""
+    kind = types.find(name)
+    return kind.time if kind else None
 
 
 def _judge(sample: Sample, column: Column) -> EventTime | Refused | None:
     """None for a column that nobody would take for a time."""
     named = _named_like_a_time(column.name)
-    if column.type not in TIMES or column.mode == "REPEATED" or (named == 0 and column.type in INTEGERS):
+    sql = _time_sql(column.type)
+    if sql is None or column.mode == "REPEATED" or (named == 0 and sql.needs_unit):
         return None
     try:
         return _read(sample, column)
@@ -128,7 +135,8 @@ def _read(sample: Sample, column: Column) -> EventTime:
     values = sample.values(column.name)
     if values.null_count:
         raise SourceError(f"{values.null_count:,} of {len(values):,} rows have none")
-    unit = _unit(values) if column.type in INTEGERS else None
+    sql = _time_sql(column.type)
+    unit = _unit(values) if sql and sql.needs_unit else None
     try:
         times = sample.times(column.name, unit)
     except SourceError:
@@ -191,8 +199,10 @@ def _words(name: str) -> list[str]:
 
 
 def _may_name(sample: Sample, column: Column, time: EventTime) -> bool:
+    kind = types.find(column.type)
     return (
-        column.type in ("STRING", *INTEGERS)
+        kind is not None
+        and kind.is_name
         and column.mode != "REPEATED"
         and column.name != time.name
         and _named_like_a_time(column.name) == 0

@@ -42,6 +42,7 @@ def keys(column: pa.Array, metadata: dict[str, str] | None = None) -> list[str |
         pytest.param(pa.array(['é"\n']), '"é\\"\\n"', id="STRING"),
         pytest.param(pa.array([b"\x00\xff"]), '"AP8="', id="BYTES are base64"),
         pytest.param(pa.array([18628], pa.date32()), '"2021-01-01"', id="DATE"),
+        pytest.param(pa.array([18628 * 86_400_000], pa.date64()), '"2021-01-01"', id="a DATE in milliseconds"),
         pytest.param(pa.array([time(1, 2, 3)], pa.time64("us")), '"01:02:03.000000"', id="TIME"),
         pytest.param(pa.array([1], pa.timestamp("us")), '"1970-01-01T00:00:00.000001"', id="DATETIME has no zone"),
         pytest.param(

@@ -7,7 +7,7 @@ Its bytes depend on the value and its type alone, never on the rows around it: r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from rejeu.bigquery import types as column_types
+from rejeu.bigquery.types import STRING, ColumnType
 from rejeu.errors import SourceError
 from rejeu.replay.format import json_text
 from rejeu.replay.format.pieces import BINARY, Choice, Piece, Values, binary, join, shown
 
 EXTENSION = b"ARROW:extension:name"
-JSON_EXTENSIONS = frozenset({b"google:sqlType:json", b"arrow.json"})
 ROW: Final = pa.field("row", pa.struct([]))
 
 
@@ -46,7 +47,7 @@ def key_values(column: pa.ChunkedArray, field: pa.Field) -> pa.LargeStringArray:
 def _key_texts(array: pa.Array, field: pa.Field) -> pa.LargeStringArray:
     if types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if _is_text(array.type) and not _is_json(field):
+    if _is_text(array.type) and _text_type(field) is STRING:
         return array.cast(json_text.TEXT)
     written = pc.ascii_trim(_texts(array, field.with_type(array.type)).view(json_text.TEXT), '"')
     return pc.if_else(array.is_valid(), written, None) if array.null_count else written
@@ -73,9 +74,18 @@ def _pieces(array: pa.Array, field: pa.Field) -> list[Piece]:
         return _nullable(_elements(array, field), array, "[]")
     if _is_text(kind):
         return _text(array.cast(json_text.TEXT), field)
-    for is_type, write, quotes in TYPES:
-        if is_type(kind):
-            return _nullable(write(array), array, quotes)
+    return _scalar(array, field)
+
+
+def _scalar(array: pa.Array, field: pa.Field) -> list[Piece]:
+    kind = array.type
+    for each in column_types.TYPES:
+        if each.is_arrow is not None and each.is_arrow(kind):
+            return _nullable(getattr(json_text, each.json)(array), array, each.quotes)
+    if types.is_null(kind):
+        return _nullable(json_text.nulls(array), array)
+    if isinstance(kind, pa.UuidType):
+        return _nullable(json_text.uuids(array.storage), array, '""')
     raise SourceError(f"column {field.name} is {kind}: BigQuery has no such type; convert it or leave it out")
 
 
@@ -101,7 +111,7 @@ def _members(array: pa.StructArray) -> list[Piece]:
 def _elements(array: pa.ListArray, field: pa.Field) -> list[Piece]:
     """The texts of a list's elements lie side by side: those of a row are one text already, commas included."""
     item, values = array.type.value_field, array.flatten()
-    if _is_json(field):
+    if _text_type(field) is not STRING:
         item = item.with_metadata(field.metadata)
     ends = np.cumsum(pc.list_value_length(array).fill_null(0).to_numpy(), dtype=np.int64)
     starts = np.concatenate([[0], ends])
@@ -122,15 +132,16 @@ def _words(array: pa.DictionaryArray, field: pa.Field) -> list[Piece]:
 
 def _text(array: pa.LargeStringArray, field: pa.Field) -> list[Piece]:
     try:
-        if _is_json(field):
-            return _nullable(json_text.json(array), array)
-        return _nullable(json_text.strings(array), array, '""')
+        kind = _text_type(field)
+        return _nullable(getattr(json_text, kind.json)(array), array, kind.quotes)
     except pa.ArrowInvalid as error:
         raise SourceError(f"column {field.name} has text that is not UTF-8 ({error}): read it as BYTES") from None
 
 
-def _is_json(field: pa.Field) -> bool:
-    return (field.metadata or {}).get(EXTENSION) in JSON_EXTENSIONS
+def _text_type(field: pa.Field) -> ColumnType:
+    """What a text is: a STRING, unless an extension says otherwise."""
+    mark = (field.metadata or {}).get(EXTENSION)
+    return next((each for each in column_types.TYPES if mark in each.extensions), STRING) if mark else STRING
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -141,28 +152,5 @@ def _is_list(kind: pa.DataType) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)  # type: ignore[no-any-return]
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)  # type: ignore[no-any-return]
-
-
-def _is_uuid(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.UuidType)
-
-
 def _one(arrays: list[pa.Array], kind: pa.DataType) -> pa.Array:
     return arrays[0] if len(arrays) == 1 else pa.chunked_array(arrays, kind).combine_chunks()
-
-
-TYPES: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[Piece]], str], ...]] = (
-    (types.is_null, json_text.nulls, ""),
-    (types.is_boolean, json_text.booleans, ""),
-    (types.is_integer, json_text.integers, ""),
-    (types.is_floating, json_text.floats, ""),
-    (types.is_decimal, json_text.decimals, '""'),
-    (_is_bytes, json_text.base64, '""'),
-    (types.is_date32, json_text.dates, '""'),
-    (types.is_time, json_text.times, '""'),
-    (types.is_timestamp, json_text.timestamps, '""'),
-    (types.is_interval, json_text.intervals, '""'),
-    (_is_uuid, lambda array: json_text.uuids(array.storage), '""'),
-)

@@ -1,6 +1,6 @@
 """Arrow's values as texts for JSON, without their quotes, type by type; nesting and nulls are handled elsewhere.
 
-For a null any text may come out. `rejeu.replay.format.encode` says which type has which function.
+For a null any text may come out. `rejeu.bigquery.types` says which type has which function.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def uuids(array: pa.FixedSizeBinaryArray) -> list[Piece]:
     return [_columns(digits, 0, 36)]
 
 
-def dates(array: pa.Date32Array) -> list[Piece]:
-    days = numbers(array.cast(pa.int32())).clip(-ANY_DATE, ANY_DATE)
+def dates(array: pa.Array) -> list[Piece]:
+    days = numbers(array.cast(pa.date32()).cast(pa.int32())).clip(-ANY_DATE, ANY_DATE)
     return _calendar(array, days * np.int64(DAY_US), (YEAR_1_US, YEAR_10000_US), (0, DATE_END))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rejeu.bigquery.types import BEYOND_MICROSECONDS
 from rejeu.errors import RequestError, RowError, SourceError
 from rejeu.spec.types import TimeUnit
 from rejeu.timeline import parse_instant, to_us
@@ -19,7 +20,6 @@ MICROSECONDS: Final[dict[TimeUnit, int]] = {"s": 1_000_000, "ms": 1_000, "us": 1
 """How many microseconds each unit of an integer event time has."""
 RULE: Final = "an event time is a timestamp, a date, ISO 8601 text with a zone, or an integer with --time-unit"
 BOUNDS: Final = "times lie in the years 1 to 9999; check the unit, --time-unit s, ms or us"
-BEYOND_MICROSECONDS: Final = r"(\.\d{6})\d+"
 FIRST_US: Final = to_us(datetime.min.replace(tzinfo=UTC))
 LAST_US: Final = to_us(datetime.max.replace(tzinfo=UTC))
 DAY_US: Final = 86_400_000_000

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
+from rejeu.bigquery import types
 from rejeu.errors import SourceError
-from rejeu.replay.source.times import BEYOND_MICROSECONDS, RULE, unit_factor
+from rejeu.replay.source.times import RULE, unit_factor
 from rejeu.spec.types import TimeUnit
-from rejeu.timeline import format_instant, from_us
 
 BUCKETS: Final = 10_000
 """How finely one histogram divides the time it covers."""
-DAY: Final = timedelta(days=1)
-TEXT_WITH_ZONE: Final = r"(Z|UTC|[+-]\d\d:\d\d)$"
 
 
 @dataclass(frozen=True)
@@ -37,21 +34,13 @@ class TimeColumn:
 
     @property
     def expression(self) -> str:
-        """What a bound is compared with: the bare column wherever it can be, so that partitions are pruned."""
-        column = ".".join(f"`{part}`" for part in self.name.split("."))
-        if self.type != "STRING":
-            return column
-        micros = f"REGEXP_REPLACE({column}, r'{BEYOND_MICROSECONDS}', r'\\1')"
-        return f"IF(REGEXP_CONTAINS({column}, r'{TEXT_WITH_ZONE}'), SAFE.TIMESTAMP({micros}), NULL)"
+        """What a bound is compared with."""
+        return self._sql.expression(".".join(f"`{part}`" for part in self.name.split(".")))
 
     @property
     def micros(self) -> str:
         """The event time as microseconds since the epoch."""
-        if self.type in ("INTEGER", "INT64"):
-            return f"{self.expression} * {unit_factor(self.unit, self.name)}"
-        if self.type in ("DATE", "DATETIME"):
-            return f"UNIX_MICROS(TIMESTAMP({self.expression}))"
-        return f"UNIX_MICROS({self.expression})"
+        return self._sql.micros(self.expression, self._unit_us)
 
     def within(self, from_us: int | None, until_us: int | None) -> str:
         """The condition that selects this window; empty where it has no bounds."""
@@ -61,16 +50,18 @@ class TimeColumn:
 
     def _literal(self, us: int) -> str:
         """The first value of the column's type that is not before this instant: right for both kinds of bounds."""
-        match self.type:
-            case "TIMESTAMP" | "STRING":
-                return f"TIMESTAMP '{format_instant(from_us(us))}'"
-            case "DATETIME":
-                return f"DATETIME '{format_instant(from_us(us)).removesuffix('Z')}'"
-            case "DATE":
-                return f"DATE '{(from_us(us) + DAY - timedelta(microseconds=1)).date().isoformat()}'"
-            case "INTEGER" | "INT64":
-                return str(-(-us // unit_factor(self.unit, self.name)))
-        raise SourceError(f"{self.name} is {self.type}: {RULE}; convert it in a query")
+        return self._sql.bound(us, self._unit_us)
+
+    @property
+    def _sql(self) -> types.TimeSql:
+        kind = types.find(self.type)
+        if kind is None or kind.time is None:
+            raise SourceError(f"{self.name} is {self.type}: {RULE}; convert it in a query")
+        return kind.time
+
+    @property
+    def _unit_us(self) -> int:
+        return unit_factor(self.unit, self.name) if self._sql.needs_unit else 1
 
 
 def histogram(table: str, time: TimeColumn, from_us: int | None, until_us: int | None) -> str:

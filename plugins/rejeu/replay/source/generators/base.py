@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Final
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from rejeu.bigquery import types
+from rejeu.errors import SourceError
 from rejeu.replay.format.encode import encode
 from rejeu.spec.columns import Column
 
@@ -16,14 +18,6 @@ Row = dict[str, Any]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 TABLE_ROWS: Final = 500
-ARROW_TYPES: Final[dict[str, pa.DataType]] = {
-    "INT64": pa.int64(),
-    "FLOAT64": pa.float64(),
-    "BOOL": pa.bool_(),
-    "STRING": pa.string(),
-    "BYTES": pa.binary(),
-    "TIMESTAMP": pa.timestamp("us", tz="UTC"),
-}
 
 
 class Generator(BaseModel, ABC):
@@ -53,8 +47,18 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
 
 
 def _arrow_type(column: Column) -> pa.DataType:
-    kind = pa.struct(arrow_schema(column.fields)) if column.fields else ARROW_TYPES[column.type]
+    kind = pa.struct(arrow_schema(column.fields)) if column.fields else _arrow_scalar(column)
     return pa.list_(kind) if column.mode == "REPEATED" else kind
+
+
+def _arrow_scalar(column: Column) -> pa.DataType:
+    kind = types.find(column.type)
+    if kind is None or kind.arrow is None:
+        made = ", ".join(each.name for each in types.TYPES if each.arrow is not None)
+        raise SourceError(
+            f"column {column.name} is {column.type}: a generator makes columns of {made}; take one of them"
+        )
+    return kind.arrow()
 
 
 def _integers_as_text(schema: pa.Schema) -> pa.Schema:
