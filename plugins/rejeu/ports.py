@@ -148,8 +148,8 @@ class EndedBy(StrEnum):
     """The next silence began before anything was seen to end this one."""
 
 
-class Lack(StrEnum):
-    """What a stream that is wanted does not have; the signal may flow nevertheless."""
+class Missing(StrEnum):
+    """The parts of a wanted stream that can be missing while its signal flows."""
 
     STANDBY = "nobody stands by"
     STREAM_JOB = "the streaming job is gone"
@@ -169,7 +169,7 @@ class Verdict:
     detail: str = ""
     reason: Reason | None = None
     probe: str = "heartbeat"
-    lacks: frozenset[Lack] = frozenset()
+    missing: frozenset[Missing] = frozenset()
     look_again: datetime | None = None
 
 

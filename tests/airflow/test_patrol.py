@@ -22,7 +22,7 @@ from rejeu.errors import RejeuError, StateError
 from rejeu.gcp import alerts
 from rejeu.gcp.alerts import Alert
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import JobState, Lack, Signal, Verdict
+from rejeu.ports import JobState, Missing, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Incident
 from rejeu.target import Target
@@ -189,7 +189,7 @@ def test_a_streaming_job_that_is_gone_is_brought_back(
     remember(store, **alive())
     launcher.stop(streaming_job)
     [entry] = look(task, spec)
-    assert entry["conf"]["lacks"] == [Lack.STREAM_JOB.name]
+    assert entry["conf"]["missing"] == [Missing.STREAM_JOB.name]
 
 
 def test_an_incident_that_is_over_and_not_recorded_is_not_forgotten(

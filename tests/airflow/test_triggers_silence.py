@@ -23,7 +23,7 @@ from rejeu.airflow.triggers import (
 )
 from rejeu.errors import StateError
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import JobState, Lack, Reason, Signal, Verdict
+from rejeu.ports import JobState, Missing, Reason, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
@@ -35,8 +35,8 @@ START = parse_instant("2026-11-20T12:00:00Z")
 LOOK = 1.2
 """Seconds between two looks where nothing says otherwise."""
 WELL, SILENT, UNDELIVERED = (Verdict(signal) for signal in (Signal.FLOWING, Signal.SILENT, Signal.UNDELIVERED))
-ALONE = Verdict(Signal.FLOWING, lacks=frozenset({Lack.STANDBY}))
-SILENT_TOO = Verdict(Signal.SILENT, lacks=frozenset({Lack.STREAM_JOB}))
+ALONE = Verdict(Signal.FLOWING, missing=frozenset({Missing.STANDBY}))
+SILENT_TOO = Verdict(Signal.SILENT, missing=frozenset({Missing.STREAM_JOB}))
 
 Script = Mapping[float, Verdict | Exception]
 """What is seen from so many seconds after the start on."""
@@ -124,7 +124,7 @@ def test_silence_is_told_with_what_is_known_of_it(silence: SilenceTrigger, trigg
         detail="epoch 3 was last heard of at noon",
         reason=Reason.DIED,
         probe="heartbeat+tap",
-        lacks=frozenset({Lack.STREAM_JOB, Lack.STANDBY}),
+        missing=frozenset({Missing.STREAM_JOB, Missing.STANDBY}),
     )
     triggerer.watch(silence, {0: seen}, 1)
     ((_, event),) = triggerer.told
@@ -132,7 +132,7 @@ def test_silence_is_told_with_what_is_known_of_it(silence: SilenceTrigger, trigg
         "stream": STREAM,
         "signal": "SILENT",
         "reason": "DIED",
-        "lacks": ["STANDBY", "STREAM_JOB"],
+        "missing": ["STANDBY", "STREAM_JOB"],
         "detected_at": "2026-11-20T12:00:00.000000Z",
         "lost_at": "2026-11-20T11:59:59.000000Z",
         "last_seen": "2026-11-20T11:59:58.000000Z",
@@ -181,7 +181,7 @@ def test_a_silence_is_told_at_once_though_another_need_was_just_told(
 def test_a_part_that_lacks_is_told_though_the_signal_flows(silence: SilenceTrigger, triggerer: Triggerer) -> None:
     triggerer.watch(silence, {0: ALONE}, 1)
     ((_, event),) = triggerer.told
-    assert (event["signal"], event["lacks"], event["lost_at"]) == ("FLOWING", ["STANDBY"], None)
+    assert (event["signal"], event["missing"], event["lost_at"]) == ("FLOWING", ["STANDBY"], None)
 
 
 def test_a_part_that_lacks_after_a_while_of_health_is_told_at_once(
@@ -298,9 +298,9 @@ def test_a_streaming_job_that_is_gone_is_seen_at_its_launcher(
 ) -> None:
     remember(store, **dead(next_due=ago(-60)))
     job = launcher.start(stream_job_request(spec, target))
-    assert asyncio.run(silence.look()).lacks == frozenset()
+    assert asyncio.run(silence.look()).missing == frozenset()
     launcher.end(job.name, JobState.FAILED)
-    assert fired(revive(silence))["lacks"] == ["STREAM_JOB"]
+    assert fired(revive(silence))["missing"] == ["STREAM_JOB"]
 
 
 def test_the_watch_is_written_down_and_made_again(spec: StreamSpec, target: Target) -> None:

@@ -25,7 +25,7 @@ import pytest
 from rejeu.handover import Decision, Start
 from rejeu.jobs.build import stream_job_request
 from rejeu.launchers.choose import job_launcher
-from rejeu.ports import Lack, Verdict
+from rejeu.ports import Missing, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
@@ -258,7 +258,7 @@ class Stage:
         assert len(self.jobs()) == self._jobs_wanted
         wait_until(lambda: self.state.published > 0 and self.state.status is Status.RUNNING, "nothing is published")
         wait_until(lambda: bool(self._arrived(self.state.epoch)), "nothing arrives")
-        wait_until(lambda: not self.look().lacks, "nobody stands by")
+        wait_until(lambda: not self.look().missing, "nobody stands by")
         assert len(self.jobs()) == self._jobs_wanted
         state = self.state
         assert state.wanted
@@ -332,7 +332,7 @@ def pair(pubsub: PubSubServer, tmp_path: Path) -> Iterator[Stage]:
     ):
         set_.come_to_life("pair")
         set_.send(signal.SIGKILL)
-        wait_until(lambda: Lack.STANDBY in set_.look().lacks, "the standby did not take over")
+        wait_until(lambda: Missing.STANDBY in set_.look().missing, "the standby did not take over")
         yield set_
 
 

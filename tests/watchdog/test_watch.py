@@ -1,4 +1,4 @@
-"""What the watchdog looks at: the probes that the spec names, as one, and the parts that a wanted stream lacks."""
+"""What the watchdog looks at: the probes that the spec names, as one, and the parts that a wanted stream is missing."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import ENDED, Job, JobState, Lack, Signal, Verdict
+from rejeu.ports import ENDED, Job, JobState, Missing, Signal, Verdict
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state import CLOUD, LOCAL
@@ -185,7 +185,7 @@ def test_one_that_stands_by_has_two_leases_to_take_over(
     assert Watch(WatchPlan.of(spec, TARGET), jobs).look(NOW).signal is Signal.SILENT, "where the spec wants none"
 
 
-# What lacks
+# What is missing
 
 
 @pytest.mark.parametrize("state", JobState)
@@ -196,7 +196,7 @@ def test_a_streaming_job_that_ended_lacks(
     jobs.end(JOB, state)
     verdict = Watch(WatchPlan.of(spec, TARGET), jobs).look(NOW)
     assert verdict.signal is Signal.FLOWING
-    assert verdict.lacks == ({Lack.STREAM_JOB} if state in ENDED else frozenset())
+    assert verdict.missing == ({Missing.STREAM_JOB} if state in ENDED else frozenset())
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_a_streaming_job_that_nobody_knows_lacks_whatever_the_signal(
 ) -> None:
     remember(store, **fields)
     verdict = Watch(WatchPlan.of(spec, TARGET), FakeLauncher()).look(NOW)
-    assert (verdict.signal, verdict.lacks) == (signal, {Lack.STREAM_JOB})
+    assert (verdict.signal, verdict.missing) == (signal, {Missing.STREAM_JOB})
 
 
 def test_both_parts_may_lack_at_once(spec: StreamSpec, store: MemoryStore) -> None:
     assert spec.replay is not None
     pair = with_(spec, replay=spec.replay.model_dump() | {"standby": True})
     remember(store, **PUBLISHES)
-    assert Watch(WatchPlan.of(pair, TARGET), FakeLauncher()).look(NOW).lacks == {Lack.STANDBY, Lack.STREAM_JOB}
+    assert Watch(WatchPlan.of(pair, TARGET), FakeLauncher()).look(NOW).missing == {Missing.STANDBY, Missing.STREAM_JOB}
 
 
 @pytest.mark.parametrize(("fields", "signal"), [({"wanted": False}, Signal.STOPPED), (None, Signal.UNKNOWN)])
@@ -225,7 +225,7 @@ def test_a_stream_that_nobody_wants_lacks_nothing(
     if fields is not None:
         remember(store, **PUBLISHES, **fields)
     verdict = Watch(WatchPlan.of(spec, TARGET), FakeLauncher()).look(NOW)
-    assert (verdict.signal, verdict.lacks) == (signal, frozenset())
+    assert (verdict.signal, verdict.missing) == (signal, frozenset())
 
 
 def test_the_launcher_is_asked_now_and_then_however_often_somebody_looks(
@@ -242,11 +242,11 @@ def test_the_launcher_is_asked_now_and_then_however_often_somebody_looks(
     remember(store, **PUBLISHES)
     watch = Watch(WatchPlan.of(spec, TARGET), launcher)
     for _ in range(5):
-        assert watch.look(NOW).lacks == {Lack.STREAM_JOB}
+        assert watch.look(NOW).missing == {Missing.STREAM_JOB}
     assert launcher.times == 1
     launcher.start(stream_job_request(spec, TARGET))
     clock.elapsed += JOB_LOOK_SECONDS
-    assert watch.look(NOW).lacks == frozenset()
+    assert watch.look(NOW).missing == frozenset()
     assert launcher.times == 2
 
 
@@ -258,9 +258,9 @@ def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
     watch = Watch(WatchPlan.of(spec, TARGET), jobs)
     watch.look(NOW)
     jobs.end(JOB, JobState.FAILED)
-    for lacks in (set(), set(), {Lack.STREAM_JOB}):
+    for missing in (set(), set(), {Missing.STREAM_JOB}):
         clock.elapsed += JOB_LOOK_SECONDS
-        assert watch.look(NOW).lacks == lacks
+        assert watch.look(NOW).missing == missing
 
 
 def test_a_silence_is_seen_though_nobody_can_say_whether_the_streaming_job_lives(
@@ -272,7 +272,7 @@ def test_a_silence_is_seen_though_nobody_can_say_whether_the_streaming_job_lives
 
     remember(store, **DEAD)
     verdict = Watch(WatchPlan.of(spec, TARGET), Away()).look(NOW)
-    assert (verdict.signal, verdict.lacks) == (Signal.SILENT, frozenset())
+    assert (verdict.signal, verdict.missing) == (Signal.SILENT, frozenset())
 
 
 # Witnesses
@@ -312,7 +312,7 @@ def test_what_is_acknowledged_and_does_not_arrive_is_undelivered_and_lacks_are_s
     witness(Verdict(Signal.SILENT, lost_at=NOW - 9 * SECOND, probe="tap"))
     watch = Watch(WatchPlan.of(with_(spec, watchdog={"probe": ["heartbeat", "tap"]}), TARGET), FakeLauncher())
     verdict = watch.look(NOW)
-    assert (verdict.signal, verdict.lacks) == (Signal.UNDELIVERED, {Lack.STREAM_JOB})
+    assert (verdict.signal, verdict.missing) == (Signal.UNDELIVERED, {Missing.STREAM_JOB})
 
 
 # What somebody else publishes
@@ -331,7 +331,7 @@ def test_what_somebody_else_publishes_is_what_the_tap_says(
 def test_its_streaming_job_is_ours(foreign: StreamSpec, store: MemoryStore, witness: Callable[..., Witness]) -> None:
     remember(store)
     witness(Verdict(Signal.FLOWING, NOW, probe="tap"))
-    assert Watch(WatchPlan.of(foreign, TARGET), FakeLauncher()).look(NOW).lacks == {Lack.STREAM_JOB}
+    assert Watch(WatchPlan.of(foreign, TARGET), FakeLauncher()).look(NOW).missing == {Missing.STREAM_JOB}
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -31,12 +31,12 @@ POLL_SECONDS = 0.5
 SHORTEST_LOOK_SECONDS = 0.05
 REMINDER_SECONDS = 30.0
 LONG_REMINDER_SECONDS = 600.0
-"""The same of what nobody here can mend."""
+"""How often to repeat what nobody here can mend."""
 RESTORE_SECONDS = 10.0
-"""How far apart events about lacking parts are, so that a job that always dies is not restarted in a tight loop."""
+"""How far apart events about missing parts are, so that a job that always dies is not restarted in a tight loop."""
 UNSETTLED = frozenset({Signal.STARTING, Signal.STALLED, Signal.UNKNOWN, Signal.UNDELIVERED})
 CALLING = frozenset({Signal.SILENT, Signal.UNDELIVERED})
-"""What the watchdog DAG is called for, beside lacking parts; only the first is mended by a relaunch."""
+"""What the watchdog DAG is called for, beside missing parts; only the first is mended by a relaunch."""
 LOOKERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="rejeu-look")
 """The threads that all triggers of this process share for what would block their event loop."""
 
@@ -71,7 +71,7 @@ class _WatchTrigger(BaseTrigger):
 
 
 class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
-    """Fires when the signal is gone while rows are due, or a part is lacking, and every so often until all is well.
+    """Fires when the signal is gone while rows are due, or a part is missing, and every so often until all is well.
 
     Level-based: the event is repeated because a triggerer can die between seeing and telling; whoever hears it looks
     again. It looks when the last verdict could first have changed to silence, so that no silence is seen late.
@@ -93,7 +93,7 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
             await asyncio.sleep(self._pause(verdict))
 
     async def _look_on(self) -> Verdict:
-        """A look that cannot be had now, because a store or a service is away, is had later."""
+        """Look, and try again later where a store or a service is away."""
         while True:
             try:
                 return await self.look()
@@ -102,7 +102,10 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
                 await asyncio.sleep(self.plan.longest_look_seconds)
 
     def _is_due(self, told: dict[str, Any], verdict: Verdict, now: datetime) -> bool:
-        """Whether this is to be told now: a silence at once, other needs not in a loop, and all now and then again."""
+        """Whether to fire now.
+
+        A silence is told at once. Other needs are told with a pause, so that they do not loop. All are repeated.
+        """
         if not told or (verdict.signal in CALLING and told["needs"] != needs_of(verdict)):
             return True
         if told["needs"] != needs_of(verdict):
@@ -227,13 +230,13 @@ async def first_event(trigger: BaseTrigger, limit: timedelta) -> Any:
 
 def needs_repair(verdict: Verdict) -> bool:
     """Whether the watchdog DAG has something to do."""
-    return verdict.signal in CALLING or bool(verdict.lacks)
+    return verdict.signal in CALLING or bool(verdict.missing)
 
 
 def needs_of(verdict: Verdict) -> list[str]:
     """What is to be repaired, each by its name."""
     called = [verdict.signal.name] if verdict.signal in CALLING else []
-    return called + sorted(lack.name for lack in verdict.lacks)
+    return called + sorted(part.name for part in verdict.missing)
 
 
 def event_of(stream: str, verdict: Verdict) -> dict[str, Any]:
@@ -242,7 +245,7 @@ def event_of(stream: str, verdict: Verdict) -> dict[str, Any]:
         "stream": stream,
         "signal": verdict.signal.name,
         "reason": verdict.reason.name if verdict.reason else None,
-        "lacks": sorted(lack.name for lack in verdict.lacks),
+        "missing": sorted(part.name for part in verdict.missing),
         "detected_at": format_instant(datetime.now(UTC)),
         "lost_at": format_instant(verdict.lost_at) if verdict.lost_at else None,
         "last_seen": format_instant(verdict.last_seen) if verdict.last_seen else None,

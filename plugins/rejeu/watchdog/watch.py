@@ -1,4 +1,4 @@
-"""What the watchdog looks at, as one: the probes that a stream's spec names, and the parts that it may lack.
+"""What the watchdog looks at, as one: the probes that a stream's spec names, and the parts that may be missing.
 
 The trigger in the triggerer, the tasks of the watchdog DAG and the patrol all look through this.
 """
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import ENDED, Lack, Launcher, Signal, StateStore, Verdict
+from rejeu.ports import ENDED, Launcher, Missing, Signal, StateStore, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
@@ -93,7 +93,7 @@ class Watch:
 
     def __init__(self, plan: WatchPlan, jobs: Launcher, last_seen: datetime | None = None) -> None:
         self._plan, self._jobs, self._last_seen = plan, jobs, last_seen
-        self._job_lacks = False
+        self._job_is_missing = False
         self._look_for_job_at = float("-inf")
 
     @cached_property
@@ -110,15 +110,15 @@ class Watch:
         )
 
     def look(self, now: datetime) -> Verdict:
-        """All probes' verdict, with what the stream lacks. Raises RejeuError where nothing can be known."""
+        """All probes' verdict, with the parts that are missing. Raises RejeuError where nothing can be known."""
         heartbeat = self.heartbeat.check(now) if self._plan.replays else None
         if heartbeat is None and not self._is_wanted():
             return Verdict(Signal.STOPPED, probe="+".join(self._plan.probes))
         verdict = look(heartbeat, self._witnesses, now)
         if verdict.signal in (Signal.STOPPED, Signal.UNKNOWN) and heartbeat is not None:
             return verdict
-        lacks = verdict.lacks | ({Lack.STREAM_JOB} if self._lacks_job() else set())
-        return replace(verdict, lacks=lacks)
+        missing = verdict.missing | ({Missing.STREAM_JOB} if self._misses_job() else set())
+        return replace(verdict, missing=missing)
 
     @cached_property
     def _store(self) -> StateStore:
@@ -142,7 +142,7 @@ class Watch:
         state = read_state(self._store, self._plan.stream)
         return state is not None and state.wanted
 
-    def _lacks_job(self) -> bool:
+    def _misses_job(self) -> bool:
         """Whether the streaming job is gone, as far as its launcher could say."""
         now = time.monotonic()
         if now >= self._look_for_job_at:
@@ -152,8 +152,8 @@ class Watch:
             except LaunchError as error:
                 # Whether the signal flows is known without the launcher's service.
                 log.warning("%s: the streaming job cannot be looked for: %s", self._plan.stream, error)
-                return self._job_lacks
-            self._job_lacks = job is None or job.state in ENDED
+                return self._job_is_missing
+            self._job_is_missing = job is None or job.state in ENDED
             if job is not None:
                 self._look_for_job_at = now + max(JOB_LOOK_SECONDS, job.rest_seconds)
-        return self._job_lacks
+        return self._job_is_missing

@@ -68,7 +68,7 @@ def test_where_nothing_lacks_nothing_is_done(
     restore: Restore, store: MemoryStore, launcher: FakeLauncher, pair: None
 ) -> None:
     mark_standby(store, STREAM, "host:8", ago(-60))
-    with pytest.raises(AirflowSkipException, match="nothing lacks"):
+    with pytest.raises(AirflowSkipException, match="nothing is missing"):
         restore.execute(a_run())
     assert (launcher.started, launcher.stopped) == ([], [])
 
@@ -90,7 +90,7 @@ def test_a_standby_that_was_just_started_does_not_lack_though_it_has_not_said_a_
 ) -> None:
     launcher.end(TWIN_JOB, JobState.FAILED)
     restore.execute(a_run())
-    with pytest.raises(AirflowSkipException, match="nothing lacks"):
+    with pytest.raises(AirflowSkipException, match="nothing is missing"):
         restore.execute(a_run())
 
 
@@ -157,7 +157,7 @@ def test_a_stream_that_wants_no_standby_gets_none(
     spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, request_: ReplayRequest
 ) -> None:
     remember(store, **alive(request=tuple(request_.to_argv())))
-    with pytest.raises(AirflowSkipException, match="nothing lacks"):
+    with pytest.raises(AirflowSkipException, match="nothing is missing"):
         Restore(task_id="restore", spec=spec).execute(a_run())
     assert launcher.started == []
 
@@ -214,6 +214,6 @@ def test_nothing_is_restored_of_what_nobody_wants(
     if unwanted is not None:
         remember(store, **dead(**unwanted))
     launcher.end(STREAM_JOB, JobState.FAILED)
-    with pytest.raises(AirflowSkipException, match="nothing lacks"):
+    with pytest.raises(AirflowSkipException, match="nothing is missing"):
         restore.execute(a_run())
     assert launcher.started == []

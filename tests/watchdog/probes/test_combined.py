@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejeu.ports import Lack, Reason, Signal, Verdict
+from rejeu.ports import Missing, Reason, Signal, Verdict
 from rejeu.timeline import parse_instant
 from rejeu.watchdog.probes.combined import combine, look
 
@@ -26,7 +26,7 @@ heartbeats = st.builds(
     lost_at=instants,
     detail=st.just("it died"),
     reason=st.sampled_from(Reason),
-    lacks=st.frozensets(st.sampled_from(Lack)),
+    missing=st.frozensets(st.sampled_from(Missing)),
     look_again=later,
 )
 
@@ -105,7 +105,7 @@ def test_the_verdict_names_all_that_spoke_and_looks_again_with_the_first(
     spoken = [heartbeat, *others] if heartbeat else others
     assert combined.probe == "+".join(each.probe for each in spoken)
     assert combined.look_again == min((each.look_again for each in spoken if each.look_again), default=None)
-    assert combined.lacks == (heartbeat.lacks if heartbeat else frozenset())
+    assert combined.missing == (heartbeat.missing if heartbeat else frozenset())
 
 
 def test_a_metric_that_counts_publishes_does_not_deny_that_none_arrive() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rejeu.ports import Lack, Reason, Signal, Verdict
+from rejeu.ports import Missing, Reason, Signal, Verdict
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.standby_marker import mark_standby
 from rejeu.testing import MemoryStore
@@ -221,16 +221,18 @@ def test_a_stream_without_a_standby_waits_for_none() -> None:
     assert probe.judge(_state(**LAPSED, **OVERDUE), NOW).signal is Signal.SILENT
 
 
-@pytest.mark.parametrize(("present_until", "lacks"), [(None, {Lack.STANDBY}), (NOW, {Lack.STANDBY}), (NOW + TICK, ())])
+@pytest.mark.parametrize(
+    ("present_until", "missing"), [(None, {Missing.STANDBY}), (NOW, {Missing.STANDBY}), (NOW + TICK, ())]
+)
 def test_a_pair_of_which_one_publishes_lacks_the_one_that_stands_by(
-    present_until: datetime | None, lacks: frozenset[Lack]
+    present_until: datetime | None, missing: frozenset[Missing]
 ) -> None:
     verdict = _pair(present_until, **ALIVE, **DUE_LATER, last_published=NOW)
-    assert (verdict.signal, verdict.lacks) == (Signal.FLOWING, frozenset(lacks))
+    assert (verdict.signal, verdict.missing) == (Signal.FLOWING, frozenset(missing))
 
 
 def test_a_stream_that_wants_no_standby_lacks_none() -> None:
-    assert _check(**ALIVE, **DUE_LATER).lacks == frozenset()
+    assert _check(**ALIVE, **DUE_LATER).missing == frozenset()
 
 
 # When to look again

@@ -21,9 +21,9 @@ RUN_LIMIT: Final = timedelta(minutes=5)
 SUMMARY: Final = "Looks at every stream once a minute, and runs the watchdogs that nobody else has run."
 DETAILS: Final = """
     The second line: a watchdog runs within seconds when the triggerer sees the signal disappear. Where the triggerer
-    is dead, or its event was lost, this DAG finds the same within a minute: rows due and nobody publishing, a part
-    that is lacking, an incident that is over and not recorded. It repairs nothing itself. A run whose `repair` is
-    skipped found all well.
+    is dead, or its event was lost, this DAG finds the same within a minute: rows that are due and not published, a
+    missing part, an incident that is over and not recorded. It repairs nothing itself: it triggers the watchdogs. Where
+    its task `repair` is skipped, all is well.
 
     With `REJEU_ALERTS`, the subscription that `infra/` makes, it also hears what Cloud Monitoring says of a topic.
 

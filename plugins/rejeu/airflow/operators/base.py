@@ -62,24 +62,24 @@ class StreamOperator(BaseOperator):
         return job_launcher(self.target)
 
     def start_replays(self, request: ReplayRequest) -> Job:
-        """The replay, and the one that stands by for it where the spec wants one."""
+        """Start the replay, and its standby where the spec wants one."""
         job = self.replays.start(request)
         if self.spec.replay is not None and self.spec.replay.standby:
             self.start_standby(standby_request(request))
         return job
 
     def start_standby(self, request: ReplayRequest) -> Job:
-        """The one that stands by; until it can say so itself, nobody is to find it lacking."""
+        """Start the standby, and say that it is coming: no watchdog takes it for missing until then."""
         mark_standby(self.store, request.state_name, request.job_name, datetime.now(UTC) + self.spec.watchdog.grace)
         return self.replays.start(request)
 
     def stop_replays(self, request: ReplayRequest, *, drain: bool = True) -> None:
-        """Both of a pair; the other one first, which as a rule stands by and would take over."""
+        """Stop both of a pair. The standby goes first, or it would take over."""
         for each in (standby_request(request), request):
             self.replays.stop(each.job_name, drain=drain)
 
     def alone(self, context: Context) -> AbstractContextManager[None]:
-        """Alone with the stream's replays: nobody else starts or stops them while this lasts."""
+        """Hold the launch lock: nobody else starts or stops the stream's replays meanwhile."""
         who = f"{context['run_id']}/{self.task_id}"
         return hold_launch_lock(self.store, self.spec.stream, who)
 

@@ -83,7 +83,7 @@ class LookAround(PatrolOperator):
         looks = [look for look in self._look_at_all(datetime.now(UTC)) if look.needs_watchdog]
         called = {look.stream: _conf("patrol", look.stream, look.verdict) for look in looks}
         for look in looks:
-            words = (look.verdict.signal, *sorted(look.verdict.lacks), look.verdict.detail)
+            words = (look.verdict.signal, *sorted(look.verdict.missing), look.verdict.detail)
             self.log.warning("%s: %s", look.stream, "; ".join(filter(None, words)))
         alerts = self._pull() if self.target.alerts else []
         for alert in alerts:
@@ -181,7 +181,7 @@ def _needs_watchdog(spec: StreamSpec, state: StreamState | None, verdict: Verdic
         return True
     noted = state is not None and bool(state.incidents) and not state.incidents[-1].recorded
     # Of a silence that somebody else must end, the watchdog takes note once.
-    return bool(verdict.lacks) if spec.replay is None and noted else needs_repair(verdict)
+    return bool(verdict.missing) if spec.replay is None and noted else needs_repair(verdict)
 
 
 def _conf(seen_by: str, stream: str, verdict: Verdict) -> dict[str, Any]:

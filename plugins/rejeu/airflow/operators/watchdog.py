@@ -1,4 +1,4 @@
-"""The operators of `<stream>.watchdog`: look again, relaunch at the cursor, restore what lacks, record the incident."""
+"""The operators of `<stream>.watchdog`: look again, relaunch at the cursor, restore parts, record the incident."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rejeu.airflow.triggers import CALLING
 from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.build import standby_request, stream_job_request
 from rejeu.jobs.request import ReplayRequest
-from rejeu.ports import ENDED, Lack
+from rejeu.ports import ENDED, Missing
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.timeline import parse_instant
@@ -79,20 +79,20 @@ class RelaunchReplay(StreamOperator):
 
 
 class Restore(JobOperator):
-    """Brings back what lacks beside the signal: the one that stands by, and the streaming job.
+    """Brings back the parts that are missing: the standby, and the streaming job.
 
-    Skips where nothing lacks.
+    Skips where nothing is missing.
     """
 
     def execute(self, context: Context) -> None:
-        lacks = self.watch().look(datetime.now(UTC)).lacks
-        if not lacks:
-            raise AirflowSkipException(f"{self.spec.stream}: nothing lacks")
-        if Lack.STANDBY in lacks:
+        missing = self.watch().look(datetime.now(UTC)).missing
+        if not missing:
+            raise AirflowSkipException(f"{self.spec.stream}: nothing is missing")
+        if Missing.STANDBY in missing:
             with self.alone(context):
                 self._restore_standby()
-        if Lack.STREAM_JOB in lacks:
-            self.log.warning("%s: %s", self.spec.stream, Lack.STREAM_JOB)
+        if Missing.STREAM_JOB in missing:
+            self.log.warning("%s: %s", self.spec.stream, Missing.STREAM_JOB)
             self.ensure_topic()
             self.start(context, stream_job_request(self.spec, self.target))
 
@@ -107,7 +107,7 @@ class Restore(JobOperator):
             job = self.replays.find(standby.job_name)
             if job is None or job.state in ENDED:
                 job = self.start_standby(standby)
-                self.log.warning("%s: %s: started %s", self.spec.stream, Lack.STANDBY, job.detail)
+                self.log.warning("%s: %s: started %s", self.spec.stream, Missing.STANDBY, job.detail)
                 return
         self.log.info("%s: both of the pair run; the one that stands by is on its way", self.spec.stream)
 

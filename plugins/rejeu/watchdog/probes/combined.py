@@ -44,7 +44,7 @@ def combine(heartbeat: Verdict | None, others: Sequence[Verdict]) -> Verdict:
     return replace(
         verdict,
         probe="+".join(each.probe for each in spoken),
-        lacks=spoken[0].lacks,
+        missing=spoken[0].missing,
         look_again=min((each.look_again for each in spoken if each.look_again is not None), default=None),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from rejeu.ports import Lack, Reason, Signal, StateStore, Verdict
+from rejeu.ports import Missing, Reason, Signal, StateStore, Verdict
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.standby_marker import stands_by
@@ -62,7 +62,7 @@ class HeartbeatProbe:
             seen,
             lost_at if overdue else None,
             state.error or "",
-            lacks=self._lacks(now),
+            missing=self._missing(now),
             # Where it dies before it knows a row, that is silence at once.
             look_again=lease_until if lost_at is None else max(lease_until, lost_at + self._silence),
         )
@@ -93,9 +93,9 @@ class HeartbeatProbe:
         gone_since = state.lease_until or state.status_at or now
         return self._standby and gone_since + self._takeover > now and stands_by(self._store, self._stream, now)
 
-    def _lacks(self, now: datetime) -> frozenset[Lack]:
+    def _missing(self, now: datetime) -> frozenset[Missing]:
         alone = self._standby and not stands_by(self._store, self._stream, now)
-        return frozenset({Lack.STANDBY} if alone else ())
+        return frozenset({Missing.STANDBY} if alone else ())
 
 
 def _same_trouble(state: StreamState) -> Incident | None:
