@@ -21,7 +21,8 @@ import pytest
 from google.cloud import bigquery
 
 from rejeu.gcp.clients import bigquery_client, storage_client
-from rejeu.local.demos.run import Demo, Result
+from rejeu.local.demos.result import Result
+from rejeu.local.demos.run import Demo
 from rejeu.local.processes.leftovers import marked
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.parts import DEMO_DATA, PARTS

@@ -21,6 +21,7 @@ BATCH_EVERY: Final = timedelta(minutes=30)
 class BikeStations(DemoData):
     """Every station of every answer that was kept: nobody can ask the API what it said then."""
 
+    becomes = "An answer of the API holds all stations, and each becomes a row."
     truth = """
         SELECT
           observed_at,

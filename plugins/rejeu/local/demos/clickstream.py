@@ -25,6 +25,7 @@ BATCH_EVERY, STREAMED_EVERY = 5.0, 1.0
 class Clicks(DemoData):
     """How often each user clicked in each minute."""
 
+    becomes = "Clicks become one count for each user and minute; an open minute is written again with each early pane."
     truth = """
         SELECT
           strftime(date_trunc('minute', make_timestamp(CAST(json ->> '$.event_timestamp' AS BIGINT))),

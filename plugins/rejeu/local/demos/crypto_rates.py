@@ -20,6 +20,7 @@ BATCH_EVERY, STREAMED_EVERY = 10.0, 1.5
 class CryptoRates(DemoData):
     """Every rate of script 3, and only of requests with as many rates as symbols."""
 
+    becomes = "A request holds several symbols, and each becomes a row; a request of another script becomes none."
     truth = """
         SELECT timestamp, request, unnest(symbols) AS symbol, unnest(rates)::DOUBLE / multiplier AS rate
         FROM (

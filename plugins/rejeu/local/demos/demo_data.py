@@ -37,6 +37,8 @@ class DemoData(ABC):
     """The columns of the truth that tell its rows apart."""
     values: ClassVar[tuple[Column, ...]] = ()
     """Its other columns, which must be equal; floats to nine digits, for nobody says in which order they are summed."""
+    becomes: ClassVar[str]
+    """What the pipeline makes of a message, in a sentence that says why rows are more or fewer than messages."""
     endless: ClassVar[bool] = False
     """Whether the source goes on for ever, so that the demo has to end it."""
 

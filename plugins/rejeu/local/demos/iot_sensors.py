@@ -9,6 +9,7 @@ from rejeu.spec.columns import Column
 class IotSensors(SimulatedData):
     """The mean of each field, by sensor and quarter of a minute."""
 
+    becomes = "Readings become a mean for each sensor and window; an open window is written again with each early pane."
     truth = """
         SELECT
           strftime(time_bucket(INTERVAL 15 SECONDS, CAST(json ->> '$.Timestamp' AS TIMESTAMPTZ)), '%Y-%m-%dT%H:%M:%SZ')

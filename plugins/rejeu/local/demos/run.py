@@ -12,13 +12,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from rejeu.bigquery.records import IncidentRow
 from rejeu.errors import StackError
+from rejeu.local.demos.explain import explain
 from rejeu.local.demos.registry import data_of
+from rejeu.local.demos.result import Result
 from rejeu.local.processes.interrupts import interruptible
 from rejeu.local.stack.airflow_api import AirflowApi
 from rejeu.local.stack.parts import DEMO_DATA, PARTS
@@ -37,38 +38,6 @@ KILL_AFTER: Final = timedelta(seconds=8)
 """How long the stream flows before its replay is killed, and where it would go on for ever, after its repair."""
 STEP_SECONDS: Final = 240.0
 POLL_SECONDS: Final = 0.2
-
-
-class Result(BaseModel):
-    """What `demo.json` holds. Instants are RFC 3339, UTC; rows are counted with SQL in BigQuery."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stream: str
-    source_rows: int
-    batch_rows: int
-    expected_rows: int
-    streamed_rows: int
-    missing: int
-    unexpected: int
-    duplicates_in_live_view: int
-    dead_letters: int
-    incidents: int
-    killed_at: str
-    detected_at: str
-    relaunched_at: str
-    resumed_at: str
-    panes: dict[str, int]
-    further_checks: dict[str, int]
-    gap_seconds: float
-    handover_seconds: float
-    total_seconds: float
-
-    @property
-    def exact(self) -> bool:
-        """Whether every row is there, once, and none that should not be."""
-        wrong = self.missing, self.unexpected, self.duplicates_in_live_view, *self.further_checks.values()
-        return not any(wrong)
 
 
 def run_demo(examples: Path, home: Path, spec: StreamSpec, report: Path, *, keep: bool, console: Console) -> int:
@@ -97,6 +66,8 @@ def run_demo(examples: Path, home: Path, spec: StreamSpec, report: Path, *, keep
             if not (keep and finished):
                 stack.down(say)
     _show(result, console)
+    for sentence in explain(result):
+        console.print(f"- {sentence}", markup=False)
     console.print(f"written to {report}", markup=False)
     if keep:
         console.print(
@@ -153,6 +124,7 @@ class Demo:
                 "gap_seconds": round(gap, 2),
                 "handover_seconds": round(handover, 2),
                 "total_seconds": round(time.monotonic() - begun, 1),
+                "epoch": self._state().epoch,
             }
         )
 

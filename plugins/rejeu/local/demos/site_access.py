@@ -17,6 +17,7 @@ from rejeu.timeline import Position
 class SiteAccess(SimulatedData):
     """Every entry and exit; and the occupancy that follows from them."""
 
+    becomes = "Each entry or exit becomes one row."
     truth = """
         SELECT
           json ->> '$.eventTime' AS "eventTime",
