@@ -21,6 +21,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "REJEU_STREAMS": "Folders of specs, separated by colons, in place of the folder `streams` beside the DAG file.",
     "REJEU_DAGS": "The folder of DAG files, and of specs in `streams/`, that commands work with. Default: `dags`.",
     "REJEU_UI_PORT": "The port of the local stack's Airflow. Default: a free one, the same each time where it can be.",
+    "REJEU_CLIENT": "Set by `rejeu env`: says that the variables are a stack's own. It marks no process.",
     "REJEU_STACK": "Set by the local stack: marks each of its processes, so that `rejeu down` finds them.",
 }
 GOOGLES: Final[Mapping[str, str]] = {

@@ -25,8 +25,7 @@ import pytest
 import yaml
 
 import rejeu
-from rejeu.local.processes.leftovers import MARK
-from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, PROJECT, SERVERS, USER, StackSettings
+from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, CLIENT, PROJECT, SERVERS, USER, StackSettings
 from rejeu.target import PREFIX, Target
 from tests.paths import ROOT
 
@@ -215,8 +214,7 @@ def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) ->
     settings = StackSettings("s", "/h", "/d", dict.fromkeys(SERVERS, 1), "h:1", True, "/b", "/c", keys)
     # These are the supervisor's, the emulator's and the demo's own.
     elsewhere = {
-        MARK,
-        "SPT_NOENV",
+        CLIENT,
         "CLOUDSDK_CONFIG",
         "BQEMU_GCS_LOCAL_ROOT",
         "REJEU_DAGS",

@@ -292,7 +292,7 @@ def test_live_runs_that_meet_never_start_a_second_streaming_job(stack: Stack, ai
 
 def _replays(stack: Stack, stream: str) -> list[psutil.Process]:
     """Those that run, without the shells that keep them."""
-    return [process for process in marked(stack.env()["REJEU_STACK"]) if _is_replay(process.cmdline(), stream)]
+    return [process for process in marked(stack.env()["REJEU_CLIENT"]) if _is_replay(process.cmdline(), stream)]
 
 
 def _is_replay(command: list[str], stream: str) -> bool:
@@ -300,7 +300,7 @@ def _is_replay(command: list[str], stream: str) -> bool:
 
 
 def _stream_jobs(stack: Stack, stream: str) -> list[psutil.Process]:
-    return [process for process in marked(stack.env()["REJEU_STACK"]) if _is_stream_job(process.cmdline(), stream)]
+    return [process for process in marked(stack.env()["REJEU_CLIENT"]) if _is_stream_job(process.cmdline(), stream)]
 
 
 def _is_stream_job(command: list[str], stream: str) -> bool:

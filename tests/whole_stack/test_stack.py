@@ -190,7 +190,7 @@ class TestWholeStack:
 
         assert job.is_running()
         assert job.ppid() != part(whole, "scheduler").pid
-        assert job.pid in {process.pid for process in marked(whole.env()["REJEU_STACK"])}
+        assert job.pid in {process.pid for process in marked(whole.env()["REJEU_CLIENT"])}
 
     def test_a_part_that_is_killed_comes_back(self, whole: Stack) -> None:
         killed = part(whole, "triggerer").pid
@@ -227,7 +227,7 @@ def test_a_stack_that_is_not_up_says_how_to_start_it(stack: Stack) -> None:
 
 def test_down_ends_what_a_killed_supervisor_left(stack: Stack, tmp_path: Path) -> None:
     stack.up(parts=QUICK)
-    supervisor = next(each for each in marked(stack.env()["REJEU_STACK"]) if "supervisord" in " ".join(each.cmdline()))
+    supervisor = next(each for each in marked(stack.env()["REJEU_CLIENT"]) if "supervisord" in " ".join(each.cmdline()))
     supervisor.kill()
     eventually(lambda: states(stack)["storage"] == "stopped")
     assert left_of(tmp_path) != []
@@ -235,6 +235,50 @@ def test_down_ends_what_a_killed_supervisor_left(stack: Stack, tmp_path: Path) -
     stack.down()
 
     assert left_of(tmp_path) == []
+
+
+IN_A_SHELL = """
+eval "$(rejeu env)"
+sleep 600 > /dev/null &
+echo $!
+rejeu {command} | true
+echo ${{PIPESTATUS[0]}}
+"""
+
+
+def in_a_shell(command: str, folder: Path) -> tuple[psutil.Process, int]:
+    """Runs a command, of whose output nobody reads a word, in a shell that works with the stack of the folder.
+
+    What else was started in that shell, and the command's exit code.
+    """
+    programs = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = ["bash", "-c", IN_A_SHELL.format(command=command)]
+    ran = subprocess.run(script, cwd=folder, env=os.environ | programs, stdout=subprocess.PIPE, text=True, check=True)
+    pid, code = ran.stdout.split()
+    return psutil.Process(int(pid)), int(code)
+
+
+def test_a_shell_that_works_with_a_stack_is_no_part_of_it(tmp_path: Path) -> None:
+    stack = stack_in(tmp_path / ".rejeu")
+    stack.up(parts=QUICK)
+
+    editor, code = in_a_shell("down", tmp_path)
+
+    try:
+        assert (code, left_of(tmp_path / ".rejeu")) == (0, [])
+        assert editor.is_running()
+    finally:
+        editor.kill()
+        stack.down()
+
+
+def test_an_up_whose_output_nobody_reads_is_finished(stack: Stack, tmp_path: Path) -> None:
+    def closed(_text: str) -> None:
+        raise SystemExit(1)  # so rich leaves a closed pipe
+
+    stack.up(closed, parts=QUICK)
+
+    assert states(stack)["storage"] == "running"
 
 
 def test_up_after_a_killed_supervisor_starts_anew(stack: Stack, tmp_path: Path) -> None:

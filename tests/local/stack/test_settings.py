@@ -85,6 +85,13 @@ def test_the_environment_of_a_stack_does_not_pass_for_somebody_elses_pubsub(
     assert StackSettings.choose(DAGS, tmp_path).own_pubsub
 
 
+def test_only_what_ends_with_the_stack_has_its_mark(tmp_path: Path) -> None:
+    settings = StackSettings.choose(DAGS, tmp_path)
+
+    assert settings.environment_of_parts()["REJEU_STACK"] == settings.stack
+    assert "REJEU_STACK" not in settings.environment().keys() | settings.variables().keys()
+
+
 def test_the_users_own_credentials_and_airflow_settings_stay_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

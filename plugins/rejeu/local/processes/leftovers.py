@@ -12,7 +12,7 @@ import psutil
 from rejeu.errors import StackError
 
 MARK: Final = "REJEU_STACK"
-"""The environment variable that every process of a stack carries, and whatever those start in turn."""
+"""The environment variable that every process of a stack carries, and whatever those start in turn; no client does."""
 
 KILL_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.02

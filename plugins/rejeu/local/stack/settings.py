@@ -26,6 +26,8 @@ BUCKET: Final = "rejeu-local-bucket"
 USER: Final = "admin"
 DATABASE_USER: Final = "airflow"
 SERVERS: Final = ("ui", "pubsub", "bigquery", "bigquery_grpc", "storage", "metadata", "open_data", "database")
+CLIENT: Final = "REJEU_CLIENT"
+"""The variable of whoever works with a stack and is no part of it: a shell, an editor. Its value is the stack's id."""
 BIGTABLE: Final = "bigtable"
 """One server more, where this machine has it."""
 PORTS: Final = range(20_000, 32_768)
@@ -61,7 +63,7 @@ class StackSettings:
         ports = {server: next(free) for server in servers} | _wanted_ui_port()
         postgres = find_postgres()
         # Within the environment of a stack the variable names that stack's own Pub/Sub.
-        given = None if MARK in os.environ else os.environ.get("PUBSUB_EMULATOR_HOST")
+        given = None if {MARK, CLIENT} & os.environ.keys() else os.environ.get("PUBSUB_EMULATOR_HOST")
         return cls(
             stack=stack,
             home=str(home),
@@ -134,26 +136,24 @@ class StackSettings:
         return f"http://{self.address('ui')}"
 
     def variables(self) -> dict[str, str]:
-        """What the stack adds to the environment of every process that belongs to it."""
+        """What the stack adds to the environment of whoever works with it."""
         return (
             self._google()
             | self._bigtable()
             | self._airflow()
             | {
-                MARK: self.stack,
+                CLIENT: self.stack,
                 "REJEU_HOME": self.home,
                 "REJEU_PROJECT": PROJECT,
                 "REJEU_BUCKET": BUCKET,
                 "REJEU_STATE": f"sqlite:{self.home}/state.db",
                 "REJEU_OPEN_DATA": f"http://{self.address('open_data')}",
                 "REJEU_DAGS": self.dags,
-                # setproctitle, which Airflow calls, otherwise overwrites the environment that leftovers are found by.
-                "SPT_NOENV": "1",
             }
         )
 
     def environment(self) -> dict[str, str]:
-        """The whole environment of such a process: the caller's, without its own Google and Airflow settings."""
+        """The whole environment of a client: the caller's, without its own Google and Airflow settings."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -163,6 +163,11 @@ class StackSettings:
         local = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost"]))
         # gRPC reads the small letters, others the capitals.
         return inherited | self.variables() | {"PATH": programs, "NO_PROXY": local, "no_proxy": local}
+
+    def environment_of_parts(self) -> dict[str, str]:
+        """The whole environment of what belongs to the stack, and ends with it."""
+        # setproctitle, which Airflow calls, otherwise overwrites the environment that leftovers are found by.
+        return self.environment() | {MARK: self.stack, "SPT_NOENV": "1"}
 
     def _google(self) -> dict[str, str]:
         return {

@@ -71,7 +71,7 @@ class Stack:
         names = list(parts)
         with uninterruptible(), self._alone():
             if self._is_up(names):
-                progress(f"the stack of {self._home} is up already")
+                _tell(progress, f"the stack of {self._home} is up already")
                 return
             try:
                 with interruptible():
@@ -114,7 +114,10 @@ class Stack:
         ]
 
     def env(self) -> dict[str, str]:
-        """The whole environment for a process that works with the stack. Raises StackError if it is not up."""
+        """The whole environment for a process that works with the stack and outlives it.
+
+        Raises StackError if the stack is not up.
+        """
         return self._settings().environment()
 
     def variables(self) -> dict[str, str]:
@@ -153,7 +156,7 @@ class Stack:
         _require_given_pubsub(settings)
         parts = parts_of(settings, names)
         _furnish(settings)
-        self._supervisor.start([part.program for part in parts], Path.cwd(), settings.environment())
+        self._supervisor.start([part.program for part in parts], Path.cwd(), settings.environment_of_parts())
         self._bring_up(parts, progress)
         settings.save(self._saved)
 
@@ -169,7 +172,7 @@ class Stack:
             running = self._running(starting)
             for name in [name for name in running if name in waiting and waiting[name].healthy()]:
                 del waiting[name]
-                progress(f"{name} is well after {time.monotonic() - begun:.1f} s")
+                _tell(progress, f"{name} is well after {time.monotonic() - begun:.1f} s")
             for name in launched.keys() & waiting.keys():
                 if time.monotonic() - launched[name] > START_SECONDS:
                     raise self._failure(name, f"is not well after {START_SECONDS} s")
@@ -237,6 +240,10 @@ def _status(name: str, condition: Condition | None, address: str) -> PartStatus:
 
 
 def _tell(progress: Progress, text: str) -> None:
-    """A terminal that is gone must not keep the end from being finished."""
+    """Whatever becomes of the output, what was begun is finished: rich answers a closed pipe with SystemExit(1)."""
     with suppress(OSError):
-        progress(text)
+        try:
+            progress(text)
+        except SystemExit as left:
+            if left.code != 1:  # a signal's
+                raise
