@@ -20,6 +20,8 @@ from tests.launchers.rigs.process import ProcessRig
 from tests.launchers.rigs.rig import NAME, SECONDS, SmallJob, found
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rig(build: Build) -> ProcessRig:
@@ -94,6 +96,12 @@ def test_a_job_that_was_killed_from_outside_has_failed(rig: ProcessRig) -> None:
     assert (killed.state, killed.detail.partition(":")[0]) == (JobState.FAILED, "exit code 137")
 
 
+def test_the_process_id_that_is_told_is_the_jobs_own(rig: ProcessRig) -> None:
+    rig.start()
+    pid = int(found(rig.launcher).detail.partition(",")[0].removeprefix("pid "))
+    assert psutil.Process(pid).cmdline()[:2] == [sys.executable, "-m"]
+
+
 def test_a_pid_that_is_another_process_by_now_is_not_the_job(rig: ProcessRig) -> None:
     """After a restart of the machine, when nobody was left to write down how the job ended."""
     rig.run()
@@ -103,7 +111,7 @@ def test_a_pid_that_is_another_process_by_now_is_not_the_job(rig: ProcessRig) ->
     Path(content["exit_file"]).unlink()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         record.write_text(
-            json.dumps(content | {"pid": bystander.pid, "started": content["started"] - 60}), encoding="utf-8"
+            json.dumps(content | {"keeper": bystander.pid, "started": content["started"] - 60}), encoding="utf-8"
         )
         stopped = rig.launcher.stop(NAME)
         assert bystander.poll() is None
@@ -122,7 +130,6 @@ from pathlib import Path
 from rejeu.launchers.process import ProcessLauncher
 from tests.launchers.rigs.rig import SmallJob
 
-pytestmark = pytest.mark.slow
 ProcessLauncher(Path(sys.argv[1])).start(SmallJob(("drained", "meet", sys.argv[2], "wait")))
 print("started", flush=True)
 input()

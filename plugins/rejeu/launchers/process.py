@@ -30,11 +30,15 @@ KEEPER = 'trap : TERM INT; "$@"; echo $? > "$0.partial"; mv "$0.partial" "$0"'
 
 @dataclass(frozen=True)
 class Record:
-    """What is remembered of a job, as JSON in the launcher's folder; `started` is when its process was created."""
+    """What is remembered of a job, as JSON in the launcher's folder.
+
+    `keeper` is the process id of the shell that waits for the job, `started` when it was created. The job's own process
+    is the keeper's child: the keeper has yet to start it when this is written.
+    """
 
     name: str
     id: str
-    pid: int
+    keeper: int
     started: float
     log: str
     exit_file: str
@@ -72,7 +76,7 @@ class ProcessLauncher:
                 psutil.wait_procs([process], timeout=DRAIN_SECONDS)
             # The keeper's process group also has children that it had not yet forked when we looked.
             with suppress(ProcessLookupError):
-                os.killpg(record.pid, signal.SIGKILL)
+                os.killpg(record.keeper, signal.SIGKILL)
             if self._describe(record).state is JobState.FAILED:
                 Path(record.exit_file).write_text(JobState.STOPPED, encoding="utf-8")
         return self._describe(record)
@@ -96,7 +100,7 @@ class ProcessLauncher:
         record = Record(
             name=request.job_name,
             id=f"{process.pid}.{stamp}",
-            pid=process.pid,
+            keeper=process.pid,
             started=psutil.Process(process.pid).create_time(),
             log=str(log),
             exit_file=str(exit_file),
@@ -112,7 +116,7 @@ class ProcessLauncher:
         if process is not None:
             ready = record.ready_text is None or record.ready_text in _text(record.log, first=READY_BYTES)
             state = JobState.RUNNING if ready else JobState.STARTING
-            return Job(record.name, record.id, state, f"pid {record.pid}, log {record.log}")
+            return Job(record.name, record.id, state, f"{_own_pid(process)}log {record.log}")
         code = _text(record.exit_file).strip()
         if code in ("0", JobState.STOPPED):
             state = JobState.SUCCEEDED if code == "0" else JobState.STOPPED
@@ -138,17 +142,25 @@ class ProcessLauncher:
 
 
 def _living(record: Record) -> psutil.Process | None:
-    """The job's process; pids are reused, so its time of creation must match."""
+    """The keeper of a job that runs; pids are reused, so its time of creation must match."""
     try:
-        process = psutil.Process(record.pid)
+        process = psutil.Process(record.keeper)
         # If the task that started the job still runs, it is the parent and must reap it.
         if process.status() == psutil.STATUS_ZOMBIE:
             if process.ppid() == os.getpid():
-                os.waitpid(record.pid, os.WNOHANG)
+                os.waitpid(record.keeper, os.WNOHANG)
             return None
         return process if abs(process.create_time() - record.started) < 1 else None
     except (psutil.NoSuchProcess, ChildProcessError):  # another thread has reaped it
         return None
+
+
+def _own_pid(keeper: psutil.Process) -> str:
+    """The process id of the job itself, for people; nothing in the moment before the keeper has started it."""
+    with suppress(psutil.NoSuchProcess):
+        for job in keeper.children():
+            return f"pid {job.pid}, "
+    return ""
 
 
 def _signal(processes: list[psutil.Process], number: int) -> None:
