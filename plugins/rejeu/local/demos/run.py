@@ -152,10 +152,15 @@ class Demo:
         first = self._state().resumed_at
         assert first is not None
         self._until(lambda: datetime.now(UTC) >= first + KILL_AFTER, "some seconds of streaming")
+        self._until(lambda: self._state().holder_process, "a replay that holds the stream's lease")
         state = self._state()
-        assert state.holder_process is not None, "a replay that publishes holds the lease"
+        if state.holder_process is None:
+            raise StackError("the replay gave its lease back before the demo killed it: see `make logs`")
         _, pid = state.holder_process
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            raise StackError(f"the replay, process {pid}, ended before the demo killed it: see `make logs`") from None
         self._say(f"[bold]killed the replay[/bold] (SIGKILL to {pid}) after {state.published:,} rows")
         return datetime.now(UTC)
 
