@@ -1,11 +1,16 @@
 """Folders of specs: each file good or bad on its own, and no two streams of one name."""
 
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from rejeu.spec.files import Loaded, load_specs
+from rejeu.spec.model import StreamSpec
 
 SMALLEST = {
     "stream": "clicks",
@@ -13,6 +18,8 @@ SMALLEST = {
     "live": {"topic": "clicks", "table": "web.clicks"},
     "replay": {"source": {"table": "web.history"}},
 }
+FULL: dict[str, Any] = SMALLEST | {"batch": {"files": "gs://{bucket}/{partition}/*", "table": "web.days"}}
+"""No part that has a field that must be there is missing."""
 
 
 @pytest.fixture
@@ -70,3 +77,32 @@ def test_only_yaml_files_are_specs(streams: Path) -> None:
 
 def test_a_folder_that_is_not_there_holds_no_specs(tmp_path: Path) -> None:
     assert load_specs([tmp_path / "none"]) == []
+
+
+def _parts(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
+    """Every part of a spec: the names that lead there, and its model."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        for each in (field.annotation, *get_args(field.annotation)):
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                yield from _parts(each, (*path, name))
+
+
+PARTS = dict(_parts(StreamSpec))
+
+
+def test_the_parts_of_a_spec_are_nested() -> None:
+    assert {("live", "workers"), ("live", "window"), ("replay", "source"), ("watchdog",)} <= PARTS.keys()
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: ".".join(path) or "spec")
+def test_a_misspelt_field_is_answered_with_the_fields_of_its_own_part(streams: Path, path: tuple[str, ...]) -> None:
+    document = deepcopy(FULL)
+    part: Any = document
+    for name in path:
+        part = part.setdefault(name, {})
+    part["misspelt"] = 1
+    (found,) = load_specs([_write(streams / "a.yaml", document).parent])
+    assert found.error is not None
+    assert found.error.field == ".".join((*path, "misspelt"))
+    assert found.error.remedy == f"Fields here: {', '.join(PARTS[path].model_fields)}."

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rejeu.errors import SpecError, explain
-from rejeu.spec.model import Batch, Live, Part, Reconcile, Replay, Source, StreamSpec, Watchdog, Window
+from rejeu.spec.model import StreamSpec
 
 SUFFIXES = (".yaml", ".yml")
 FOLDERS = "REJEU_STREAMS"
@@ -120,16 +120,17 @@ def _spec_error(file: Path, error: ValidationError) -> SpecError:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    model: type[Part] = StreamSpec
-    parts: dict[str, type[Part]] = {
-        "batch": Batch,
-        "live": Live,
-        "window": Window,
-        "replay": Replay,
-        "watchdog": Watchdog,
-        "reconcile": Reconcile,
-        "source": Source,
-    }
+    """The fields beside the one at this location, found as pydantic finds it: from model to model."""
+    model: type[BaseModel] = StreamSpec
     for part in location[:-1]:
-        model = parts.get(str(part), model)
+        field = model.model_fields.get(str(part))
+        model = next(_models(field.annotation), model) if field else model
     return list(model.model_fields)
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models that an annotation names, within unions and containers too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models(each)
