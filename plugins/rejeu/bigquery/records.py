@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from types import NoneType
-from typing import Any, ClassVar, Final, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rejeu.bigquery import types
 from rejeu.errors import SourceError, explain
 from rejeu.ports import EndedBy
 from rejeu.spec.columns import Column
 from rejeu.timeline import format_instant
 
-TYPES: Final[dict[type, str]] = {str: "STRING", datetime: "TIMESTAMP", float: "FLOAT64", int: "INT64"}
-
 
 class Record(BaseModel):
-    """A row of a table of Rejeu's own. A new column is a new field here, of a type in `TYPES`.
+    """A row of a table of Rejeu's own. A new column is a new field here, of a Python type that a
+    record of `rejeu.bigquery.types` names.
 
     Rows that were written before the column was there do not have it: let the field be `None` by default.
     """
@@ -118,4 +118,4 @@ class ReconciliationRow(Comparison):
 def _type(annotation: Any) -> str:
     """BigQuery's type of a field that may be None."""
     (python,) = [each for each in get_args(annotation) or (annotation,) if each is not NoneType]
-    return next(name for known, name in TYPES.items() if issubclass(python, known))
+    return next(each.name for each in types.TYPES if each.python is not None and issubclass(python, each.python))

@@ -70,6 +70,8 @@ class ColumnType:
     (https://cloud.google.com/bigquery/docs/supported-data-types#supported_protocol_buffer_data_types)."""
     append: Callable[[Any], Any] = str
     """Makes that of a valid value of JSON."""
+    python: type | None = None
+    """As which type a record of Rejeu's own tables (`records`) has it; none where none does."""
     spark: str | None = None
     """The type that Spark casts the text of a value to; none where no cast gives the same value."""
     time: TimeSql | None = None
@@ -203,6 +205,7 @@ STRING: Final = ColumnType(
     check=_is_text,
     rule="text",
     json="strings",
+    python=str,
     is_arrow=_arrow_is("is_string", "is_large_string", "is_string_view"),
     arrow=_arrow("string"),
     spark="string",
@@ -237,6 +240,7 @@ TYPES: tuple[ColumnType, ...] = (
         check=_is_integer,
         rule="a whole number of 64 bits, or its digits as text",
         json="integers",
+        python=int,
         quotes="",
         is_arrow=_arrow_is("is_integer"),
         arrow=_arrow("int64"),
@@ -257,6 +261,7 @@ TYPES: tuple[ColumnType, ...] = (
         check=_is_float,
         rule="a number, or its digits as text",
         json="floats",
+        python=float,
         quotes="",
         is_arrow=_arrow_is("is_floating"),
         arrow=_arrow("float64"),
@@ -283,6 +288,7 @@ TYPES: tuple[ColumnType, ...] = (
     ),
     ColumnType(
         name="TIMESTAMP",
+        python=datetime,
         check=_is_timestamp,
         rule="an ISO 8601 time with a zone, such as 2021-05-01T00:00:00Z",
         json="timestamps",
