@@ -8,7 +8,7 @@ import pytest
 from rejeu import errors
 from rejeu.errors import RejeuError, SpecError
 
-NODE = re.compile(r"^(?P<lead>[ │├└─]*)(?P<name>\w+Error)\s+(?P<code>\d+)\s", re.MULTILINE)
+NODE = re.compile(r"^(?P<lead>[ │├└─]*)(?P<name>\w+Error)\s+(?P<code>\d+)$", re.MULTILINE)
 
 
 def _drawn() -> list[tuple[str, str, int]]:
@@ -35,6 +35,17 @@ def test_the_tree_in_the_docstring_is_the_real_one() -> None:
 def test_every_error_says_in_its_docstring_when_it_comes() -> None:
     for name, _, _ in _real():
         assert getattr(errors, name).__doc__, f"{name} has no docstring"
+
+
+def test_the_exit_codes_are_those_of_the_classes_with_the_first_lines_of_their_docstrings() -> None:
+    codes = {each.error: each for each in errors.exit_codes()}
+    assert codes.keys() == {name for name, _, _ in _real()} - {"RejeuError"}
+    assert codes["LeaseHeldError"] == (
+        5,
+        "LeaseHeldError",
+        "Another replay holds the right to publish for this stream.",
+    )
+    assert all(each.meaning.endswith(".") for each in codes.values())
 
 
 def test_no_error_ends_a_program_as_success_or_as_a_signal_does() -> None:

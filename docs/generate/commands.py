@@ -42,7 +42,7 @@ def _commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 def _describe(name: str, command: argparse.ArgumentParser) -> str:
     flags = [_argument(each) for each in command._actions if not isinstance(each, argparse._HelpAction)]
-    words = (command.description or "").partition("Exit codes:")[0].strip()
+    words = (command.description or "").strip()
     head = f"## `{name}`\n\n{words}"
     return f"{head}\n\n{table(('argument', 'what it says'), flags)}" if flags else head
 

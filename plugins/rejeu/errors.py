@@ -1,26 +1,28 @@
 """Every error that Rejeu raises on purpose, and the exit code a program of ours ends with.
 
-    RejeuError                  1  anything of ours that is not named below
-    ├── SpecError               2  a stream's YAML file is wrong
-    ├── RequestError            2  an argument is wrong, or two do not go together
-    ├── SourceError             3  rows cannot be read: missing, truncated, forbidden
-    │   └── RowError            3  one row cannot become a message
-    ├── PublishError            4  the topic refuses, or stayed away too long
-    ├── LeaseHeldError          5  another replay publishes for this stream
-    ├── LeaseLostError          6  another replay took over while this one was away
-    ├── StateError              7  the state store cannot be used
-    │   └── StateConflictError  7  somebody else wrote the document first
-    ├── LaunchError             8  a job could not be started, found or stopped
-    ├── NothingToRepairError    1  the signal is back, or somebody else sees to it
-    ├── GivenUpError            1  relaunches do not help
-    └── StackError              9  the local stack could not be started or reached
+    RejeuError                  1
+    ├── SpecError               2
+    ├── RequestError            2
+    ├── SourceError             3
+    │   └── RowError            3
+    ├── PublishError            4
+    ├── LeaseHeldError          5
+    ├── LeaseLostError          6
+    ├── StateError              7
+    │   └── StateConflictError  7
+    ├── LaunchError             8
+    ├── NothingToRepairError    1
+    ├── GivenUpError            1
+    └── StackError              9
 
+What a class means is in the first line of its docstring: `exit_codes`, the help texts and the docs are made of it.
 A message says the value, the rule and the remedy, in that order.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 
 class RejeuError(Exception):
@@ -102,6 +104,31 @@ class StackError(RejeuError):
     """The local stack could not be started or reached."""
 
     exit_code = 9
+
+
+class ExitCode(NamedTuple):
+    """One way for a program to end: its code, the class of the error, and what that means."""
+
+    code: int
+    error: str
+    meaning: str
+
+
+def exit_code(kind: type[RejeuError]) -> ExitCode:
+    """How a program ends that one of these errors ends."""
+    return ExitCode(kind.exit_code, kind.__name__, (kind.__doc__ or "").partition("\n")[0])
+
+
+def exit_codes() -> list[ExitCode]:
+    """Those of all errors of this module, by code."""
+    return sorted(map(exit_code, _below(RejeuError)), key=lambda each: each.code)
+
+
+def _below(kind: type[RejeuError]) -> Iterator[type[RejeuError]]:
+    for each in kind.__subclasses__():
+        if each.__module__ == __name__:
+            yield each
+        yield from _below(each)
 
 
 def explain(detail: Any) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rejeu.errors import RequestError
 from rejeu.jobs.flags import Request
-from rejeu.jobs.request import CURSOR, BatchJobRequest, ReplayRequest, Shard, StreamJobRequest
+from rejeu.jobs.request import CURSOR, BatchJobRequest, ReconcileRequest, ReplayRequest, Shard, StreamJobRequest
 from rejeu.spec.names import SHARD_SUFFIX
 from rejeu.spec.types import MAX
 
@@ -292,3 +292,11 @@ def test_jobs_of_one_stream_have_names_of_their_own() -> None:
 def test_a_request_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         ReplayRequest.of(**NEEDED).speed = 2.0
+
+
+@pytest.mark.parametrize(("kind", "codes"), [(ReplayRequest, "0 2 3 3 4 5 6 7"), (ReconcileRequest, "0 1 2 3 4")])
+def test_the_help_says_every_exit_code_once_in_the_words_of_its_error(kind: type[Request], codes: str) -> None:
+    shown = kind.parser().format_help().partition("exit codes:\n")[2].splitlines()
+    assert " ".join(line.split()[0] for line in shown) == codes
+    assert "  2  An argument is wrong, or two do not go together." in shown
+    assert kind.exit_codes() == sorted(kind.exit_codes(), key=lambda each: each.code)

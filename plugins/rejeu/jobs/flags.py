@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rejeu.errors import RequestError, explain
+from rejeu.errors import ExitCode, RejeuError, RequestError, exit_code, explain
 from rejeu.timeline import format_instant
 
 
@@ -22,6 +22,10 @@ class Request(BaseModel):
     program: ClassVar[str]
     module: ClassVar[str]
     ready_text: ClassVar[str | None] = None
+    outcomes: ClassVar[Mapping[int, str]] = {0: "All is done."}
+    """The exit codes that stand for no error, and what each means."""
+    errors: ClassVar[tuple[type[RejeuError], ...]] = (RequestError,)
+    """What can end the program."""
 
     def to_argv(self) -> list[str]:
         """The flags of this request; fields at their default are left out."""
@@ -38,7 +42,10 @@ class Request(BaseModel):
     def parser(cls) -> argparse.ArgumentParser:
         """A parser with one flag for each field."""
         parser = argparse.ArgumentParser(
-            prog=cls.program, description=cls.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            prog=cls.program,
+            description=cls.__doc__,
+            epilog="\n".join(["exit codes:", *(f"  {each.code}  {each.meaning}" for each in cls.exit_codes())]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for name, field in cls.model_fields.items():
             kind = field.annotation
@@ -51,6 +58,12 @@ class Request(BaseModel):
                     flag_of(name), dest=name, help=help_text, metavar=metavar, required=field.is_required()
                 )
         return parser
+
+    @classmethod
+    def exit_codes(cls) -> list[ExitCode]:
+        """How the program can end, by code."""
+        outcomes = [ExitCode(code, "", meaning) for code, meaning in cls.outcomes.items()]
+        return sorted([*outcomes, *map(exit_code, cls.errors)], key=lambda each: each.code)
 
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> Self:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestError, RowError, SourceError, StateError
 from rejeu.jobs.flags import Request, flag_of
 from rejeu.spec.names import OBSERVED_AT, STREAM_JOB, STREAM_NAME
 from rejeu.spec.types import Speed, TimeUnit
@@ -114,14 +115,12 @@ class ReplayRequest(SourceRequest):
     """Publish a source's rows to a topic at their own pace.
 
     Exactly one of --table, --query, --file, --generator and --api names the source.
-
-    Exit codes: 0 all rows published, or stopped on request with the cursor saved; 2 wrong arguments;
-    3 the source or a row; 4 the topic; 5 another replay holds the stream; 6 another replay took over;
-    7 the state store.
     """
 
     program = "rejeu replay"
     module = "rejeu.replay"
+    outcomes: ClassVar = {0: "All rows are published, or it was stopped on request and the cursor is saved."}
+    errors = (RequestError, SourceError, RowError, PublishError, LeaseHeldError, LeaseLostError, StateError)
 
     from_: Instant | Literal["cursor"] | None = Field(  # type: ignore[assignment]
         None, description="first event time, inclusive, or `cursor` to go on; default: the source's first row"
@@ -247,14 +246,12 @@ class BatchJobRequest(PipelineRequest):
 
 
 class ReconcileRequest(SourceRequest):
-    """Compare a source with what its stream wrote, and publish again what is missing.
-
-    Exit codes: 0 nothing is missing at the end; 1 something is; 2 wrong arguments; 3 the source, or BigQuery; 4 the
-    topic.
-    """
+    """Compare a source with what its stream wrote, and publish again what is missing."""
 
     program = "rejeu reconcile"
     module = "beam_jobs.reconcile"
+    outcomes: ClassVar = {0: "Nothing is missing at the end.", 1: "Something is still missing."}
+    errors = (RequestError, SourceError, PublishError)
 
     until: Instant = Field(description="last event time, exclusive; never beyond the stream's cursor")
     pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
