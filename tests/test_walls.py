@@ -182,6 +182,10 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     assert _comes_with(["rejeu.cli"], AIRFLOW, BEAM, *GOOGLE, "pyarrow", "duckdb", "grpc") == []
 
 
+def test_a_look_at_a_file_brings_none_of_googles_libraries() -> None:
+    assert _comes_with(["rejeu.new.look", "rejeu.new.explain", "rejeu.new.guess"], AIRFLOW, BEAM, *GOOGLE) == []
+
+
 def test_the_replay_brings_neither_airflow_nor_beam() -> None:
     assert _comes_with(_modules(PLUGINS / "rejeu" / "replay", PLUGINS), AIRFLOW, BEAM) == []
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from rejeu import cli
 from rejeu.gcp.clients import bigquery_client
 from rejeu.jobs.request import ReplayRequest
-from rejeu.new import sample
+from rejeu.new import table as table_look
 from rejeu.replay.source import read_rows
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
@@ -134,7 +134,7 @@ def test_a_table_that_is_missing_or_empty_becomes_none(
 def test_a_view_that_is_dear_to_look_at_becomes_none(
     client: bigquery.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sample, "VIEW_BYTES", -1)
+    monkeypatch.setattr(table_look, "VIEW_BYTES", -1)
     assert cli.main(["new", "web_orders", "--table", "shop.recent", "--dags", str(tmp_path)]) == 3
     assert "view rejeu-test.shop.recent reads" in capsys.readouterr().err
 

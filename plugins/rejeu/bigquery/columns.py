@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from google.cloud import bigquery
-
 from rejeu.bigquery import types
 from rejeu.errors import SourceError
 from rejeu.spec.columns import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from google.cloud import bigquery
 
 
 def from_api(fields: Sequence[bigquery.SchemaField]) -> tuple[Column, ...]:

@@ -57,7 +57,7 @@ def new(arguments: argparse.Namespace) -> int:
     """Look at the source, judge, and write; what was guessed goes to the terminal, with its reasons."""
     from rejeu.new.explain import explain
     from rejeu.new.guess import find_event_time, find_key
-    from rejeu.new.sample import look
+    from rejeu.new.look import look
     from rejeu.new.text import Wish, spec_text, write_spec
 
     wish = Wish(arguments.name, arguments.pipeline, arguments.topic, arguments.table, arguments.file)
