@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rejeu import errors
-from rejeu.errors import RejeuError, SpecError
+from rejeu.errors import RejeuError, SourceError, SpecError, translated
 
 NODE = re.compile(r"^(?P<lead>[ │├└─]*)(?P<name>\w+Error)\s+(?P<code>\d+)$", re.MULTILINE)
 
@@ -63,3 +63,18 @@ def test_a_spec_error_says_file_field_reason_and_remedy(field: str, message: str
     error = SpecError("s.yaml", field, "it is -2: it must be above 0", "Mend it.")
     assert str(error) == message
     assert (error.file, error.field, error.remedy) == ("s.yaml", field, "Mend it.")
+
+
+def test_a_librarys_error_becomes_ours_and_others_stay() -> None:
+    told = r"^f cannot be read: gone; replace it$"
+    with pytest.raises(SourceError, match=told), translated(SourceError, "f cannot be read", "replace it", OSError):
+        raise OSError("gone")
+    with pytest.raises(KeyError), translated(SourceError, "f cannot be read", "replace it", OSError):
+        raise KeyError("ours")
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError("one\ntwo"), "f: one; mend"), (OSError(), "f: OSError; mend")])
+def test_a_long_text_of_a_library_may_be_cut_to_its_first_line(error: OSError, told: str) -> None:
+    with pytest.raises(SourceError) as caught, translated(SourceError, "f", "mend", OSError, brief=True):
+        raise error
+    assert (str(caught.value), caught.value.__cause__) == (told, error)

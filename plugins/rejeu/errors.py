@@ -22,6 +22,7 @@ A message says the value, the rule and the remedy, in that order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 
@@ -104,6 +105,21 @@ class StackError(RejeuError):
     """The local stack could not be started or reached."""
 
     exit_code = 9
+
+
+@contextmanager
+def translated(
+    into: type[RejeuError], what: str, remedy: str, *kinds: type[Exception], brief: bool = False
+) -> Iterator[None]:
+    """Turn a library's errors of these kinds into one of ours: what cannot be done, why, and the remedy.
+
+    `brief` keeps the first line of the library's text alone, and the kind's name where there is no text.
+    """
+    try:
+        yield
+    except kinds as error:
+        why = (str(error) or type(error).__name__).splitlines()[0] if brief else str(error)
+        raise into(f"{what}: {why}; {remedy}") from error
 
 
 class ExitCode(NamedTuple):

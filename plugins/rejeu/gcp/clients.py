@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 
-from rejeu.errors import LaunchError, PublishError, RejeuError, SourceError
+from rejeu.errors import LaunchError, PublishError, SourceError
+from rejeu.gcp.errors import making_client
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -48,14 +49,10 @@ CloudRunClient = TypeVar("CloudRunClient", "run_v2.JobsClient", "run_v2.Executio
 
 def bigquery_client(project: str | None) -> bigquery.Client:
     """Raises SourceError where there are no credentials, or no project."""
-    from google.auth.exceptions import GoogleAuthError
     from google.cloud import bigquery
 
-    try:
+    with making_client("BigQuery", SourceError, otherwise="name a project with --project"):
         return bigquery.Client(project=project, credentials=_anonymous("BIGQUERY_EMULATOR_HOST"))
-    except (GoogleAuthError, OSError) as error:
-        remedy = "run `gcloud auth application-default login`, or name a project with --project"
-        raise SourceError(f"BigQuery cannot be asked: {error}; {remedy}") from error
 
 
 def bigquery_read_client() -> BigQueryReadClient:
@@ -80,17 +77,13 @@ def bigtable_table(instance: str, name: str, patience_seconds: float) -> Table:
 
     Raises SourceError where there are no credentials.
     """
-    from google.auth.exceptions import GoogleAuthError
     from google.cloud.bigtable.data import BigtableDataClient
 
     _, project, _, instance_id = instance.split("/")
     # It looks for the emulator by itself, and warns that it found what it was told of.
     warnings.filterwarnings("ignore", "Connecting to Bigtable emulator", RuntimeWarning)
-    try:
+    with making_client("Bigtable", SourceError, otherwise="set BIGTABLE_EMULATOR_HOST"):
         client = BigtableDataClient(project=project)
-    except GoogleAuthError as error:
-        remedy = "run `gcloud auth application-default login`, or set BIGTABLE_EMULATOR_HOST"
-        raise SourceError(f"Bigtable cannot be asked: {error}; {remedy}") from error
     return client.get_table(
         instance_id,
         name,
@@ -101,31 +94,23 @@ def bigtable_table(instance: str, name: str, patience_seconds: float) -> Table:
 
 def storage_client(project: str | None) -> StorageClient:
     """Raises SourceError where there are no credentials."""
-    from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage import Client
 
     # Beside its first request it would ask for the bucket's metadata, to adorn traces that nobody records.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-    try:
+    with making_client("Cloud Storage", SourceError):
         return Client(project=project, credentials=_anonymous("STORAGE_EMULATOR_HOST"))
-    except (GoogleAuthError, OSError) as error:
-        remedy = "run `gcloud auth application-default login`"
-        raise SourceError(f"Cloud Storage cannot be asked: {error}; {remedy}") from error
 
 
 def cloud_run_client(kind: type[CloudRunClient]) -> CloudRunClient:
     """Raises LaunchError where there are no credentials."""
-    from google.auth.exceptions import GoogleAuthError
 
     emulator = os.environ.get("CLOUD_RUN_EMULATOR_HOST")
     if emulator is not None:
         channel = grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
         return kind(transport=kind.get_transport_class("grpc")(channel=channel))
-    try:
+    with making_client("Cloud Run", LaunchError):
         return kind()
-    except GoogleAuthError as error:
-        remedy = "run `gcloud auth application-default login`"
-        raise LaunchError(f"Cloud Run cannot be asked: {error}; {remedy}") from error
 
 
 def vertex_endpoint(region: str) -> str:
@@ -167,15 +152,11 @@ def publisher_channel() -> grpc.Channel:
     if emulator is not None:
         return grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
     import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
     from google.auth.transport.grpc import secure_authorized_channel
     from google.auth.transport.requests import Request
 
-    try:
+    with making_client("Pub/Sub", PublishError, otherwise="set PUBSUB_EMULATOR_HOST"):
         credentials, _ = google.auth.default(scopes=PUBSUB_SCOPES)
-    except DefaultCredentialsError as error:
-        remedy = "run `gcloud auth application-default login`, or set PUBSUB_EMULATOR_HOST"
-        raise PublishError(f"Pub/Sub cannot be asked: {error}; {remedy}") from error
     return secure_authorized_channel(credentials, Request(), PUBSUB, options=CHANNEL_OPTIONS)
 
 
@@ -188,20 +169,15 @@ def finite_retry() -> Retry:
 
 def _session(service: str, emulator: str) -> AuthorizedSession:
     import google.auth
-    from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import AuthorizedSession
 
-    try:
+    with making_client(service, LaunchError):
         credentials = _anonymous(emulator) or google.auth.default(scopes=CLOUD_SCOPES)[0]
-    except GoogleAuthError as error:
-        remedy = "run `gcloud auth application-default login`"
-        raise LaunchError(f"{service} cannot be asked: {error}; {remedy}") from error
     return AuthorizedSession(credentials)
 
 
 @cache
 def _subscriber_client(emulator: str | None) -> SubscriberClient:
-    from google.auth.exceptions import GoogleAuthError
     from google.cloud.pubsub_v1 import SubscriberClient
     from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -209,26 +185,19 @@ def _subscriber_client(emulator: str | None) -> SubscriberClient:
         # By itself it would take 4 MB a pull from an emulator, and a single message may have 10.
         channel = grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
         return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
-    try:
+    with making_client("Pub/Sub", otherwise="set PUBSUB_EMULATOR_HOST"):
         return SubscriberClient()
-    except GoogleAuthError as error:
-        remedy = "run `gcloud auth application-default login`, or set PUBSUB_EMULATOR_HOST"
-        raise RejeuError(f"Pub/Sub cannot be asked: {error}; {remedy}") from error
 
 
 @cache
 def _metric_client(emulator: str | None) -> MetricServiceClient:
-    from google.auth.exceptions import GoogleAuthError
     from google.cloud.monitoring_v3 import MetricServiceClient
 
     if emulator is not None:
         channel = grpc.insecure_channel(emulator, options=CHANNEL_OPTIONS)
         return MetricServiceClient(transport=MetricServiceClient.get_transport_class("grpc")(channel=channel))
-    try:
+    with making_client("Cloud Monitoring"):
         return MetricServiceClient()
-    except GoogleAuthError as error:
-        remedy = "run `gcloud auth application-default login`"
-        raise RejeuError(f"Cloud Monitoring cannot be asked: {error}; {remedy}") from error
 
 
 def _anonymous(emulator: str) -> Credentials | None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
-from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud.storage import Blob
 
 from rejeu.errors import RequestError
 from rejeu.gcp.clients import storage_client
+from rejeu.gcp.errors import asking_google
 
 TIMEOUT_SECONDS: Final = 60.0
 
 
 def write_text(path: str, text: str) -> None:
     """Write it, whole or not at all, over what was there. Raises RequestError where it cannot be written."""
-    with _told(path):
+    with _asking(path):
         if (blob := _blob(path)) is not None:
             blob.upload_from_string(text, timeout=TIMEOUT_SECONDS)
             return
@@ -31,7 +31,7 @@ def write_text(path: str, text: str) -> None:
 
 def read_text(path: str) -> str | None:
     """The text; None where there is no such file. Raises RequestError where it cannot be read."""
-    with _told(path), suppress(NotFound, FileNotFoundError):
+    with _asking(path), suppress(NotFound, FileNotFoundError):
         if (blob := _blob(path)) is not None:
             return str(blob.download_as_text(timeout=TIMEOUT_SECONDS))
         return Path(path).read_text(encoding="utf-8")
@@ -46,9 +46,5 @@ def _blob(path: str) -> Blob | None:
     return storage_client(None).bucket(bucket).blob(name)
 
 
-@contextmanager
-def _told(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (GoogleAPIError, OSError) as error:
-        raise RequestError(f"{path} cannot be used: {error}; name a path that may be read and written") from error
+def _asking(path: str) -> AbstractContextManager[None]:
+    return asking_google(RequestError, f"{path} cannot be used", "name a path that may be read and written")

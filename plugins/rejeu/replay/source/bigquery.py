@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from rejeu.gcp.clients import (
     finite_retry,
     query_read_client,
 )
+from rejeu.gcp.errors import asking_google
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.format.encode import EXTENSION
 from rejeu.replay.source.rows import arrange
@@ -47,7 +48,7 @@ def read_table(request: ReplayRequest, from_us: int | None, until_us: int | None
     first row.
     """
     client = bigquery_client(_project(request))
-    with _told(f"table {request.table}"):
+    with _asking(f"table {request.table}"):
         table = _find(client, str(request.table))
         if table.table_type not in STORED:
             yield from read_query(request, f"SELECT * FROM `{_full_name(table)}`", from_us, until_us)
@@ -64,7 +65,7 @@ def read_query(request: ReplayRequest, query: str, from_us: int | None, until_us
 
     client = bigquery_client(_project(request))
     inner = f"(\n{query.strip().rstrip(';')}\n)"
-    with _told("the query"):
+    with _asking("the query"):
         described = client.query(
             f"SELECT * FROM {inner}", job_config=bigquery.QueryJobConfig(dry_run=True), retry=finite_retry()
         )
@@ -162,17 +163,8 @@ def _run(client: bigquery.Client, query: str) -> bigquery.table.RowIterator:
     return client.query(query, retry=retry, job_retry=retry).result(retry=retry, timeout=QUERY_SECONDS)
 
 
-@contextmanager
-def _told(source: str) -> Iterator[None]:
-    """Turns what Google's libraries raise into a SourceError that names the source."""
-    from google.api_core.exceptions import GoogleAPIError
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        yield
-    except (GoogleAPIError, GoogleAuthError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise SourceError(f"{source} cannot be read: {reason}; mend that, and resume") from error
+def _asking(source: str) -> AbstractContextManager[None]:
+    return asking_google(SourceError, f"{source} cannot be read", "mend that, and resume", brief=True)
 
 
 def _find(client: bigquery.Client, name: str) -> bigquery.Table:

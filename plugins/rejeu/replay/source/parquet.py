@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rejeu.errors import RowError, SourceError
+from rejeu.errors import RowError, SourceError, translated
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import BLOCK_BYTES, Block, Run
 from rejeu.replay.source.rows import arrange, check_columns, event_column
@@ -40,18 +40,18 @@ def parquet_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[R
 
 def parquet_schema(path: str, name: str) -> pa.Schema:
     """The file's columns. Raises SourceError for a damaged file."""
-    with _told(name):
+    with _reading(name):
         return pq.read_schema(path)
 
 
 def parquet_rows(path: str, name: str, count: int) -> pa.Table:
     """The file's first rows. Raises SourceError for a damaged file."""
-    with _told(name), _open(path) as file:
+    with _reading(name), _open(path) as file:
         return pa.Table.from_batches(islice(file.iter_batches(count), 1), file.schema_arrow)
 
 
 def _runs(path: str, name: str, request: ReplayRequest) -> Iterator[Run]:
-    with _told(name), _open(path) as file:
+    with _reading(name), _open(path) as file:
         at, sampled = 0, _sampled_bytes(file)
         for index, group in enumerate(_groups(file)):
             written = group.total_byte_size
@@ -89,7 +89,7 @@ def _rows(row_bytes: float) -> int:
 def _read(
     path: str, name: str, request: ReplayRequest, metadata: pq.FileMetaData, group: int, rows: int, first: int
 ) -> Iterator[pa.Table]:
-    with _told(name), _open(path, metadata) as file:
+    with _reading(name), _open(path, metadata) as file:
         for number, table in enumerate(_tables(file, group, rows)):
             if number >= first:
                 yield arrange(table, request)
@@ -106,10 +106,6 @@ def _tables(file: pq.ParquetFile, group: int, rows: int, columns: list[str] | No
         yield pa.Table.from_batches([batch])
 
 
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turns what Arrow raises into a SourceError that names the file."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{name} cannot be read: {str(error).splitlines()[0]}; replace the file") from error
+def _reading(name: str) -> AbstractContextManager[None]:
+    kinds = (OSError, pa.ArrowException)
+    return translated(SourceError, f"{name} cannot be read", "replace the file", *kinds, brief=True)

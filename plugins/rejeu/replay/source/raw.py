@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rejeu.errors import SourceError
+from rejeu.gcp.errors import asking_google
 from rejeu.timeline import from_us, to_us
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class RawFiles:
 
     def instants(self, from_us: int | None, until_us: int) -> list[int]:
         """The instants that have answers, in microseconds, from `from_us` (None: the first) to before `until_us`."""
-        with self._told():
+        with self._asking():
             names = self._store.names(self._before, "" if from_us is None else self._name(from_us))
             found = (self._pattern.fullmatch(name) for name in names)
             instants = sorted(_instant_us(*match.groups()) for match in found if match)
@@ -69,12 +70,12 @@ class RawFiles:
 
     def read(self, at_us: int) -> bytes | None:
         """The answer of this instant, None where there is none."""
-        with self._told():
+        with self._asking():
             return self._store.read(self._name(at_us))
 
     def keep(self, at_us: int, body: bytes) -> bytes:
         """Write the answer of this instant, unless somebody was first; returns the one that is kept."""
-        with self._told():
+        with self._asking():
             if self._store.create(self._name(at_us), body):
                 return body
             return self._store.read(self._name(at_us)) or body
@@ -83,16 +84,9 @@ class RawFiles:
         at = from_us(at_us)
         return f"{self._before}{at:{DAY}}{self._behind}/{at:{SECOND}}.json"
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        from google.api_core.exceptions import GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
-
-        try:
-            yield
-        except (GoogleAPIError, GoogleAuthError, OSError) as error:
-            remedy = "use an account that may read, list and create files there"
-            raise SourceError(f"--raw {self._root} cannot be used: {error}; {remedy}") from error
+    def _asking(self) -> AbstractContextManager[None]:
+        remedy = "use an account that may read, list and create files there"
+        return asking_google(SourceError, f"--raw {self._root} cannot be used", remedy)
 
 
 class InFolders:
