@@ -11,14 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from rejeu.ports import StateStore
 from rejeu.state import gcs
-from rejeu.state.lease import update_state
-from rejeu.state.model import StreamState
-from tests.fakes.storage_server import StorageServer
+from tests.fakes.storage_server import BUCKET, StorageServer
 from tests.side_by_side import ByFile, longest_first
-
-BUCKET = "rejeu-test"
 
 
 def pytest_configure() -> None:
@@ -38,17 +33,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
-
-
-def fence_off(store: StateStore, stream: str, epoch: int) -> None:
-    """Put an end to this epoch, if it is the newest, as the watchdog does with a replay that it takes for dead."""
-
-    def fence(state: StreamState) -> StreamState:
-        if state.epoch != epoch:
-            return state
-        return state.model_copy(update={"epoch": epoch + 1, "holder": None, "lease_until": None})
-
-    update_state(store, stream, fence)
 
 
 @pytest.fixture

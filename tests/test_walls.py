@@ -223,3 +223,16 @@ def test_no_module_is_longer_than_a_person_reads(folder: str) -> None:
 def test_every_module_opens_with_what_lives_there(folder: str) -> None:
     files = (ROOT / folder).rglob("*.py")
     assert [str(file) for file in files if not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))] == []
+
+
+def test_no_test_imports_from_a_conftest() -> None:
+    """It is pytest's: whoever imports it by name has it twice. What is shared stands in a module of its own."""
+    files = (ROOT / "tests").rglob("*.py")
+    assert [str(file) for file in files if any(".conftest" in name for name in _imported_at_module_level(file))] == []
+
+
+def test_no_test_imports_from_another_one() -> None:
+    """What they share stands beside them, or among the fakes."""
+    files = (ROOT / "tests").rglob("*.py")
+    named = {str(file): _imported_at_module_level(file) for file in files}
+    assert [file for file, names in named.items() if any(name.startswith("tests.") and ".test_" in name for name in names)] == []

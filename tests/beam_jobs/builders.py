@@ -16,6 +16,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from beam_jobs.transforms.records import Message
 
 STREAM = "crypto_rates"
+BUCKET = "rejeu-raw"
 READY_SECONDS = 60
 StartJob = Callable[..., subprocess.Popen[str]]
 """Takes the job's request, and variables of its environment by name."""

@@ -19,10 +19,8 @@ from google.cloud.storage import Client
 from rejeu.jobs.request import StreamJobRequest
 from rejeu.local.servers.metadata import MetadataServer
 from tests.beam_jobs.bigtables import KINDS, Bigtable, bigtable_of
-from tests.beam_jobs.builders import READY_SECONDS, StartJob, wait_for
+from tests.beam_jobs.builders import BUCKET, READY_SECONDS, StartJob, wait_for
 from tests.paths import ROOT
-
-BUCKET = "rejeu-raw"
 
 
 @pytest.fixture(scope="package")

@@ -14,8 +14,7 @@ from google.cloud.storage import Client
 
 from beam_jobs.batch import run
 from rejeu.errors import RequestError, SourceError
-from tests.beam_jobs.builders import make_request
-from tests.beam_jobs.conftest import BUCKET
+from tests.beam_jobs.builders import BUCKET, make_request
 
 
 def argv(files: str, output: str, **changes: str) -> list[str]:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
 
+BUCKET: Final = "rejeu-test"
 Fault = int | Literal["lost", "cut"] | None
 """Refuse with that status; do it, but close the connection before the answer, or amid it; or behave."""
 FIRST_GENERATION: Final = 1_790_000_000_000_000

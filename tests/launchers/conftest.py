@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.rigs.rig import PYTHONPATH, Rig
-
-Build = Callable[[Callable[[Path], Rig]], Rig]
+from tests.launchers.rigs.rig import PYTHONPATH, Build, Rig
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from rejeu.gcp.clients import cloud_run_client
 from rejeu.launchers import cloud_run
 from rejeu.ports import JobState
 from tests.fakes.cloud_run_server import Refusal
-from tests.launchers.conftest import Build
 from tests.launchers.rigs.cloud_run import CloudRunRig
-from tests.launchers.rigs.rig import NAME, SmallJob, found
+from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
 
 PATH = f"projects/a-project/locations/europe-west1/jobs/{NAME}"
 

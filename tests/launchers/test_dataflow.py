@@ -14,9 +14,8 @@ from rejeu.launchers import dataflow
 from rejeu.ports import JobState
 from rejeu.spec.workers import REQUEST_LABEL, Workers
 from tests.fakes.dataflow_server import refusal
-from tests.launchers.conftest import Build
 from tests.launchers.rigs.dataflow import DataflowRig
-from tests.launchers.rigs.rig import NAME, SmallJob, found
+from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
 
 REQUEST = StreamJobRequest(
     stream="crypto_rates",

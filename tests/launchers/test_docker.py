@@ -15,9 +15,8 @@ from rejeu.launchers.docker import DockerLauncher
 from rejeu.ports import Job, JobState
 from tests.fakes.docker_server import IMAGE
 from tests.fakes.rest import Call
-from tests.launchers.conftest import Build
 from tests.launchers.rigs.docker import DockerRig
-from tests.launchers.rigs.rig import NAME, SmallJob, found
+from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ import pytest
 
 from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, JobState
-from tests.launchers.conftest import Build
 from tests.launchers.rigs.cloud_run import CloudRunRig
 from tests.launchers.rigs.dataflow import DataflowRig
 from tests.launchers.rigs.docker import DockerRig
 from tests.launchers.rigs.fake import FakeRig
 from tests.launchers.rigs.kubernetes import KubernetesRig
 from tests.launchers.rigs.process import ProcessRig
-from tests.launchers.rigs.rig import NAME, ProcessesRig, Rig, ServerRig, SmallJob, found
+from tests.launchers.rigs.rig import NAME, Build, ProcessesRig, Rig, ServerRig, SmallJob, found
 from tests.launchers.rigs.vertex_ai import VertexRig
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,8 @@ from rejeu.launchers.kubernetes import KubernetesLauncher
 from rejeu.ports import JobState
 from tests.fakes.kubernetes_server import IMAGE, KubernetesServer, refuse
 from tests.fakes.rest import Call
-from tests.launchers.conftest import Build
 from tests.launchers.rigs.kubernetes import KubernetesRig
-from tests.launchers.rigs.rig import NAME, SECONDS, SmallJob, found
+from tests.launchers.rigs.rig import NAME, SECONDS, Build, SmallJob, found
 
 NAMESPACE = KubernetesServer.namespace
 

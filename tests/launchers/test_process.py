@@ -15,9 +15,8 @@ import pytest
 
 from rejeu.launchers import process
 from rejeu.ports import Job, JobState
-from tests.launchers.conftest import Build
 from tests.launchers.rigs.process import ProcessRig
-from tests.launchers.rigs.rig import NAME, SECONDS, SmallJob, found
+from tests.launchers.rigs.rig import NAME, SECONDS, Build, SmallJob, found
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,7 @@ from rejeu.errors import LaunchError
 from rejeu.launchers import vertex_ai
 from rejeu.ports import JobState
 from tests.fakes.vertex_server import refusal
-from tests.launchers.conftest import Build
-from tests.launchers.rigs.rig import NAME, SmallJob, found
+from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
 from tests.launchers.rigs.vertex_ai import VertexRig
 
 

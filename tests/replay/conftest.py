@@ -1,4 +1,4 @@
-"""What the replay's tests share: requests and chunks with the boring parts filled in, replays, and emulators."""
+"""What the replay's tests share: requests with the boring parts filled in, replays, and emulators."""
 
 from __future__ import annotations
 
@@ -6,123 +6,25 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from rejeu.errors import StateError
 from rejeu.jobs.request import ReplayRequest
-from rejeu.ports import Versioned
-from rejeu.replay.chunk import Chunk
 from rejeu.replay.engine import Replay
 from rejeu.replay.reading import read_chunks
 from rejeu.replay.report import Report
 from rejeu.replay.send.pacer import Clock
-from rejeu.state.model import StreamState
-from rejeu.testing import MemoryStore
-from rejeu.timeline import Position, parse_instant, to_us
+from rejeu.timeline import Position
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import FakeBroker
+from tests.replay.rows import SECONDS, STREAM, TOPIC, MakeReplay, Rows, Run, body, rows_of
 
-PROJECT = "rejeu-local"
-TOPIC = f"projects/{PROJECT}/topics/t"
-STREAM = "clicks"
-T0 = to_us(parse_instant("2021-05-01T00:00:00Z"))
 START_SECONDS = 60.0
-SECONDS = 20.0
-
-Rows = list[tuple[int, str, bytes]]
-"""Event time, row id, body."""
-Run = Callable[[Replay], "Future[Report]"]
-
-
-def chunk_of(rows: Sequence[tuple[int, str, bytes]], ordering: Sequence[str] | None = None, before: int = 0) -> Chunk:
-    """These rows as a chunk."""
-    return Chunk(
-        np.array([event_us for event_us, _, _ in rows], np.int64),
-        pa.array([row_id for _, row_id, _ in rows], pa.large_string()),
-        pa.array([data for _, _, data in rows], pa.large_binary()),
-        None if ordering is None else pa.array(ordering, pa.large_string()),
-        before,
-    )
-
-
-def rows_of(chunk: Chunk) -> Rows:
-    """What `chunk_of` made it of."""
-    columns = (chunk.event_us.tolist(), chunk.row_ids.to_pylist(), chunk.data.to_pylist())
-    return list(zip(*columns, strict=True))
-
-
-def body(number: int) -> bytes:
-    """Row n of the file that replays read: n seconds after T0; its `k` is a for even n, b for odd."""
-    return b'{"at":"2021-05-01T00:00:%02dZ","n":%d,"k":"%s"}' % (number, number, (b"a", b"b")[number % 2])
-
-
-def bodies(*numbers: int) -> list[bytes]:
-    """As `FakeBroker.bodies` gives them."""
-    return sorted(body(number) for number in numbers)
-
-
-def at(number: int) -> str:
-    """When row n happened."""
-    return f"2021-05-01T00:00:{number:02d}.000000Z"
-
-
-class Store(MemoryStore):
-    """A state store in which others may come between, and which may break; says how often it saved and refused."""
-
-    between: Callable[[], object] | None = None
-    broken = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused = self.saved = 0
-        self._changed = threading.Condition()
-
-    @property
-    def stream(self) -> StreamState:
-        """What is remembered of the stream; before anything is, that."""
-        found = super().load(STREAM)
-        return StreamState.model_validate(found.document if found else {"stream": STREAM})
-
-    def wait_for(self, true: Callable[[], bool]) -> None:
-        """Wait until something that writings and readings change is so."""
-        with self._changed:
-            assert self._changed.wait_for(true, SECONDS), self.stream
-
-    def load(self, name: str) -> Versioned | None:
-        self._refuse_if_broken()
-        return super().load(name)
-
-    def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
-        somebody, self.between = self.between, None
-        if somebody is not None:
-            somebody()
-        self._refuse_if_broken()
-        version = super().save(name, document, expected)
-        with self._changed:
-            self.saved += 1
-            self._changed.notify_all()
-        return version
-
-    def _refuse_if_broken(self) -> None:
-        if self.broken:
-            with self._changed:
-                self.refused += 1
-                self._changed.notify_all()
-            raise StateError("state store: disk full")
-
-
-class MakeReplay(Protocol):
-    """Makes a replay of the file at speed max; its flags may be told otherwise."""
-
-    def __call__(self, clock: Clock | None = None, **values: Any) -> Replay: ...
 
 
 @pytest.fixture

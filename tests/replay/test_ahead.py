@@ -9,7 +9,7 @@ from rejeu.errors import RejeuError, RowError
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.read_ahead import CHUNKS_AHEAD, ReadAhead
 from rejeu.timeline import Position
-from tests.replay.conftest import chunk_of
+from tests.replay.rows import chunk_of
 
 SECONDS = 10.0
 

@@ -16,9 +16,10 @@ from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.timeline import Position
 from rejeu.watchdog.repair import relaunch_request
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import UNAVAILABLE, FakeBroker, refuse
 from tests.fakes.replay_clock import NOW, SECOND, FakeClock
-from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, at, bodies, body
+from tests.replay.rows import SECONDS, STREAM, T0, MakeReplay, Run, at, bodies, body
 
 # To the end
 

@@ -13,8 +13,9 @@ from rejeu.spec.types import MAX
 from rejeu.state.model import Status
 from rejeu.state.stream import set_pace
 from rejeu.timeline import Position
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import FakeBroker
-from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies
+from tests.replay.rows import SECONDS, STREAM, T0, MakeReplay, Run, bodies
 
 HELD = 10
 """Checkpoints in a pause after which one may believe that it holds."""

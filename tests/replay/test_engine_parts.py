@@ -11,9 +11,10 @@ from rejeu.errors import PublishError
 from rejeu.jobs.request import CURSOR
 from rejeu.state.lease import read_state
 from rejeu.timeline import Position
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import UNAVAILABLE, FakeBroker, refuse
 from tests.fakes.replay_clock import SECOND, FakeClock
-from tests.replay.conftest import STREAM, T0, MakeReplay, Store, bodies, body
+from tests.replay.rows import STREAM, T0, MakeReplay, bodies, body
 
 ORDERED = {"key": ("k", "n"), "ordering_key": ("k",)}
 EVEN, ODD = [body(number) for number in range(0, 10, 2)], [body(number) for number in range(1, 10, 2)]

@@ -22,9 +22,10 @@ from rejeu.state.standby_marker import stands_by
 from rejeu.state.stream import mark_unwanted, set_pace
 from rejeu.timeline import Position
 from rejeu.watchdog.repair import relaunch_request
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import FakeBroker, refuse
 from tests.fakes.replay_clock import SECOND
-from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, bodies, body
+from tests.replay.rows import SECONDS, STREAM, T0, MakeReplay, Run, bodies, body
 
 
 class Line:

@@ -14,10 +14,11 @@ from rejeu.state.lease import Lease
 from rejeu.state.model import Status
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.timeline import Position
-from tests.conftest import fence_off
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import UNAVAILABLE, FakeBroker, after
 from tests.fakes.replay_clock import NOW, SECOND, FakeClock
-from tests.replay.conftest import SECONDS, STREAM, T0, MakeReplay, Run, Store, at, bodies, body
+from tests.replay.rows import SECONDS, STREAM, T0, MakeReplay, Run, at, bodies, body
+from tests.state.fencing import fence_off
 
 # Going on
 

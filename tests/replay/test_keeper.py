@@ -14,7 +14,7 @@ from rejeu.state.model import Status, StreamState
 from rejeu.state.stream import mark_unwanted, set_pace
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
-from tests.conftest import fence_off
+from tests.state.fencing import fence_off
 
 STREAM = "clicks"
 EVERY = 0.005

@@ -21,7 +21,7 @@ from rejeu.replay.__main__ import main, sharded
 from rejeu.state.sqlite import SqliteStore
 from tests.fakes.broker import UNAVAILABLE, FakeBroker, acknowledge, refuse, too_few_ids
 from tests.fakes.replay_clock import SECOND, StandingClock
-from tests.replay.conftest import TOPIC
+from tests.replay.rows import TOPIC
 
 BEFORE = 7
 HOUR = 3600 * SECOND

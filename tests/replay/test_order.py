@@ -21,7 +21,7 @@ from rejeu.message import MAX_KEY_CHARS, MAX_MESSAGE_BYTES, digest
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.order import in_order
 from rejeu.timeline import Position
-from tests.replay.conftest import TOPIC, Rows, rows_of
+from tests.replay.rows import TOPIC, Rows, rows_of
 
 Row = tuple[int, int, str]
 """Event time, key, body."""

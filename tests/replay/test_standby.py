@@ -21,8 +21,9 @@ from rejeu.state.lease import Lease, update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.timeline import Position
-from tests.conftest import fence_off
-from tests.replay.conftest import SECONDS, STREAM, Store, chunk_of
+from tests.fakes.breaking_store import Store
+from tests.replay.rows import SECONDS, STREAM, chunk_of
+from tests.state.fencing import fence_off
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LAST = 100

@@ -17,7 +17,8 @@ from rejeu.state.lease import Lease
 from rejeu.state.model import Status
 from rejeu.state.standby_marker import RENEWALS_MISSED, stands_by
 from rejeu.timeline import parse_instant
-from tests.replay.conftest import STREAM, Store
+from tests.fakes.breaking_store import Store
+from tests.replay.rows import STREAM
 
 LEASE = 3.0
 LONG = 60.0

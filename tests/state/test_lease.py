@@ -14,8 +14,8 @@ from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, update_state
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
-from tests.conftest import fence_off
 from tests.fakes.crowded_store import Clock, CrowdedStore
+from tests.state.fencing import fence_off
 
 STREAM = "clicks"
 SECONDS = 3.0

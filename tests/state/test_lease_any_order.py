@@ -10,8 +10,8 @@ from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, Sta
 from rejeu.state import lease as lease_module
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status
-from tests.conftest import fence_off
 from tests.fakes.crowded_store import Clock, CrowdedStore
+from tests.state.fencing import fence_off
 
 STREAM = "clicks"
 SECONDS = 3.0

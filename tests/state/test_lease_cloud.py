@@ -11,8 +11,7 @@ from rejeu.state.gcs import GcsStore
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status
 from rejeu.timeline import Position
-from tests.conftest import BUCKET
-from tests.fakes.storage_server import StorageServer
+from tests.fakes.storage_server import BUCKET, StorageServer
 
 STREAM = "clicks"
 SECONDS = 3.0

@@ -19,8 +19,7 @@ from rejeu.state import Rhythm, gcs, open_store, rhythm
 from rejeu.state.gcs import GcsStore
 from rejeu.state.memory import MemoryStore
 from rejeu.state.sqlite import SqliteStore
-from tests.conftest import BUCKET
-from tests.fakes.storage_server import FIRST_GENERATION, PAGE, Fault, Object, StorageServer
+from tests.fakes.storage_server import BUCKET, FIRST_GENERATION, PAGE, Fault, Object, StorageServer
 from tests.paths import PLUGINS
 
 WRITERS, WRITES = 4, 25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +57,10 @@ class Rig(Protocol):
     def close(self) -> None:
         """End what still runs."""
         ...
+
+
+Build = Callable[[Callable[[Path], Rig]], Rig]
+"""Builds a rig of this kind, in a folder of its own."""
 
 
 class ProcessesRig(Rig, Protocol):

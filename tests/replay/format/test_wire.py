@@ -14,7 +14,7 @@ from rejeu.message import EPOCH, EVENT_TIME, MAX_BODY_BYTES, MAX_MESSAGE_BYTES, 
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.format.wire import Messages, messages, topic_field
 from rejeu.timeline import format_instant, from_us
-from tests.replay.conftest import T0, TOPIC, Rows, chunk_of
+from tests.replay.rows import T0, TOPIC, Rows, chunk_of
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from rejeu.replay.send.publisher import Acknowledged, Batch, Request
 from rejeu.replay.send.sender import Sender
 from rejeu.timeline import Position, from_us
 from tests.fakes.replay_clock import NOW, SECOND, FakeClock
-from tests.replay.conftest import T0, TOPIC, chunk_of
+from tests.replay.rows import T0, TOPIC, chunk_of
 
 PublishRequest = types.PublishRequest.pb()
 

@@ -14,7 +14,7 @@ from rejeu.replay.send import publisher as publisher_module
 from rejeu.replay.send.publisher import WINDOW, Batch, Publisher, Request
 from rejeu.timeline import Position
 from tests.fakes.broker import UNAVAILABLE, FakeBroker, PublishRequest, after, refuse, too_few_ids
-from tests.replay.conftest import SECONDS, TOPIC
+from tests.replay.rows import SECONDS, TOPIC
 
 Code = grpc.StatusCode
 

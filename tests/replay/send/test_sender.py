@@ -9,7 +9,7 @@ from rejeu.message import MAX_MESSAGE_BYTES, MAX_REQUEST_MESSAGES
 from rejeu.replay.send.sender import MAX_KEY_REQUEST_BYTES, keep_on
 from rejeu.timeline import Position, Timeline, from_us
 from tests.fakes.replay_clock import NOW, SECOND
-from tests.replay.conftest import T0, chunk_of, rows_of
+from tests.replay.rows import T0, chunk_of, rows_of
 from tests.replay.send.sender_rig import SenderRig, rows
 
 # Pace

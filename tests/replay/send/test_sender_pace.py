@@ -10,7 +10,7 @@ from rejeu.replay.chunk import Chunk
 from rejeu.replay.send.sender import TICK_SECONDS
 from rejeu.timeline import Position, Timeline, from_us
 from tests.fakes.replay_clock import NOW, SECOND
-from tests.replay.conftest import T0
+from tests.replay.rows import T0
 from tests.replay.send.sender_rig import SenderRig, rows
 
 HOUR = 3600 * SECOND

@@ -22,7 +22,7 @@ from rejeu.replay.source.api import read_api
 from rejeu.replay.source.rows import ROW
 from rejeu.timeline import Position
 from tests.fakes.replay_clock import NOW, SECOND, FakeClock
-from tests.replay.conftest import TOPIC, Rows, rows_of
+from tests.replay.rows import TOPIC, Rows, rows_of
 
 STATIONS = 3
 MINUTE = 60 * SECOND

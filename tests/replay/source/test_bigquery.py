@@ -17,7 +17,7 @@ import rejeu.replay.source.bigquery
 from rejeu.errors import RowError, SourceError
 from rejeu.gcp.clients import bigquery_client, finite_retry
 from rejeu.timeline import Position
-from tests.replay.conftest import PROJECT
+from tests.replay.rows import PROJECT
 
 pytestmark = pytest.mark.emulated
 

@@ -29,7 +29,7 @@ from rejeu.replay.source.files import read_files
 from rejeu.replay.source.merge import Run
 from rejeu.replay.source.spill import spill
 from rejeu.timeline import Position
-from tests.replay.conftest import PROJECT
+from tests.replay.rows import PROJECT
 
 Read = Callable[..., list[tuple[int, str, bytes]]]
 

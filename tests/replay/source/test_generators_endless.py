@@ -18,9 +18,10 @@ from rejeu.jobs.request import CURSOR
 from rejeu.replay.source.generators import open_generator
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US
 from rejeu.timeline import Position, format_instant, from_us, parse_instant, to_us
-from tests.conftest import fence_off
+from tests.fakes.breaking_store import Store
 from tests.fakes.broker import FakeBroker
-from tests.replay.conftest import SECONDS, STREAM, MakeReplay, Rows, Run, Store
+from tests.replay.rows import SECONDS, STREAM, MakeReplay, Rows, Run
+from tests.state.fencing import fence_off
 
 pytestmark = pytest.mark.slow
 

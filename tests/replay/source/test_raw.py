@@ -11,8 +11,7 @@ from google.cloud.storage import Client
 from rejeu.errors import SourceError
 from rejeu.replay.source.raw import RawFiles
 from rejeu.timeline import parse_instant, to_us
-from tests.conftest import BUCKET
-from tests.fakes.storage_server import StorageServer
+from tests.fakes.storage_server import BUCKET, StorageServer
 
 EVENING = to_us(parse_instant("2026-11-20T23:59:00Z"))
 MINUTE = 60_000_000
