@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from rejeu.state import gcs
+from tests import servers
 from tests.fakes.storage_server import BUCKET, StorageServer
 from tests.side_by_side import ByFile, longest_first
 
@@ -43,3 +44,28 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
     with StorageServer(BUCKET) as server:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
         yield server
+
+
+@pytest.fixture(scope="session")
+def storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Storage]:
+    """A Cloud Storage emulator; a test that uses it has the environment name it, or a fixture of its room does."""
+    with servers.storage(tmp_path_factory.mktemp("storage")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bigquery_server(
+    tmp_path_factory: pytest.TempPathFactory, storage_server: servers.Storage
+) -> Iterator[servers.BigQuery]:
+    """A BigQuery emulator, likewise."""
+    with servers.bigquery(tmp_path_factory.mktemp("bigquery"), storage_server.folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bigquery_here(bigquery_server: servers.BigQuery) -> Iterator[servers.BigQuery]:
+    """The emulator, which the environment names for this module."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in bigquery_server.variables.items():
+            environment.setenv(name, value)
+        yield bigquery_server

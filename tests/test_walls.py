@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.paths import PLUGINS, ROOT
+
+TEST_MODULE = re.compile(r"tests\..*\btest_\w+\.")
 
 AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")
@@ -235,4 +238,6 @@ def test_no_test_imports_from_another_one() -> None:
     """What they share stands beside them, or among the fakes."""
     files = (ROOT / "tests").rglob("*.py")
     named = {str(file): _imported_at_module_level(file) for file in files}
-    assert [file for file, names in named.items() if any(name.startswith("tests.") and ".test_" in name for name in names)] == []
+    assert [
+        file for file, names in named.items() if any(name.startswith("tests.") and ".test_" in name for name in names)
+    ] == []

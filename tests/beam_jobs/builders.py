@@ -17,7 +17,8 @@ from beam_jobs.transforms.records import Message
 
 STREAM = "crypto_rates"
 BUCKET = "rejeu-raw"
-READY_SECONDS = 60
+READY_SECONDS = 120
+"""As long as a busy machine may take; only a test that fails waits for so long."""
 StartJob = Callable[..., subprocess.Popen[str]]
 """Takes the job's request, and variables of its environment by name."""
 

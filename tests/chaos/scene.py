@@ -19,7 +19,7 @@ from rejeu.state.sqlite import SqliteStore
 from tests.chaos.plan import Plan
 from tests.chaos.rows import STREAM
 from tests.emulated.gate import Gate
-from tests.emulated.pubsub_feed import PLUGINS
+from tests.paths import PLUGINS
 
 WAIT_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.02

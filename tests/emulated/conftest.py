@@ -2,11 +2,14 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from google.cloud import pubsub_v1
+from google.cloud import bigquery, pubsub_v1
 
+from rejeu.gcp.clients import bigquery_client
 from tests.emulated.pubsub_feed import COMMANDS, PROJECT, Feed, PubSubServer
+from tests.servers import BigQuery
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -18,6 +21,13 @@ def pubsub(request: pytest.FixtureRequest) -> Iterator[PubSubServer]:
         environment.setenv("PUBSUB_EMULATOR_HOST", server.address)
         yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def client(bigquery_here: BigQuery) -> Iterator[bigquery.Client]:
+    """A client of the BigQuery emulator, which the environment names too."""
+    with closing(bigquery_client("rejeu-test")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from tests.emulated.pubsub_feed import free_port
+from tests.servers import free_port
 
 
 class Gate:

@@ -1,7 +1,6 @@
 """A Pub/Sub server of either kind, and a feed to try it with; no fixture and no test."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,12 +17,14 @@ from google.pubsub_v1.types import ReceivedMessage
 
 from rejeu.local.servers.pubsub_emulator import find_google_emulator
 from tests.paths import PLUGINS
+from tests.servers import free_port
 
 BUILT_IN = [sys.executable, "-m", "rejeu.local.servers.pubsub"]
 COMMANDS = {"built-in": BUILT_IN} | ({"google": google} if (google := find_google_emulator()) else {})
 PROJECT_ID = "rejeu-contract"
 PROJECT = f"projects/{PROJECT_ID}"
-WAIT_SECONDS = 20
+WAIT_SECONDS = 120
+"""As long as a busy machine may take; only a test that fails waits for so long."""
 
 built_in_only = pytest.mark.parametrize("pubsub", ["built-in"], indirect=True)
 """For what Google's emulator does otherwise than the cloud."""
@@ -52,12 +53,6 @@ class PubSubServer:
         """SIGKILL: whatever it holds is gone."""
         self._process.kill()
         self._process.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore
 from rejeu.timeline import parse_instant, to_us
 from tests.emulated.gate import Gate
-from tests.emulated.pubsub_feed import PLUGINS, Feed, PubSubServer, free_port
-from tests.emulated.test_replay import STREAM, Program, lease_runs_out, row_ids, state_in, take, take_all, wait_until
+from tests.emulated.pubsub_feed import Feed, PubSubServer
+from tests.emulated.replay_program import STREAM, Program, lease_runs_out, row_ids, state_in, take, take_all, wait_until
+from tests.paths import PLUGINS
+from tests.servers import free_port
 
 pytestmark = [
     pytest.mark.emulated,

@@ -8,9 +8,7 @@ from google.cloud import bigquery
 
 from rejeu.bigquery import sql
 from rejeu.spec.pipelines import PIPELINES
-from tests.emulated.test_sql import READY_SECONDS, client
-
-__all__ = ["client"]
+from tests.servers import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.emulated
 
@@ -25,25 +23,27 @@ Show = Callable[..., list[Row]]
 def show(client: bigquery.Client) -> Show:
     """Writes rows to a batch and a streaming table that no other test uses; what the view has of them."""
     dataset = f"rejeu-test.d{uuid.uuid4().hex}"
-    client.create_dataset(dataset, timeout=READY_SECONDS)
+    client.create_dataset(dataset, timeout=PATIENCE_SECONDS)
     assert CLICKS.columns is not None
     assert CLICKS.windows is not None
     names = [column.name for column in CLICKS.columns]
     schema = [bigquery.SchemaField.from_api_repr(column.to_api()) for column in CLICKS.columns]
 
     def run(text: str) -> list[tuple[str, int, int, int]]:
-        return [tuple(row.values()) for row in client.query(text, timeout=READY_SECONDS).result(timeout=READY_SECONDS)]
+        return [
+            tuple(row.values()) for row in client.query(text, timeout=PATIENCE_SECONDS).result(timeout=PATIENCE_SECONDS)
+        ]
 
     def show(*streamed: Row, batch: tuple[Row, ...] | None = None) -> list[Row]:
         for table, rows in (("streaming", streamed), ("batch", batch or ())):
-            client.create_table(bigquery.Table(f"{dataset}.{table}", schema=schema), timeout=READY_SECONDS)
+            client.create_table(bigquery.Table(f"{dataset}.{table}", schema=schema), timeout=PATIENCE_SECONDS)
             for pane, (user, start, end, count) in enumerate(rows):
                 values = f"{_at(start)}, '{user}', {count}, {_at(end)}, {pane}, 'EARLY'"
                 run(f"INSERT INTO `{dataset}.{table}` ({', '.join(names)}) VALUES ({values})")
         view = bigquery.Table(f"{dataset}.live")
         history = None if batch is None else f"{dataset}.batch"
         view.view_query = sql.final_rows(f"{dataset}.streaming", history, CLICKS.windows, names)
-        client.create_table(view, timeout=READY_SECONDS)
+        client.create_table(view, timeout=PATIENCE_SECONDS)
         found = run(f"SELECT user_pseudo_id, window_start, window_end, event_count FROM `{dataset}.live`")
         return sorted((user, start.minute, end.minute, count) for user, start, end, count in found)
 

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.cloud import bigquery
 
@@ -22,15 +15,12 @@ from rejeu.bigquery import sql
 from rejeu.bigquery.ensure import ensure_table
 from rejeu.bigquery.incidents import recent_incidents
 from rejeu.bigquery.records import IncidentRow
-from rejeu.gcp.clients import bigquery_client
 from rejeu.target import Target
-from tests.paths import ROOT
 
 pytestmark = pytest.mark.emulated
 
-READY_SECONDS = 60
 TYPES = {column.name: column.type for column in IncidentRow.columns()}
-EMPTY = Target(project="rejeu-test", dataset="empty")
+EMPTY = Target(project="rejeu-test", dataset="incidents_empty")
 NOON = datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC)
 FIRST: dict[str, Any] = {
     "stream": "crypto_rates",
@@ -52,32 +42,9 @@ OTHER = FIRST | {"stream": "iot_sensors", "lost_at": NOON.replace(hour=14)}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
-    """A client of an emulator that this module has for itself, and that the environment names."""
-    rest, storage = _free_port(), _free_port()
-    options = ["--rest-port", str(rest), "--grpc-port", str(storage), "--ephemeral", "--log-level", "ERROR"]
-    with (tmp_path_factory.mktemp("bigquery") / "log").open("wb") as log, pytest.MonkeyPatch.context() as environment:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *options],
-            env=os.environ | {"PYTHONPATH": str(ROOT / "plugins")},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:
-                grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
-            environment.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
-            with closing(bigquery_client("rejeu-test")) as made:
-                yield made
-        finally:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
 def target(client: bigquery.Client) -> Target:
     """A target whose table has three incidents, and an empty one beside it."""
-    full = Target(project="rejeu-test", dataset="full")
+    full = Target(project="rejeu-test", dataset="incidents_full")
     for each in (full, EMPTY):
         ensure_table(client, each, each.incidents, IncidentRow.columns(), IncidentRow.DAY)
     for row in (SECOND, OTHER, FIRST):
@@ -93,11 +60,6 @@ def environment(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REJEU_PROJECT", target.project)
     monkeypatch.setenv("REJEU_DATASET", target.dataset)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def rows(*columns: dict[str, Any]) -> list[IncidentRow]:
@@ -164,7 +126,7 @@ def test_the_limit_holds_for_the_command(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
-        ("empty", "no incident in rejeu-test.empty.incidents\n"),
+        ("incidents_empty", "no incident in rejeu-test.incidents_empty.incidents\n"),
         ("never_made", "no incident yet: rejeu-test.never_made.incidents comes with a stream's first live run\n"),
     ],
 )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import grpc
 import pyarrow as pa
 import pytest
 from google.cloud import bigquery
@@ -22,35 +20,21 @@ from rejeu.new import table as table_look
 from rejeu.replay.source import read_rows
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
-from tests.emulated.pubsub_feed import free_port
+from tests.servers import BigQuery
 
 pytestmark = pytest.mark.emulated
 
 PROJECT = "rejeu-test"
-READY_SECONDS = 60
 BEGIN = datetime(2021, 5, 1, tzinfo=UTC)
 ROWS = 200
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
+def client(bigquery_here: BigQuery) -> Iterator[bigquery.Client]:
     """BigQuery with a table of orders, a view of them, and a table of no rows, in the dataset `shop`."""
-    rest, storage = free_port(), free_port()
-    options = ["--rest-port", str(rest), "--grpc-port", str(storage), "--ephemeral"]
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
-        environment.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", f"127.0.0.1:{storage}")
+    with pytest.MonkeyPatch.context() as environment, closing(bigquery_client(PROJECT)) as made:
         environment.setenv("REJEU_PROJECT", PROJECT)
-        with (tmp_path_factory.mktemp("bigquery") / "bigquery.log").open("wb") as log:
-            command = [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *options]
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:
-                grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
-            yield _with_orders(bigquery_client(PROJECT))
-        finally:
-            process.kill()
-            process.wait()
+        yield _with_orders(made)
 
 
 def _with_orders(client: bigquery.Client) -> bigquery.Client:

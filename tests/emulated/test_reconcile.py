@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.cloud import bigquery
 
@@ -28,10 +27,11 @@ from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN
 from rejeu.spec.pipelines import PIPELINES
 from rejeu.timeline import format_instant, to_us
 from tests.beam_jobs.builders import make_request
-from tests.emulated.pubsub_feed import PROJECT_ID, Feed, built_in_only, free_port
-from tests.paths import ROOT
+from tests.emulated.pubsub_feed import PROJECT_ID, Feed, built_in_only
+from tests.paths import PLUGINS, ROOT
+from tests.servers import BigQuery
 
-pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("bigquery_emulator"), built_in_only]
+pytestmark = [pytest.mark.emulated, built_in_only]
 
 STREAM = "rates"
 BEGIN = datetime(2021, 5, 1, tzinfo=UTC)
@@ -39,28 +39,15 @@ MESSAGES = 240
 REFUSED = 100
 END = BEGIN + timedelta(seconds=MESSAGES)
 COLUMNS = PIPELINES["rates"].columns or ()
-READY_SECONDS = 60
+READY_SECONDS = 120
 PATIENCE_SECONDS = 3.0
 
 
-@pytest.fixture(scope="module")
-def bigquery_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An emulator that this module has for itself, named as for any client."""
-    rest, storage = free_port(), free_port()
-    options = ["--rest-port", str(rest), "--grpc-port", str(storage), "--ephemeral"]
+@pytest.fixture(scope="module", autouse=True)
+def _jobs_find_our_code(bigquery_here: BigQuery) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
-        environment.setenv("PYTHONPATH", f"{ROOT / 'plugins'}:{ROOT}")
-        with (tmp_path_factory.mktemp("bigquery") / "bigquery.log").open("wb") as log:
-            command = [sys.executable, "-m", "rejeu.local.servers.bigquery", "start", *options]
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:
-                grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
-            yield
-        finally:
-            process.kill()
-            process.wait()
+        environment.setenv("PYTHONPATH", f"{PLUGINS}:{ROOT}")
+        yield
 
 
 def row_ids(number: int) -> list[str]:

@@ -4,11 +4,8 @@ The tests named after "the tool before" each hold a fault of blockchain-etl/bigq
 """
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,15 +15,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from google.pubsub_v1.types import PubsubMessage
 
-from rejeu.state.lease import read_state
-from rejeu.state.model import Status, StreamState
+from rejeu.state.model import Status
 from rejeu.state.sqlite import SqliteStore
 from rejeu.state.stream import mark_unwanted
 from rejeu.timeline import Position, format_instant, from_us, parse_instant, to_us
 from tests.emulated.gate import Gate
-from tests.emulated.pubsub_feed import PLUGINS, PROJECT, Feed, PubSubServer
+from tests.emulated.pubsub_feed import PROJECT, Feed, PubSubServer
+from tests.emulated.replay_program import (
+    SECONDS,
+    STREAM,
+    Program,
+    by_time,
+    lease_runs_out,
+    row_ids,
+    state_in,
+    take,
+    take_all,
+)
 
 pytestmark = [
     pytest.mark.emulated,
@@ -34,37 +40,8 @@ pytestmark = [
     pytest.mark.parametrize("pubsub", ["built-in"], indirect=True, scope="module"),
 ]
 
-STREAM = "clicks"
 T0 = parse_instant("2021-05-01T00:00:00Z")
-SECONDS = 30.0
 LEASE_SECONDS = 0.5
-
-
-class Program:
-    """A replay in a process of its own."""
-
-    def __init__(self, *flags: str, **environment: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "rejeu.cli", "replay", *flags],
-            env=os.environ | {"PYTHONPATH": str(PLUGINS)} | environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            # Paused in our group it could end all of it: an orphaned group with a stopped member gets SIGHUP (POSIX).
-            start_new_session=True,
-        )
-
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def end(self) -> tuple[int, str]:
-        """Its exit code and all that it said."""
-        _, said = self._process.communicate(timeout=SECONDS)
-        return self._process.returncode, said
-
-    def end_for_sure(self) -> None:
-        """Leave no process behind, however the test went."""
-        self._process.kill()
-        self._process.communicate()
 
 
 Start = Callable[..., Program]
@@ -105,57 +82,6 @@ def write_rows(folder: Path, count: int, step: timedelta) -> list[str]:
     lines = [json.dumps({"at": format_instant(at), "n": n}) for n, at in enumerate(times)]
     (folder / "rows.ndjson").write_text("\n".join(lines))
     return [f"{STREAM}/{to_us(at)}/{n}/0" for n, at in enumerate(times)]
-
-
-def take(feed: Feed, at_least: int) -> list[PubsubMessage]:
-    """Pull and acknowledge so many messages; more, where more came at once."""
-    messages: list[PubsubMessage] = []
-    while len(messages) < at_least:
-        received = feed.pull()
-        feed.acknowledge(received)
-        messages += [each.message for each in received]
-    return messages
-
-
-def take_all(feed: Feed) -> list[PubsubMessage]:
-    """Pull and acknowledge all that is there; to be asked once nobody publishes any more."""
-    messages: list[PubsubMessage] = []
-    while received := feed.subscriber.pull(
-        subscription=feed.subscription, max_messages=1_000, return_immediately=True
-    ).received_messages:
-        feed.acknowledge(received)
-        messages += [each.message for each in received]
-    return messages
-
-
-def by_time(messages: list[PubsubMessage]) -> list[PubsubMessage]:
-    """In replay order: requests that are under way together overtake each other."""
-    return sorted(messages, key=lambda message: (message.attributes["event_time"], message.attributes["row_id"]))
-
-
-def row_ids(messages: list[PubsubMessage]) -> list[str]:
-    return [message.attributes["row_id"] for message in by_time(messages)]
-
-
-def state_in(store: SqliteStore) -> StreamState:
-    state = read_state(store, STREAM)
-    assert state is not None
-    return state
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it never was so"
-        time.sleep(0.02)
-
-
-def lease_runs_out(store: SqliteStore) -> None:
-    def is_over() -> bool:
-        until = state_in(store).lease_until
-        return until is None or until < datetime.now(UTC)
-
-    wait_until(is_over)
 
 
 # The one line of the README

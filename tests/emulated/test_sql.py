@@ -1,26 +1,18 @@
 """What the SQL does to rows: the live view has each row once, a slice is replaced whole, a day ends at midnight UTC."""
 
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import grpc
 import pytest
-from duckdb_extensions import import_extension
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from rejeu.bigquery import sql
-from tests.emulated.pubsub_feed import free_port
+from tests.servers import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.emulated
 
-READY_SECONDS = 60
 COLUMNS = {"at": "TIMESTAMP", "user": "STRING", "n": "INT64"}
 NAMES = list(COLUMNS)
 APRIL_30 = date(2021, 4, 30)
@@ -28,29 +20,6 @@ APRIL_30 = date(2021, 4, 30)
 Row = tuple[str, str, int]
 FIRST, NOON, LAST = "2021-04-30T00:00:00Z", "2021-04-30T12:00:00Z", "2021-04-30T23:59:59.999999Z"
 MAY, MAY_NOON = "2021-05-01T00:00:00Z", "2021-05-01T12:00:00Z"
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
-    """A client of an emulator that this module has for itself."""
-    import_extension("spatial")
-    rest, storage = free_port(), free_port()
-    options = ["--rest-port", str(rest), "--grpc-port", str(storage), "--ephemeral"]
-    log = tmp_path_factory.mktemp("bigquery") / "bigquery.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bqemulator", "start", *options], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{storage}") as channel:
-            grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
-            with closing(bigquery.Client(project="rejeu-test", credentials=AnonymousCredentials())) as made:
-                yield made
-    finally:
-        process.kill()
-        process.wait()
 
 
 @dataclass(frozen=True)
@@ -66,8 +35,10 @@ class Tables:
     def run(self, text: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of a statement; `day` is a date."""
         given = [bigquery.ScalarQueryParameter(name, "DATE", value) for name, value in parameters.items()]
-        job = self.client.query(text, job_config=bigquery.QueryJobConfig(query_parameters=given), timeout=READY_SECONDS)
-        return [tuple(row.values()) for row in job.result(timeout=READY_SECONDS)]
+        job = self.client.query(
+            text, job_config=bigquery.QueryJobConfig(query_parameters=given), timeout=PATIENCE_SECONDS
+        )
+        return [tuple(row.values()) for row in job.result(timeout=PATIENCE_SECONDS)]
 
     def put(self, table: str, *rows: Row) -> None:
         """Write rows, streamed ones with the row id that they have for ever."""
@@ -85,7 +56,7 @@ class Tables:
         name = self.name(f"live_{uuid.uuid4().hex}")
         view = bigquery.Table(name)
         view.view_query = sql.live_view(self.name("streaming"), batch and self.name(batch), "at", NAMES)
-        self.client.create_table(view, timeout=READY_SECONDS)
+        self.client.create_table(view, timeout=PATIENCE_SECONDS)
         return self.rows(f"SELECT * FROM `{name}`")
 
     def replace(self) -> None:
@@ -99,11 +70,11 @@ class Tables:
 @pytest.fixture
 def tables(client: bigquery.Client) -> Tables:
     made = Tables(client, f"rejeu-test.d{uuid.uuid4().hex}")
-    client.create_dataset(made.dataset, timeout=READY_SECONDS)
+    client.create_dataset(made.dataset, timeout=PATIENCE_SECONDS)
     for table in ("batch", "staging", "streaming"):
         columns = COLUMNS | ({"row_id": "STRING"} if table == "streaming" else {})
         schema = [bigquery.SchemaField(name, kind) for name, kind in columns.items()]
-        client.create_table(bigquery.Table(made.name(table), schema=schema), timeout=READY_SECONDS)
+        client.create_table(bigquery.Table(made.name(table), schema=schema), timeout=PATIENCE_SECONDS)
     return made
 
 
@@ -218,7 +189,7 @@ def test_a_row_is_inserted_once_however_often_with_each_column_as_its_parameter(
     text = sql.insert_once(tables.name("batch"), NAMES, ["at", "user"])
     config = bigquery.QueryJobConfig(query_parameters=given)
     for _ in range(2):
-        tables.client.query(text, job_config=config, timeout=READY_SECONDS).result(timeout=READY_SECONDS)
+        tables.client.query(text, job_config=config, timeout=PATIENCE_SECONDS).result(timeout=PATIENCE_SECONDS)
     assert tables.batch() == [(NOON, "o'hara; --", 7)]
 
 

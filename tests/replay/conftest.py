@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,8 +18,7 @@ from rejeu.timeline import Position
 from tests.fakes.breaking_store import Store
 from tests.fakes.broker import FakeBroker
 from tests.replay.rows import SECONDS, STREAM, TOPIC, MakeReplay, Rows, Run, body, rows_of
-
-START_SECONDS = 60.0
+from tests.servers import BigQuery, Storage
 
 
 @pytest.fixture
@@ -93,64 +87,16 @@ def background() -> Iterator[Run]:
             each.stop()
 
 
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def emulator(bigquery_here: BigQuery, storage_server: Storage) -> Path:
     """A BigQuery emulator that the environment names; gives the folder that stands for `gs://`."""
-    from duckdb_extensions import import_extension
-
-    import_extension("spatial")
-    folder = tmp_path_factory.mktemp("bigquery")
-    rest, grpc = _free_port(), _free_port()
-    command = [sys.executable, "-m", "bqemulator", "start", "--ephemeral", "--log-level", "ERROR"]
-    with (folder / "log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
-        process = subprocess.Popen(
-            [*command, "--rest-port", str(rest), "--grpc-port", str(grpc)],
-            env=os.environ | {"BQEMU_GCS_LOCAL_ROOT": str(folder)},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            for port in (rest, grpc):
-                _wait_for(port, process, folder / "log")
-            patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{rest}")
-            patch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", f"127.0.0.1:{grpc}")
-            yield folder
-        finally:
-            process.terminate()
-            process.wait(timeout=START_SECONDS)
+    return storage_server.folder
 
 
-@pytest.fixture(scope="session")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def storage(storage_server: Storage) -> Iterator[None]:
     """A Cloud Storage emulator that the environment names."""
-    folder = tmp_path_factory.mktemp("storage")
-    port = _free_port()
-    program = Path(sys.executable).with_name("gcp-storage-emulator")
-    with (folder / "log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
-        process = subprocess.Popen(
-            [program, "-d", folder, "start", "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log
-        )
-        try:
-            _wait_for(port, process, folder / "log")
-            patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-            yield
-        finally:
-            process.terminate()
-            process.wait(timeout=START_SECONDS)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            probe.settimeout(0.1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"the emulator did not open port {port}: {log.read_text()[-2000:]}")
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in storage_server.variables.items():
+            environment.setenv(name, value)
+        yield

@@ -16,7 +16,7 @@ from apache_beam.transforms import userstate
 from beam_jobs.direct.pulls import LocalPulls
 from beam_jobs.direct.runner import light_bundles, replaced
 from tests.beam_jobs.builders import STREAM
-from tests.beam_jobs.direct.test_pulls import SUBSCRIPTION, FakeSubscriber
+from tests.fakes.subscriber import SUBSCRIPTION, FakeSubscriber
 
 PULLS = 5
 

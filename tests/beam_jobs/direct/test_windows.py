@@ -20,7 +20,7 @@ from beam_jobs.pipelines.clicks import transform
 from beam_jobs.transforms.records import Row, from_pubsub
 from rejeu.jobs.request import PipelineRequest
 from tests.beam_jobs.builders import wait_for
-from tests.beam_jobs.direct.test_pulls import SUBSCRIPTION, FakeClock, FakeSubscriber
+from tests.fakes.subscriber import SUBSCRIPTION, FakeClock, FakeSubscriber
 
 SECOND = 1_000_000
 HISTORY = 1_533_279_600 * SECOND
