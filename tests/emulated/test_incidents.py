@@ -81,7 +81,7 @@ def test_no_more_come_than_asked_for(client: bigquery.Client, target: Target) ->
     assert recent_incidents(client, target.incidents, None, 2) == rows(OTHER, SECOND)
 
 
-@pytest.mark.parametrize("table", ["rejeu-test.full.never_made", "rejeu-test.never_made.incidents"])
+@pytest.mark.parametrize("table", ["rejeu-test.incidents_full.never_made", "rejeu-test.never_made.incidents"])
 @pytest.mark.usefixtures("target")
 def test_no_table_is_not_the_same_as_no_incident(client: bigquery.Client, table: str) -> None:
     assert recent_incidents(client, table, None, 20) is None
