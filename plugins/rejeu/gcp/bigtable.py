@@ -30,7 +30,7 @@ OCCUPANCY: Final = "currentOccupancy"
 WRITE_TIME: Final = "writeTime"
 
 
-class Status(NamedTuple):
+class Occupancy(NamedTuple):
     """The occupancy, and when it was written (aware UTC)."""
 
     occupancy: int
@@ -70,7 +70,7 @@ def ensure_served(client: Client, instance: str, name: str) -> None:
             log.info("created family %s of Bigtable table %s", family, table.name)
 
 
-def read_statuses(table: Table) -> dict[tuple[str, ...], Status]:
+def read_statuses(table: Table) -> dict[tuple[str, ...], Occupancy]:
     """The status of every site, as (site,), and of every service of one, as (site, service)."""
     from google.cloud.bigtable.data import ReadRowsQuery
     from google.cloud.bigtable.data.row_filters import CellsColumnLimitFilter
@@ -80,6 +80,6 @@ def read_statuses(table: Table) -> dict[tuple[str, ...], Status]:
     for row in table.read_rows(query):
         _, *names = row.row_key.decode().split(SEPARATOR)
         (occupancy,), (written,) = row[STATUS, OCCUPANCY], row[STATUS, WRITE_TIME]
-        status = Status(int(occupancy.value), parse_instant(written.value.decode()))
+        status = Occupancy(int(occupancy.value), parse_instant(written.value.decode()))
         found[tuple(map(unquote, names))] = status
     return found

@@ -5,19 +5,25 @@ from __future__ import annotations
 import pytest
 
 from rejeu.errors import SourceError
-from rejeu.replay.source.windows import TimeColumn, Window, histogram, windows
+from rejeu.replay.source.windows import TimeColumn, TimeSpan, histogram, windows
 from rejeu.spec.types import TimeUnit
 
 DAY_US = 86_400_000_000
 
 
 def test_neighbours_share_a_window_up_to_the_target_and_gaps_are_left_out() -> None:
-    buckets = [Window(0, 10, 4), Window(10, 20, 6), Window(500, 510, 1), Window(510, 520, 30), Window(520, 530, 1)]
+    buckets = [
+        TimeSpan(0, 10, 4),
+        TimeSpan(10, 20, 6),
+        TimeSpan(500, 510, 1),
+        TimeSpan(510, 520, 30),
+        TimeSpan(520, 530, 1),
+    ]
     assert list(windows(buckets, target_rows=10)) == [
-        Window(0, 20, 10),
-        Window(500, 510, 1),
-        Window(510, 520, 30),
-        Window(520, 530, 1),
+        TimeSpan(0, 20, 10),
+        TimeSpan(500, 510, 1),
+        TimeSpan(510, 520, 30),
+        TimeSpan(520, 530, 1),
     ]
     assert list(windows([], target_rows=10)) == []
 

@@ -21,7 +21,7 @@ from rejeu.gcp.errors import asking_google
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.format.encode import EXTENSION
 from rejeu.replay.source.rows import arrange
-from rejeu.replay.source.windows import TimeColumn, Window, histogram, windows
+from rejeu.replay.source.windows import TimeColumn, TimeSpan, histogram, windows
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -90,7 +90,7 @@ class _Reader:
     ) -> None:
         self._request, self._client, self._project, self._table, self._time = request, client, project, table, time
 
-    def __call__(self, window: Window) -> pa.Table:
+    def __call__(self, window: TimeSpan) -> pa.Table:
         from google.cloud.bigquery_storage_v1 import types
 
         options = types.ReadSession.TableReadOptions(row_restriction=self._time.within(window.from_us, window.until_us))
@@ -126,7 +126,7 @@ def _plan(
     from_us: int | None,
     until_us: int | None,
     target_rows: int,
-) -> Iterator[Window]:
+) -> Iterator[TimeSpan]:
     """Windows of about `target_rows`; a bucket that holds far more gets a histogram of its own."""
     name = _full_name(table)
     counted = list(_run(client, histogram(name, time, from_us, until_us)))
@@ -138,7 +138,7 @@ def _plan(
     for row in counted:
         start = row["first_us"] + row["bucket"] * row["step_us"]
         end = start + row["step_us"]
-        buckets.append(Window(start, end if until_us is None else min(end, until_us), row["row_count"]))
+        buckets.append(TimeSpan(start, end if until_us is None else min(end, until_us), row["row_count"]))
     for window in windows(buckets, target_rows):
         if window.rows > 2 * target_rows and window.until_us - window.from_us > 1:
             yield from _plan(client, table, time, window.from_us, window.until_us, target_rows)

@@ -16,7 +16,7 @@ BUCKETS: Final = 10_000
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeSpan:
     """Event times from `from_us`, inclusive, to `until_us`, exclusive, and how many rows they hold."""
 
     from_us: int
@@ -81,12 +81,12 @@ def histogram(table: str, time: TimeColumn, from_us: int | None, until_us: int |
         FROM ages GROUP BY first_us, step_us, bucket ORDER BY bucket"""
 
 
-def windows(buckets: Iterable[Window], target_rows: int) -> Iterator[Window]:
+def windows(buckets: Iterable[TimeSpan], target_rows: int) -> Iterator[TimeSpan]:
     """Neighbouring buckets put together until a window holds about `target_rows`; time without rows is left out."""
-    current: Window | None = None
+    current: TimeSpan | None = None
     for bucket in buckets:
         if current is not None and current.rows + bucket.rows <= target_rows:
-            current = Window(current.from_us, bucket.until_us, current.rows + bucket.rows)
+            current = TimeSpan(current.from_us, bucket.until_us, current.rows + bucket.rows)
             continue
         if current is not None:
             yield current
