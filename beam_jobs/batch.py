@@ -33,7 +33,8 @@ def run(argv: Sequence[str]) -> None:
     FileSystems.set_options(options)
     paths = find("--files", request.files)
     if not paths:
-        raise SourceError(f"--files is {request.files}: no file matches; check the path and that the day has files")
+        remedy = "check that the day has files, and `batch.files` of the spec; `rejeu seed` writes an example stream's"
+        raise SourceError(f"no file matches --files {request.files}: {remedy}")
     clear(request.output)
     build(request, paths, options).run().wait_until_finish()
     did = f": {counted_here(request.stream)}" if is_direct(options) else ""

@@ -55,11 +55,11 @@ def test_no_error_ends_a_program_as_success_or_as_a_signal_does() -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("replay.speed", "s.yaml: replay.speed: it is -2: it must be above 0. Mend it."),
-        ("", "s.yaml: it is -2: it must be above 0. Mend it."),
+        ("replay.speed", "replay.speed: it is -2: it must be above 0. Mend it. (s.yaml)"),
+        ("", "it is -2: it must be above 0. Mend it. (s.yaml)"),
     ],
 )
-def test_a_spec_error_says_file_field_reason_and_remedy(field: str, message: str) -> None:
+def test_a_spec_error_says_field_reason_and_remedy_before_the_file(field: str, message: str) -> None:
     error = SpecError("s.yaml", field, "it is -2: it must be above 0", "Mend it.")
     assert str(error) == message
     assert (error.file, error.field, error.remedy) == ("s.yaml", field, "Mend it.")

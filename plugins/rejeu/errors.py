@@ -40,7 +40,8 @@ class SpecError(RejeuError):
     def __init__(self, file: str, field: str, reason: str, remedy: str) -> None:
         self.file, self.field, self.reason, self.remedy = file, field, reason, remedy
         where = f"{field}: " if field else ""
-        super().__init__(f"{file}: {where}{reason}. {remedy}")
+        # The reason first: a path may be longer than the line that a person sees.
+        super().__init__(f"{where}{reason}. {remedy} ({file})")
 
 
 class RequestError(RejeuError):

@@ -40,7 +40,8 @@ def columns(line: str) -> int:
 def test_a_page_begins_with_what_the_dag_does(spec: StreamSpec, kind: DagKind) -> None:
     dag = build_dag(spec, kind.name, TARGET)
     assert (dag.doc_md or "").startswith(kind.summary)
-    assert dag.description == f"{STREAM}: {kind.summary}"
+    assert dag.description == kind.summary
+    assert dag.dag_display_name == f"{STREAM}.{kind.name}: {kind.purpose}"
 
 
 @pytest.mark.parametrize("part", [kind.name for kind in KINDS])

@@ -82,6 +82,7 @@ def test_a_broken_spec_says_so_and_leaves_the_others_alone(
     dags = load()
     assert set(dags) == GOOD_DAGS | {f"{name}.invalid", PATROL}
     invalid = dags[f"{name}.invalid"]
+    assert said[1] in invalid.dag_display_name
     assert invalid.doc_md
     for words in (f"`{file}`", *said):
         assert words in invalid.doc_md

@@ -47,11 +47,11 @@ def _changed(changes: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _refusal(file: Path, document: object) -> str:
-    """What a person reads of this document, without the file's name in front."""
+    """What a person reads of this document, without the file's name at its end."""
     with pytest.raises(SpecError) as caught:
         read_spec(_write(file, document))
     assert caught.value.file == str(file)
-    return str(caught.value).removeprefix(f"{file}: ")
+    return str(caught.value).removesuffix(f" ({file})")
 
 
 # Good ones
@@ -294,7 +294,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         read_spec(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path}/none.yaml: it cannot be read (No such file or directory). Check the path."
+    assert str(caught.value) == f"it cannot be read (No such file or directory). Check the path. ({tmp_path}/none.yaml)"
 
 
 @settings(max_examples=30)

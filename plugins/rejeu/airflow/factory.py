@@ -31,7 +31,9 @@ def build_dag(spec: StreamSpec, name: str, target: Target) -> DAG:
 def _arguments(kind: DagKind, spec: StreamSpec, target: Target) -> dict[str, Any]:
     return {
         "dag_id": f"{spec.stream}.{kind.name}",
-        "description": f"{spec.stream}: {kind.summary}",
+        # On a card the name is all that is read without pointing at it: Airflow shows the description in a tooltip.
+        "dag_display_name": f"{spec.stream}.{kind.name}: {kind.purpose}",
+        "description": kind.summary,
         "doc_md": docs.page(spec, kind.summary, kind.page(spec)),
         "tags": ["rejeu", spec.stream, kind.name, *spec.tags],
         "default_args": {"owner": spec.owner, **RETRIES},

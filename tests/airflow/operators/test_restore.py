@@ -185,7 +185,7 @@ def test_a_streaming_job_that_ends_again_fails_the_task(
 ) -> None:
     remember(store, **alive())
     launcher.end(STREAM_JOB, JobState.FAILED)
-    with pytest.raises(LaunchError, match="is failed, and should be running: no such table"):
+    with pytest.raises(LaunchError, match=r"^no such table \(.* is failed, and should be running\)$"):
         carry_out(Restore(task_id="restore", spec=spec), a_run(), end(STREAM_JOB, JobState.FAILED, "no such table"))
 
 

@@ -126,6 +126,7 @@ def _page(spec: StreamSpec) -> str:
 
 BATCH: Final = DagKind(
     name="batch",
+    purpose="load a day's files",
     summary="Loads one day's raw files into the batch table; its end is the hand-over to the stream.",
     page=_page,
     has=lambda spec: spec.batch is not None,

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+from typing import Final
+
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from rejeu.airflow.docs import table
 from rejeu.errors import SpecError
 
+REASON_LENGTH: Final = 120
+"""How much of the reason stands on the DAG's card; its page has all of it."""
+
 
 def build_invalid(name: str, error: SpecError) -> DAG:
     """A DAG that says what is wrong with a spec; it breaks nobody else's."""
     page = page_of(error)
+    reason = f"{error.field}: {error.reason}" if error.field else error.reason
     with DAG(
         dag_id=f"{name}.invalid",
+        dag_display_name=f"{name}.invalid: {shorten(reason, REASON_LENGTH, placeholder=' …')}",
         schedule=None,
         catchup=False,
         tags=["rejeu", "invalid"],

@@ -39,8 +39,10 @@ class DagKind:
 
     name: str
     """The last word of its DAGs' ids, after the stream's name."""
+    purpose: str
+    """What it is for, in a few words: they stand on its card, after its id."""
     summary: str
-    """What it does, in one sentence that begins with the verb: what the list of DAGs shows."""
+    """What it does, in one sentence that begins with the verb: its tooltip and the start of its page."""
     page: Callable[[StreamSpec], str]
     """The rest of its page, as Markdown; it may be indented."""
     tasks: Callable[[StreamSpec, Target], None]

@@ -109,6 +109,7 @@ def _page(spec: StreamSpec) -> str:
 
 LIVE: Final = DagKind(
     name="live",
+    purpose="start the stream",
     summary="Starts the streaming job and the replay, at the first row after the batch.",
     page=_page,
     schedule=_schedule,

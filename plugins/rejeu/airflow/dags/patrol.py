@@ -39,6 +39,7 @@ def build_patrol(specs: Iterable[StreamSpec], target: Target) -> DAG:
 
     with DAG(
         dag_id=PATROL,
+        dag_display_name=f"{PATROL}: look at every stream",
         description=SUMMARY,
         doc_md=f"{SUMMARY}\n\n{dedent(DETAILS).strip()}",
         tags=["rejeu", "patrol"],

@@ -57,6 +57,7 @@ def _page(spec: StreamSpec) -> str:
 
 RECONCILE: Final = DagKind(
     name="reconcile",
+    purpose="find and fill gaps",
     summary="Compares the streaming table with its source, and publishes again what is missing.",
     page=_page,
     has=_has,

@@ -25,6 +25,7 @@ def _page(spec: StreamSpec) -> str:
 
 STOP: Final = DagKind(
     name="stop",
+    purpose="stop the stream",
     summary="Stops the replay and the streaming job, and tells the watchdog to expect silence until the next live run.",
     page=_page,
     tasks=_tasks,

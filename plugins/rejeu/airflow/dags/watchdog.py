@@ -57,6 +57,7 @@ def _page(spec: StreamSpec) -> str:
 
 WATCHDOG: Final = DagKind(
     name="watchdog",
+    purpose="repair a silence",
     summary="Runs when the signal or a part disappears: relaunches the replay at its cursor, records the incident.",
     page=_page,
     schedule=lambda spec, target: [_signal_asset(spec, target)],

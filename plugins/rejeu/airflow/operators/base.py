@@ -168,7 +168,9 @@ class JobOperator(WaitingOperator):
 
     def _arrived(self, job: Job) -> bool:
         if job.state in ENDED and job.state is not self.awaited:
-            raise LaunchError(f"{job.name} is {job.state}, and should be {self.awaited}: {job.detail}")
+            raise LaunchError(
+                f"{job.detail or 'it gave no reason'} ({job.name} is {job.state}, and should be {self.awaited})"
+            )
         return job.state is self.awaited
 
 
