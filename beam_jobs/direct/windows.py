@@ -24,7 +24,7 @@ from beam_jobs.direct.journal import Entry, Journal
 from beam_jobs.direct.runner import replaced
 from beam_jobs.direct.state import KeyState
 from beam_jobs.transforms.decode import WRONG
-from beam_jobs.transforms.windows import Windowed
+from beam_jobs.transforms.windows import Windowed, key_text
 from rejeu.message import MAX_REQUEST_MESSAGES
 
 IDLE_SECONDS: Final = 5.0
@@ -151,7 +151,7 @@ class LocalWindows:
             record = self._decode(message.data)
         except WRONG:
             return None
-        return Entry(row_id, record.key, record.event_us, message.SerializeToString())
+        return Entry(row_id, key_text(record.key), record.event_us, message.SerializeToString())
 
     def _forget(self) -> None:
         windowed, event_us, now = self._windowed, self._clock.read(), time.monotonic()

@@ -10,6 +10,7 @@ import msgspec
 
 from beam_jobs.transforms.windows import Decoder, Record, Windowed, event_us_of
 from rejeu.jobs.request import PipelineRequest
+from rejeu.spec.pipelines import PIPELINES
 
 
 class _Click(msgspec.Struct):
@@ -20,7 +21,9 @@ class _Click(msgspec.Struct):
 
 def transform(request: PipelineRequest) -> beam.PTransform:
     """Messages to (rows, dead letters)."""
-    return Windowed(request, make_decoder, _summary)
+    windows = PIPELINES["clicks"].windows
+    assert windows is not None
+    return Windowed(request, windows, make_decoder, _summary)
 
 
 def make_decoder() -> Decoder:
@@ -29,7 +32,7 @@ def make_decoder() -> Decoder:
 
     def decode(body: bytes) -> Record:
         click = decoder.decode(body)
-        return Record(click.user_pseudo_id, _event_us(click.event_timestamp), None)
+        return Record((click.user_pseudo_id,), _event_us(click.event_timestamp), None)
 
     return decode
 

@@ -11,6 +11,7 @@ import msgspec
 
 from beam_jobs.transforms.windows import Decoder, Record, Windowed, event_us_of
 from rejeu.jobs.request import PipelineRequest
+from rejeu.spec.pipelines import PIPELINES
 
 FIELDS: Final = ("Airtight", "AtmP", "H2OC", "Temp")
 Measure = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
@@ -28,7 +29,9 @@ class _Reading(msgspec.Struct):
 
 def transform(request: PipelineRequest) -> beam.PTransform:
     """Messages to (rows, dead letters)."""
-    return Windowed(request, make_decoder, means)
+    windows = PIPELINES["sensor_means"].windows
+    assert windows is not None
+    return Windowed(request, windows, make_decoder, means)
 
 
 def make_decoder() -> Decoder:
@@ -38,7 +41,7 @@ def make_decoder() -> Decoder:
     def decode(body: bytes) -> Record:
         reading = decoder.decode(body)
         values = tuple(getattr(reading, field) for field in FIELDS)
-        return Record(reading.sensor, event_us_of("Timestamp", reading.Timestamp), values)
+        return Record((reading.sensor,), event_us_of("Timestamp", reading.Timestamp), values)
 
     return decode
 

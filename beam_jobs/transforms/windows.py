@@ -28,7 +28,7 @@ from beam_jobs.transforms.records import DEAD, Message, Row
 from rejeu.errors import RequestError
 from rejeu.jobs.request import PipelineRequest
 from rejeu.message import MAX_KEY_CHARS, digest
-from rejeu.spec.pipelines import PIPELINES, Windows
+from rejeu.spec.pipelines import Windows
 from rejeu.timeline import format_instant, from_us, parse_instant, to_us
 
 FOR_EVER: Final = 10_000 * 366 * 86_400
@@ -43,9 +43,12 @@ TIMINGS: Final = {
 
 
 class Record(NamedTuple):
-    """What a message says: whose it is, when it happened (microseconds since the epoch), and what of it counts."""
+    """What a message says: whose it is, when it happened (microseconds since the epoch), and what of it counts.
 
-    key: str
+    `key` has a text for each column of the pipeline's `Windows.key`, in their order.
+    """
+
+    key: tuple[str, ...]
     event_us: int
     value: Any
 
@@ -64,10 +67,10 @@ Summary = Callable[[Collection[Any]], dict[str, Any]]
 class Windowed(beam.PTransform):
     """Messages to (rows, dead letters): a row for each key and pane of a window, `summary` of the records in it."""
 
-    def __init__(self, request: PipelineRequest, make_decoder: Callable[[], Decoder], summary: Summary) -> None:
+    def __init__(
+        self, request: PipelineRequest, windows: Windows, make_decoder: Callable[[], Decoder], summary: Summary
+    ) -> None:
         super().__init__()
-        windows = PIPELINES[request.pipeline].windows
-        assert windows is not None
         self._request, self._windows, self._summary = request, windows, summary
         self._make_decoder = make_decoder
         self.seconds = request.session_seconds or request.window_seconds or windows.seconds
@@ -77,11 +80,13 @@ class Windowed(beam.PTransform):
         self.lateness_seconds = request.lateness_seconds
 
     def make_decoder(self) -> Decoder:
-        """A decoder of this pipeline's messages; it also refuses times whose windows no calendar has."""
-        decode, margin_us = self._make_decoder(), round(self.seconds * 1e6)
+        """A decoder of this pipeline's messages; it also refuses half a key, and times whose windows no calendar has."""
+        decode, margin_us, columns = self._make_decoder(), round(self.seconds * 1e6), self._windows.key
 
         def decode_in_range(body: bytes) -> Record:
             record = decode(body)
+            if len(record.key) != len(columns):
+                raise ValueError(f"its key is {record.key!r}: it must have a text for each of {', '.join(columns)}")
             try:
                 from_us(record.event_us - margin_us), from_us(record.event_us + margin_us)
             except OverflowError:
@@ -164,7 +169,7 @@ class _AfterSeconds(AfterProcessingTime):
 
 class _RecordsFn(DecodeFn):
     def made_of(self, message: Message, decoded: Record) -> list[TimestampedValue]:
-        keyed = (decoded.key, (message.row_id, decoded.value))
+        keyed = (key_text(decoded.key), (message.row_id, decoded.value))
         return [TimestampedValue(keyed, Timestamp(micros=decoded.event_us))]
 
 
@@ -187,7 +192,7 @@ class _PaneFn(beam.DoFn):
             self._late.add()
         values = {
             self._windows.start: format_instant(from_us(window.start.micros)),
-            self._windows.key[0]: key,
+            **dict(zip(self._windows.key, key_parts(key, len(self._windows.key)), strict=True)),
             **self._summary(identified.values()),
             self._windows.count: len(identified),
             self._windows.end: format_instant(from_us(window.end.micros)),
@@ -204,6 +209,16 @@ class _PaneFn(beam.DoFn):
         row_id = f"{self._stream}/{window.start.micros}/{short}/{window.end.micros}/{pane}#{len(row_ids)}"
         made_from = {"first": min(row_ids), "last": max(row_ids)}
         return Row(row_id, values, Message(row_id, msgspec.json.encode(values), made_from))
+
+
+def key_text(key: tuple[str, ...]) -> str:
+    """A key as one text, which runners order and compare: a single part as it is, several as a JSON list."""
+    return key[0] if len(key) == 1 else msgspec.json.encode(key).decode()
+
+
+def key_parts(text: str, count: int) -> list[str]:
+    """The parts of a key that `key_text` has made one."""
+    return [text] if count == 1 else msgspec.json.decode(text, type=list[str])
 
 
 def event_us_of(field: str, instant: str) -> int:

@@ -35,7 +35,7 @@ def decode(body: dict[str, Any] | bytes) -> Any:
 
 @pytest.mark.parametrize("instant", ["2021-05-01T00:00:03.5Z", "2021-05-01 00:00:03.500000 UTC"])
 def test_a_reading_is_its_sensors_at_its_time(instant: str) -> None:
-    assert decode(reading(Timestamp=instant)) == ("roof", 1_619_827_203_500_000, (1.0, 2.0, 3.5, 4.25))
+    assert decode(reading(Timestamp=instant)) == (("roof",), 1_619_827_203_500_000, (1.0, 2.0, 3.5, 4.25))
 
 
 def test_what_a_sensor_did_not_measure_is_null_or_not_there() -> None:

@@ -20,8 +20,9 @@ from beam_jobs.direct.windows import EventClock, LocalWindows
 from beam_jobs.pipelines.clicks import transform
 from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.records import Message, Row
+from beam_jobs.transforms.windows import Decoder, Record, Windowed
 from rejeu.jobs.request import PipelineRequest
-from rejeu.spec.pipelines import PIPELINES
+from rejeu.spec.pipelines import PIPELINES, Windows
 from tests.beam_jobs.builders import pipeline_here
 
 HOUR: Final = 1_533_279_600
@@ -81,6 +82,47 @@ def run_bounded(messages: list[Message], request: PipelineRequest, look: Callabl
         rows, letters = pipeline | Create(messages) | transform(request)
         assert_that(rows, look, "rows")
         assert_that(letters, lambda found: check()([]) if not found else pytest.fail(str(found)), "letters")
+
+
+# A key of several columns
+
+TWO: Final = Windows(key=("site", "service"), start="window_start", end="window_end", count="visits", seconds=60.0)
+
+
+def visit_decoder() -> Decoder:
+    def decode(body: bytes) -> Record:
+        visit = json.loads(body)
+        return Record(tuple(visit["key"]), HOUR * 1_000_000, None)
+
+    return decode
+
+
+def visits(*keys: list[str]) -> beam.PTransform:
+    """Messages of these keys, all in one window, by a pipeline whose rows have two columns for a key."""
+    messages = [Message(f"visits/{at}", json.dumps({"key": key}).encode(), {}) for at, key in enumerate(keys)]
+    windowed = Windowed(ask(), TWO, visit_decoder, lambda _: {})
+    return Create(messages) | "visits" >> windowed
+
+
+def test_every_column_of_a_key_is_written() -> None:
+    def look(rows: list[Row]) -> None:
+        found = sorted((row.values["site"], row.values["service"], row.values["visits"]) for row in rows)
+        assert found == [("north", "café", 1), ("north", "gate", 2), ("south", "gate", 1)]
+        assert len({row.row_id for row in rows}) == 3
+
+    with pipeline_here() as pipeline:
+        rows, _ = pipeline | visits(["north", "gate"], ["south", "gate"], ["north", "gate"], ["north", "café"])
+        assert_that(rows, look, "rows")
+
+
+def test_half_a_key_is_a_dead_letter() -> None:
+    def look(letters: list[Row]) -> None:
+        [letter] = letters
+        assert "it must have a text for each of site, service" in letter.values["reason"]
+
+    with pipeline_here() as pipeline:
+        _, letters = pipeline | visits(["north"])
+        assert_that(letters, look, "letters")
 
 
 # What is there from the start
