@@ -52,14 +52,11 @@ def is_direct(options: PipelineOptions) -> bool:
 
 
 def transform_of(request: PipelineRequest) -> beam.PTransform:
-    """The request's pipeline: messages to (rows, dead letters)."""
-    name = request.pipeline
-    if name not in PIPELINES:
-        raise RequestError(f"--pipeline is {name!r}: it must be one of {', '.join(sorted(PIPELINES))}")
-    if PIPELINES[name].windows is None and (request.window_seconds or request.session_seconds):
-        windowed = ", ".join(sorted(each.name for each in PIPELINES.values() if each.windows))
-        raise RequestError(f"--pipeline is {name}: it has no windows; leave them out, or take one of {windowed}")
-    made: beam.PTransform = importlib.import_module(PIPELINES[name].module).transform(request)
+    """The request's pipeline: messages to (rows, dead letters). Raises RequestError where there is none."""
+    name, pipeline = request.pipeline, PIPELINES.find(request.pipeline, "--pipeline")
+    if pipeline.windows is None and (request.window_seconds or request.session_seconds):
+        raise RequestError(f"--pipeline is {name}: it has no windows; leave them out, or take a pipeline that has some")
+    made: beam.PTransform = importlib.import_module(pipeline.module).transform(request)
     return made
 
 

@@ -12,7 +12,7 @@ from google.cloud import bigquery
 from google.cloud.pubsub_v1 import PublisherClient
 from rich.table import Table
 
-from beam_jobs.pipelines.rates import make_decoder
+from beam_jobs.pipelines.rates.transform import make_decoder
 from benchmarks.decoding import message
 from benchmarks.feed import START, TOPIC
 from benchmarks.measure import Stopwatch

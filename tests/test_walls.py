@@ -18,7 +18,8 @@ AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")
 FLOORS = """
     errors
-    timeline message ports extras
+    extensions timeline message ports extras
+    registry
     spec
     target
     jobs
@@ -35,7 +36,21 @@ FLOORS = """
     cli
 """
 """The rooms of plugins/rejeu/, the ground floor first: a room uses lower floors only, never its own or a higher one."""
-LIGHT = ("errors", "timeline", "message", "ports", "extras", "target", "handover", "testing", "spec", "jobs", "state")
+LIGHT = (
+    "errors",
+    "extensions",
+    "extras",
+    "registry",
+    "timeline",
+    "message",
+    "ports",
+    "target",
+    "handover",
+    "testing",
+    "spec",
+    "jobs",
+    "state",
+)
 """What brings neither Airflow nor Beam nor Google's libraries."""
 
 LOOK = """

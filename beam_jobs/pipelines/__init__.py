@@ -1,1 +1,1 @@
-"""The pipelines: one module each, under the name that a spec calls it by."""
+"""Rejeu's own pipelines: a package each, under the name that a spec calls it by, with its record PIPELINE."""

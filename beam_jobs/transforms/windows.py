@@ -80,7 +80,7 @@ class Windowed(beam.PTransform):
         self.lateness_seconds = request.lateness_seconds
 
     def make_decoder(self) -> Decoder:
-        """A decoder of this pipeline's messages; it also refuses half a key, and times whose windows no calendar has."""
+        """A decoder of this pipeline's messages; it also refuses half a key, and times that are no calendar's."""
         decode, margin_us, columns = self._make_decoder(), round(self.seconds * 1e6), self._windows.key
 
         def decode_in_range(body: bytes) -> Record:

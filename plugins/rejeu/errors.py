@@ -3,6 +3,7 @@
     RejeuError                  1
     ├── SpecError               2
     ├── RequestError            2
+    │   └── ExtensionError      2
     ├── SourceError             3
     │   └── RowError            3
     ├── PublishError            4
@@ -48,6 +49,10 @@ class RequestError(RejeuError):
     """An argument is wrong, or two do not go together."""
 
     exit_code = 2
+
+
+class ExtensionError(RequestError):
+    """A pipeline, launcher, probe, source or generator is not there, is there twice, or cannot be imported."""
 
 
 class SourceError(RejeuError):

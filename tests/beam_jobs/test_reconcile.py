@@ -21,6 +21,7 @@ from rejeu.jobs.request import ReconcileRequest
 from rejeu.reconcile import FaultyMinute, Reconciliation
 from rejeu.replay.reading import read_chunks
 from rejeu.spec.pipelines import PIPELINES, Pipeline
+from rejeu.testing import registered
 from rejeu.timeline import format_instant, to_us
 from tests.beam_jobs.builders import STREAM, make_request
 
@@ -335,9 +336,9 @@ def test_rows_that_are_written_with_another_time_are_looked_for_there(
 def test_a_pipeline_that_makes_rows_of_several_messages_cannot_be_compared(
     source: Callable[..., ReconcileRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PIPELINES, "windows", Pipeline("windows", columns=()))
     monkeypatch.setattr("beam_jobs.reconcile.transform_of", lambda request: object())
-    with pytest.raises(RequestError, match="it makes rows of several messages"):
+    columns = Pipeline("nowhere", columns=())
+    with registered(PIPELINES, "windows", columns), pytest.raises(RequestError, match="it makes rows of several"):
         decode_of(source(pipeline="windows"))
 
 

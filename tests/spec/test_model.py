@@ -182,7 +182,7 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown pipeline": (
         {"live.pipeline": "rate"},
-        "live: pipeline is 'rate': it must be one of clicks, occupancy, passthrough, rates, sensor_means, stations. "
+        "live.pipeline: it is 'rate': it must be one of clicks, occupancy, passthrough, rates, sensor_means, stations. "
         + SCHEMA_HINT,
     ),
     "an unknown probe": (

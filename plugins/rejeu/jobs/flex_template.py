@@ -17,7 +17,6 @@ TABLE: Final = r"[a-z][a-z0-9-]{4,28}[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"
 
 REGEXES: Final = {
     "stream": STREAM_NAME,
-    "pipeline": f"^({'|'.join(sorted(PIPELINES))})$",
     "subscription": f"^{SUBSCRIPTION}$",
     "table": f"^{TABLE}$",
     "dead_letters": f"^{TABLE}$",
@@ -29,21 +28,24 @@ NO_PARAMETERS: Final = frozenset({"workers"})
 def metadata() -> dict[str, Any]:
     """The template's metadata file (https://cloud.google.com/dataflow/docs/guides/templates/configuring-flex-templates)."""
     fields = StreamJobRequest.model_fields.items()
+    regexes = REGEXES | {"pipeline": f"^({'|'.join(PIPELINES)})$"}
     return {
         "name": "Rejeu stream",
         "description": inspect.getdoc(StreamJobRequest),
         "streaming": True,
         "supportsAtLeastOnce": True,
         "supportsExactlyOnce": True,
-        "parameters": [_parameter(name, field) for name, field in fields if name not in NO_PARAMETERS],
+        "parameters": [
+            _parameter(name, field, regexes.get(name)) for name, field in fields if name not in NO_PARAMETERS
+        ],
     }
 
 
-def _parameter(name: str, field: Any) -> dict[str, Any]:
+def _parameter(name: str, field: Any, regex: str | None) -> dict[str, Any]:
     return {
         "name": name,
         "label": name.replace("_", " ").capitalize(),
         "helpText": field.description,
         "isOptional": not field.is_required(),
-        "regexes": [REGEXES[name]] if name in REGEXES else [],
+        "regexes": [regex] if regex else [],
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from rejeu import extensions
 from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 
@@ -94,6 +95,7 @@ class ProcessLauncher:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    env=os.environ | extensions.environment(),
                 )
         except OSError as error:
             raise LaunchError(f"{request.job_name} could not be started: {error}") from error

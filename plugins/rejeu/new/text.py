@@ -44,8 +44,7 @@ class Wish:
         if re.fullmatch(STREAM_NAME, self.name) is None:
             rule = "it must be 3 to 63 small letters, digits and underscores, a letter first"
             raise RequestError(f"NAME is {self.name!r}: {rule}, such as bike_stations")
-        if self.pipeline not in PIPELINES:
-            raise RequestError(f"--pipeline is {self.pipeline!r}: it must be one of {', '.join(sorted(PIPELINES))}")
+        PIPELINES.find(self.pipeline, "--pipeline")
         if self.table is not None and re.fullmatch(TABLE, self.table) is None:
             raise RequestError(f"--table is {self.table!r}: write dataset.table or project.dataset.table")
         if self.table in (self.live_table, f"{self.live_table}_live"):

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from rejeu import extensions
 from rejeu.errors import SpecError, explain
 from rejeu.spec.model import StreamSpec
 
@@ -53,7 +54,8 @@ def spec_folders(dags: Path) -> list[Path]:
 
 
 def read_spec(file: Path) -> StreamSpec:
-    """The spec in this file. Raises SpecError with file, field, reason and remedy."""
+    """The spec in this file, which may name extensions beside it. Raises SpecError."""
+    extensions.look_in(file.parent)
     try:
         document = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
     except OSError as error:
@@ -79,8 +81,11 @@ def load_specs(folders: Iterable[Path]) -> list[Loaded]:
 
 
 def load_files(files: Iterable[Path]) -> list[Loaded]:
-    """The specs of these files, by the rules of `load_specs`."""
-    loaded = [_load(file) for file in files]
+    """The specs of these files, by the rules of `load_specs`; they may name extensions that stand beside any of them."""
+    found = list(files)
+    for folder in dict.fromkeys(file.parent for file in found):
+        extensions.look_in(folder)
+    loaded = [_load(file) for file in found]
     owners: dict[str, list[Path]] = {}
     for each in loaded:
         if each.spec is not None:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from rejeu.spec.names import OBSERVED_AT, STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES, Pipeline
-from rejeu.spec.types import ColumnName, Cron, Duration, Speed, TableName, TimeUnit, TopicName, path_of
+from rejeu.spec.types import ColumnName, Cron, Duration, NameIn, Speed, TableName, TimeUnit, TopicName, path_of
 from rejeu.spec.workers import Workers
 from rejeu.timeline import HandOver
 
@@ -125,8 +125,8 @@ class Live(Part):
 
     topic: TopicName
     """The topic's id in the target's project."""
-    pipeline: str = "passthrough"
-    """A pipeline of `beam_jobs/`; `passthrough` writes the row as it is."""
+    pipeline: Annotated[str, NameIn(PIPELINES)] = "passthrough"
+    """What makes rows of messages; `passthrough` writes the row as it is. Yours stands beside the specs."""
     window: Window | None = None
     """The windows of a pipeline that aggregates; default: fixed ones, as long as the pipeline says."""
     table: TableName
@@ -140,12 +140,6 @@ class Live(Part):
     the batch's `last_window` anew."""
     workers: Workers = Workers()
     """The machines of the streaming job, where it runs on Dataflow."""
-
-    @model_validator(mode="after")
-    def _known_pipeline(self) -> Self:
-        if self.pipeline not in PIPELINES:
-            raise ValueError(f"pipeline is {self.pipeline!r}: it must be one of {', '.join(sorted(PIPELINES))}")
-        return self
 
     @model_validator(mode="after")
     def _windows_fit_the_pipeline(self) -> Self:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from croniter import croniter
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
 
-from rejeu.errors import RequestError
+from rejeu.errors import ExtensionError, RequestError
+from rejeu.registry import Registry
 
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 TABLE = r"^([a-z][a-z0-9-]{4,28}[a-z0-9]\.)?[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$"
@@ -72,6 +75,26 @@ def path_of(*known: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+@dataclass(frozen=True)
+class NameIn:
+    """A text that names what a registry has, and can be imported; the JSON Schema lists all that there are."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {"enum": list(self.registry)}
+
+    def _check(self, name: str) -> str:
+        try:
+            self.registry.find(name, "it")
+        except ExtensionError as error:
+            raise ValueError(str(error)) from None
+        return name
 
 
 Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]

@@ -24,7 +24,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_jobs.direct.journal import Journal
 from beam_jobs.direct.state import KeyState
 from beam_jobs.direct.windows import EventClock, LocalWindows
-from beam_jobs.pipelines.clicks import transform
+from beam_jobs.pipelines.clicks.transform import transform
 from rejeu.jobs.request import PipelineRequest
 
 SECONDS = 10

@@ -16,7 +16,7 @@ from google.pubsub_v1 import PubsubMessage
 from beam_jobs.direct.journal import Journal
 from beam_jobs.direct.pulls import LocalPulls
 from beam_jobs.direct.windows import IDLE_SECONDS, EventClock, LocalWindows, RawMessage
-from beam_jobs.pipelines.clicks import transform
+from beam_jobs.pipelines.clicks.transform import transform
 from beam_jobs.transforms.records import Row, from_pubsub
 from rejeu.jobs.request import PipelineRequest
 from tests.beam_jobs.builders import wait_for

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from beam_jobs.pipelines.clicks import make_decoder
+from beam_jobs.pipelines.clicks.transform import make_decoder
 
 MICROS = 1_533_279_652_346_001
 

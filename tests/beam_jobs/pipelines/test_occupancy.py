@@ -16,7 +16,7 @@ from apache_beam.testing.util import assert_that
 from google.cloud.bigtable.data import RowMutationEntry, SetCell
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from beam_jobs.pipelines.occupancy import make_decoder, transform
+from beam_jobs.pipelines.occupancy.transform import make_decoder, transform
 from beam_jobs.transforms.bigtable import write
 from beam_jobs.transforms.records import Message, Row
 from rejeu.bigquery.ensure import ensure_tables

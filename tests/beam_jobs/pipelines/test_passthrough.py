@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from beam_jobs.pipelines.passthrough import make_decoder
+from beam_jobs.pipelines.passthrough.transform import make_decoder
 
 
 @pytest.mark.parametrize(

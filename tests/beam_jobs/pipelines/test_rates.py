@@ -9,7 +9,7 @@ import pytest
 from apache_beam import Create
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_jobs.pipelines.rates import make_decoder, transform
+from beam_jobs.pipelines.rates.transform import make_decoder, transform
 from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES
 from tests.beam_jobs.builders import STREAM, counter, make_message, make_request, pipeline_here

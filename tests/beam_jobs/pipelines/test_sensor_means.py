@@ -10,7 +10,7 @@ import pytest
 from apache_beam import Create
 from apache_beam.testing.util import assert_that
 
-from beam_jobs.pipelines.sensor_means import FIELDS, make_decoder, means, transform
+from beam_jobs.pipelines.sensor_means.transform import FIELDS, make_decoder, means, transform
 from beam_jobs.transforms.records import Message, Row
 from rejeu.jobs.request import PipelineRequest
 from rejeu.spec.pipelines import PIPELINES

@@ -16,7 +16,7 @@ from apache_beam import Create
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.batch import run
-from beam_jobs.pipelines.stations import make_decoder, transform
+from beam_jobs.pipelines.stations.transform import make_decoder, transform
 from beam_jobs.reconcile import Found, Reconciler
 from beam_jobs.transforms.records import Message
 from rejeu.jobs.request import PipelineRequest, ReconcileRequest

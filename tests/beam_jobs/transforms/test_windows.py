@@ -17,7 +17,7 @@ from apache_beam.testing.util import assert_that
 
 from beam_jobs.direct.journal import Journal
 from beam_jobs.direct.windows import EventClock, LocalWindows
-from beam_jobs.pipelines.clicks import transform
+from beam_jobs.pipelines.clicks.transform import transform
 from beam_jobs.transforms.counts import counted_here
 from beam_jobs.transforms.records import Message, Row
 from beam_jobs.transforms.windows import Decoder, Record, Windowed

@@ -1,4 +1,4 @@
-"""The pipeline `passthrough`: the row as it is."""
+"""JSON objects to rows, as they are."""
 
 from __future__ import annotations
 

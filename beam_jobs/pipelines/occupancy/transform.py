@@ -1,4 +1,4 @@
-"""The pipeline `occupancy`: entries and exits as they come and, in Bigtable, how many are at each site and service now.
+"""Entries and exits to rows and, in Bigtable, to how many are at each site and service now.
 
 An event is stored first. Then its minute is added up from the events, its hour from the minutes, its day from the
 hours, and each status from the days: so nothing depends on how often, or in what order, an event comes.

@@ -1,4 +1,4 @@
-"""The pipeline `clicks`: how many events each user has caused in each window."""
+"""Events to counts of users and windows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import apache_beam as beam
 import msgspec
 
+from beam_jobs.pipelines.clicks import WINDOWS
 from beam_jobs.transforms.windows import Decoder, Record, Windowed, event_us_of
 from rejeu.jobs.request import PipelineRequest
-from rejeu.spec.pipelines import PIPELINES
 
 
 class _Click(msgspec.Struct):
@@ -21,9 +21,7 @@ class _Click(msgspec.Struct):
 
 def transform(request: PipelineRequest) -> beam.PTransform:
     """Messages to (rows, dead letters)."""
-    windows = PIPELINES["clicks"].windows
-    assert windows is not None
-    return Windowed(request, windows, make_decoder, _summary)
+    return Windowed(request, WINDOWS, make_decoder, _summary)
 
 
 def make_decoder() -> Decoder:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
+from typing import TypeVar
 
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Signal, Verdict
+from rejeu.registry import Registry
 from rejeu.state.memory import MemoryStore
 
-__all__ = ["FakeLauncher", "FakeProbe", "MemoryStore"]
+__all__ = ["FakeLauncher", "FakeProbe", "MemoryStore", "registered"]
+
+Record = TypeVar("Record")
 
 
 class FakeLauncher:
@@ -56,3 +61,15 @@ class FakeProbe:
 
     def check(self, now: datetime) -> Verdict:
         return self._verdicts.pop(0) if len(self._verdicts) > 1 else self._verdicts[0]
+
+
+@contextmanager
+def registered(registry: Registry[Record], name: str, record: Record) -> Iterator[None]:
+    """While this lasts the registry has this record under this name, whatever else it has."""
+    before = registry.loaded.copy()
+    registry.loaded[name] = record
+    try:
+        yield
+    finally:
+        registry.loaded.clear()
+        registry.loaded.update(before)

@@ -1,4 +1,4 @@
-"""The pipeline `stations`: records of the V'lille open-data API, one row for each bike station and observation.
+"""Records of the V'lille open-data API to rows, one for each station and observation.
 
 A message is one record, with the instant that the API was asked for; a line of a raw file is a whole answer of them.
 The answer's shape is that of opendatasoft's `api/records/1.0/search`, dataset `vlille-realtime`.

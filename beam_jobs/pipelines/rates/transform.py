@@ -1,4 +1,4 @@
-"""The pipeline `rates`: Band oracle requests exploded to one row a symbol.
+"""Band oracle requests to rows, one for each symbol.
 
 The request's shape is that of the public table `crypto_band.oracle_requests` (blockchain-etl/band-etl).
 """

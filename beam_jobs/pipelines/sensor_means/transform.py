@@ -1,4 +1,4 @@
-"""The pipeline `sensor_means`: the mean of each field of each sensor in each window."""
+"""Readings to the means of sensors and windows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Final
 import apache_beam as beam
 import msgspec
 
+from beam_jobs.pipelines.sensor_means import WINDOWS
 from beam_jobs.transforms.windows import Decoder, Record, Windowed, event_us_of
 from rejeu.jobs.request import PipelineRequest
-from rejeu.spec.pipelines import PIPELINES
 
 FIELDS: Final = ("Airtight", "AtmP", "H2OC", "Temp")
 Measure = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
@@ -29,9 +29,7 @@ class _Reading(msgspec.Struct):
 
 def transform(request: PipelineRequest) -> beam.PTransform:
     """Messages to (rows, dead letters)."""
-    windows = PIPELINES["sensor_means"].windows
-    assert windows is not None
-    return Windowed(request, windows, make_decoder, means)
+    return Windowed(request, WINDOWS, make_decoder, means)
 
 
 def make_decoder() -> Decoder:
