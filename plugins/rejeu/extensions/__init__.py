@@ -16,7 +16,7 @@ from typing import Final
 FOLDERS: Final = "REJEU_EXTENSIONS"
 """The variable that names folders of such modules, separated by colons."""
 
-__path__: list[str] = []
+__path__: list[str] = []  # type: ignore[no-redef]  # a package of several folders, none of which is this one
 
 
 def look_in(folder: Path) -> None:

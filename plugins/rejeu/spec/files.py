@@ -81,7 +81,7 @@ def load_specs(folders: Iterable[Path]) -> list[Loaded]:
 
 
 def load_files(files: Iterable[Path]) -> list[Loaded]:
-    """The specs of these files, by the rules of `load_specs`; they may name extensions that stand beside any of them."""
+    """The specs of these files, by the rules of `load_specs`; they may name extensions beside any of them."""
     found = list(files)
     for folder in dict.fromkeys(file.parent for file in found):
         extensions.look_in(folder)
