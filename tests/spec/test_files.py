@@ -49,8 +49,8 @@ def test_two_streams_of_one_name_are_both_refused_and_each_names_the_other(strea
     one, other = _write(streams / "a.yaml", SMALLEST), _write(streams / "b.yml", SMALLEST)
     found = load_specs([streams])
     assert [str(loaded.error) for loaded in found] == [
-        f"{one}: stream: 'clicks' is also the stream of {other}. Give each stream a name of its own.",
-        f"{other}: stream: 'clicks' is also the stream of {one}. Give each stream a name of its own.",
+        f"stream: 'clicks' is also the stream of {other}. Give each stream a name of its own. ({one})",
+        f"stream: 'clicks' is also the stream of {one}. Give each stream a name of its own. ({other})",
     ]
     assert [loaded.name for loaded in found] == ["a", "b"]
 
