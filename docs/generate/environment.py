@@ -37,7 +37,7 @@ GOOGLES: Final[Mapping[str, str]] = {
 
 def render() -> str:
     """The page."""
-    settings = table(("variable", "takes", "default", "what it says"), map(_setting, Target.model_fields))
+    settings = table(("variable", "takes", "what it says"), map(_setting, Target.model_fields))
     return page(
         "Environment variables",
         INTRODUCTION,
@@ -74,7 +74,8 @@ def _setting(name: str) -> Sequence[str]:
     values = [value for each in (schema, *schema.get("anyOf", ())) for value in each.get("enum", ())]
     shown = f"**`{variable(name)}`**" if field.is_required() else code(variable(name))
     default = "" if field.is_required() or field.default is None else code(_text(field.default))
-    return shown, ", ".join(code(value) for value in values) or _kind(schema), default, field.description or ""
+    words = f"{field.description} Default: {default}." if default else field.description or ""
+    return shown, ", ".join(code(value) for value in values) or _kind(schema), words
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
@@ -17,6 +18,10 @@ FENCE: Final = re.compile(r"^ *(```+|~~~+|:::+)")
 LINK: Final = re.compile(r"\]\(([^()\s]*)\)")
 CODE: Final = re.compile(r"`([^`\n]+)`")
 PATH: Final = re.compile(r"^(?:plugins|rejeu|beam_jobs|spark_jobs|dags|tests|docs|docker|infra|benchmarks)/[\w./*-]*$")
+FILE: Final = re.compile(r"^```\w+\n(?:#|--) file: (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL: Final = re.compile(r"^( *)```sh\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+NEEDS: Final = ("# needs an account", "# needs Docker")
+"""How a block begins that needs what no test has."""
 MADE_UP: Final = re.compile(r"\b(machines|orders|ethereum|foreign_clicks|my_\w+|NAME|STREAM)\b")
 """Names that pages invent for what the reader will write."""
 
@@ -55,3 +60,14 @@ def named_paths(page: Path) -> Iterator[str]:
     for text in CODE.findall(prose(page)):
         if PATH.match(text) and not MADE_UP.search(text):
             yield (f"plugins/{text}" if text.startswith("rejeu/") else text).rstrip("/")
+
+
+def shell_blocks(page: Path) -> list[str]:
+    """The blocks of shell that a reader can type anywhere, in their order."""
+    blocks = [dedent(body) for _, body in SHELL.findall(page.read_text(encoding="utf-8"))]
+    return [block for block in blocks if not block.startswith(NEEDS)]
+
+
+def files_of(page: Path) -> dict[str, str]:
+    """The blocks that say in their first line which file they are: the file's path, and the text."""
+    return dict(FILE.findall(page.read_text(encoding="utf-8")))
