@@ -25,6 +25,13 @@ def pytest_configure() -> None:
     settings.load_profile("rejeu")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse cases whose order differs from process to process: workers would not agree on it."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        if any(isinstance(each, set | frozenset) for each in (*mark.args, *mark.kwargs.values())):
+            pytest.fail(f"{metafunc.definition.nodeid} takes its cases from a set: sort them", pytrace=False)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In a worker."""
     if hasattr(config, "workerinput"):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
+import psutil
 from google.pubsub_v1.types import PubsubMessage
 
 from rejeu.state.lease import read_state
@@ -39,6 +43,15 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def pause(self, store: Path) -> None:
+        """Stop it by SIGSTOP, while it writes nothing: else nobody could use its state store from then on."""
+        while True:
+            self.signal(signal.SIGSTOP)
+            wait_until(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+            if not _is_locked(store):
+                return
+            self.signal(signal.SIGCONT)
+
     def end(self) -> tuple[int, str]:
         """Its exit code and all that it said."""
         _, said = self._process.communicate(timeout=SECONDS)
@@ -48,6 +61,15 @@ class Program:
         """Leave no process behind, however the test went."""
         self._process.kill()
         self._process.communicate()
+
+
+def _is_locked(store: Path) -> bool:
+    with closing(sqlite3.connect(store, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def take(feed: Feed, at_least: int) -> list[PubsubMessage]:

@@ -232,7 +232,7 @@ def test_where_nobody_writes_rows_are_missing_still_and_it_says_what_to_look_at(
     code, complaint, report = stream.reconcile()
     assert code == 1
     assert "rates: 2 rows are still missing 3 s after the last one came" in complaint
-    assert "look whether the streaming job runs" in complaint
+    assert "check whether the streaming job runs" in complaint
     assert (report.missing, report.healed, report.still_missing) == (2, 0, 2)
     stream.start_job()
     stream.eventually(lambda: set(stream.rows()) == EXPECTED, "what waited in the subscription")

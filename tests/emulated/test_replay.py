@@ -292,7 +292,7 @@ def test_a_replay_that_was_paused_until_another_took_over_stops_before_its_next_
     ids = write_rows(tmp_path, 200, timedelta(milliseconds=250))
     first = start("--speed=1")
     messages = take(feed, 3)
-    first.signal(signal.SIGSTOP)
+    first.pause(tmp_path / "state.db")
     lease_runs_out(store)
     code, said = start("--speed=max", "--from=cursor").end()
     assert code == 0, said

@@ -31,7 +31,7 @@ def test_the_signal_is_back_where_it_flows_rests_or_is_not_to_come() -> None:
     assert sorted(OVER) == sorted([Signal.FLOWING, Signal.QUIET, Signal.FINISHED, Signal.STOPPED])
 
 
-@pytest.mark.parametrize("signal", set(Signal) - OVER)
+@pytest.mark.parametrize("signal", sorted(set(Signal) - OVER))
 def test_an_incident_is_open_while_the_signal_is_waited_for(
     stream: Watched, repaired: Incident, signal: Signal
 ) -> None:
@@ -180,7 +180,7 @@ def test_a_witness_that_sees_rows_after_the_relaunch_ends_the_silence(stream: Wa
     assert over.end == End(at=stream.now, by=EndedBy.SIGNAL)
 
 
-@pytest.mark.parametrize("signal", OVER)
+@pytest.mark.parametrize("signal", sorted(OVER))
 def test_nothing_that_is_recorded_is_without_an_end(stream: Watched, repaired: Incident, signal: Signal) -> None:
     stream.is_back(next_due=None)
     stream.pass_(1)
