@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rejeu import errors
-from rejeu.errors import RejeuError, SourceError, SpecError, translated
+from rejeu.errors import RejeuError, SourceError, SpecError, first_line, translated
 
 NODE = re.compile(r"^(?P<lead>[ │├└─]*)(?P<name>\w+Error)\s+(?P<code>\d+)$", re.MULTILINE)
 
@@ -67,14 +67,24 @@ def test_a_spec_error_says_field_reason_and_remedy_before_the_file(field: str, m
 
 def test_a_librarys_error_becomes_ours_and_others_stay() -> None:
     told = r"^f cannot be read: gone; replace it$"
-    with pytest.raises(SourceError, match=told), translated(SourceError, "f cannot be read", "replace it", OSError):
-        raise OSError("gone")
-    with pytest.raises(KeyError), translated(SourceError, "f cannot be read", "replace it", OSError):
+    with pytest.raises(SourceError, match=told), translated(SourceError, "f cannot be read", (OSError, "replace it")):
+        raise OSError("gone.")
+    with pytest.raises(KeyError), translated(SourceError, "f cannot be read", (OSError, "replace it")):
         raise KeyError("ours")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(PermissionError("no"), "f: no; ask"), (TimeoutError("late"), "f: late; wait"), (OSError("odd"), "f: odd; mend")],
+)
+def test_the_first_remedy_for_an_errors_kind_is_told(error: OSError, told: str) -> None:
+    remedies = ((PermissionError, "ask"), ((TimeoutError, ConnectionError), "wait"), (OSError, "mend"))
+    with pytest.raises(SourceError, match=f"^{told}$"), translated(SourceError, "f", *remedies):
+        raise error
 
 
 @pytest.mark.parametrize(("error", "told"), [(OSError("one\ntwo"), "f: one; mend"), (OSError(), "f: OSError; mend")])
 def test_a_long_text_of_a_library_may_be_cut_to_its_first_line(error: OSError, told: str) -> None:
-    with pytest.raises(SourceError) as caught, translated(SourceError, "f", "mend", OSError, brief=True):
+    with pytest.raises(SourceError) as caught, translated(SourceError, "f", (OSError, "mend"), why=first_line):
         raise error
     assert (str(caught.value), caught.value.__cause__) == (told, error)

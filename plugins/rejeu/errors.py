@@ -22,9 +22,9 @@ A message says the value, the rule and the remedy, in that order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 
 class RejeuError(Exception):
@@ -113,19 +113,34 @@ class StackError(RejeuError):
     exit_code = 9
 
 
-@contextmanager
-def translated(
-    into: type[RejeuError], what: str, remedy: str, *kinds: type[Exception], brief: bool = False
-) -> Iterator[None]:
-    """Turn a library's errors of these kinds into one of ours: what cannot be done, why, and the remedy.
+Remedy: TypeAlias = tuple[type[Exception] | tuple[type[Exception], ...], str]
+"""Kinds of errors, and what helps against them."""
 
-    `brief` keeps the first line of the library's text alone, and the kind's name where there is no text.
+
+@contextmanager
+def translated(into: type[RejeuError], what: str, *remedies: Remedy, why: Callable[[Any], str] = str) -> Iterator[None]:
+    """Turn a library's error into one of ours: what cannot be done, why, and the remedy.
+
+    The first of the remedies that names the error's kind counts; an error of no such kind stays. `why` is how the
+    library's error is told.
     """
     try:
         yield
-    except kinds as error:
-        why = (str(error) or type(error).__name__).splitlines()[0] if brief else str(error)
-        raise into(f"{what}: {why}; {remedy}") from error
+    except Exception as error:
+        remedy = next((text for kinds, text in remedies if isinstance(error, kinds)), None)
+        if remedy is None:
+            raise
+        raise into(wording(what, why(error), remedy)) from error
+
+
+def wording(what: str, why: str, remedy: str) -> str:
+    """A message about something that cannot be done."""
+    return f"{what}: {why.rstrip('.')}; {remedy}"
+
+
+def first_line(error: Exception) -> str:
+    """An error's text without what may follow its first line; its kind where it has no text."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class ExitCode(NamedTuple):

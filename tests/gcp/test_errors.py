@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from google.api_core.exceptions import Forbidden
-from google.auth.exceptions import DefaultCredentialsError
+from google.api_core.exceptions import BadRequest, Forbidden, NotFound, RetryError, ServiceUnavailable, TooManyRequests
+from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
 from rejeu.errors import LaunchError, SourceError
 from rejeu.gcp.errors import asking_google, making_client
@@ -29,3 +29,23 @@ def test_a_refusal_keeps_googles_words() -> None:
     told = r"^it cannot be read: 403 no; ask$"
     with pytest.raises(SourceError, match=told), asking_google(SourceError, "it cannot be read", "ask"):
         raise Forbidden("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Forbidden("no"), "grant a role"),
+        (NotFound("none"), "make it"),
+        (BadRequest("odd"), "mend it"),
+        (TooManyRequests("slower"), "wait"),
+        (ServiceUnavailable("away"), "wait"),
+        (RetryError("away", None), "wait"),
+        (TransportError("away"), "wait"),
+        (ConnectionError("away"), "wait"),
+        (RefreshError("expired"), "run `gcloud auth application-default login`"),
+    ],
+)
+def test_a_refusal_is_answered_with_what_helps_against_its_kind(error: Exception, remedy: str) -> None:
+    asking = asking_google(SourceError, "it", "mend it", forbidden="grant a role", missing="make it", away="wait")
+    with pytest.raises(SourceError, match=f"; {remedy}$"), asking:
+        raise error

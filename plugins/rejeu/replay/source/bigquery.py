@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from rejeu.errors import RowError, SourceError
+from rejeu.errors import RowError, SourceError, first_line
 from rejeu.gcp.clients import (
     RETRY_SECONDS,
     bigquery_client,
@@ -164,7 +164,7 @@ def _run(client: bigquery.Client, query: str) -> bigquery.table.RowIterator:
 
 
 def _asking(source: str) -> AbstractContextManager[None]:
-    return asking_google(SourceError, f"{source} cannot be read", "mend that, and resume", brief=True)
+    return asking_google(SourceError, f"{source} cannot be read", "mend that, and resume", why=first_line)
 
 
 def _find(client: bigquery.Client, name: str) -> bigquery.Table:

@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rejeu.errors import RowError, SourceError, translated
+from rejeu.errors import RowError, SourceError, first_line, translated
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import BLOCK_BYTES, Block, Run
 from rejeu.replay.source.rows import arrange, check_columns, event_column
@@ -108,4 +108,4 @@ def _tables(file: pq.ParquetFile, group: int, rows: int, columns: list[str] | No
 
 def _reading(name: str) -> AbstractContextManager[None]:
     kinds = (OSError, pa.ArrowException)
-    return translated(SourceError, f"{name} cannot be read", "replace the file", *kinds, brief=True)
+    return translated(SourceError, f"{name} cannot be read", (kinds, "replace the file"), why=first_line)
