@@ -258,7 +258,7 @@ def test_what_is_not_permitted_is_an_error_that_names_the_roles(rig: CloudRunRig
     rig.start()
     rig.server.denied = True
     for use in (lambda: rig.launcher.start(SmallJob(())), lambda: rig.launcher.stop(NAME)):
-        with pytest.raises(LaunchError, match=r"403 Permission .* denied .*\. Grant whoever asks roles/run\.developer"):
+        with pytest.raises(LaunchError, match=r"403 Permission .* denied .*; grant whoever asks roles/run\.developer"):
             use()
 
 

@@ -283,12 +283,12 @@ def test_what_is_not_permitted_is_an_error_that_names_the_roles(rig: DataflowRig
         lambda: rig.launcher.find(NAME),
         lambda: rig.launcher.stop(NAME),
     ):
-        with pytest.raises(LaunchError, match=r"403 .* denied .*\. Grant whoever asks roles/dataflow\.developer"):
+        with pytest.raises(LaunchError, match=r"403 .* denied .*; grant whoever asks roles/dataflow\.developer"):
             use()
 
 
 def test_what_is_wrong_is_an_error_that_says_what_to_correct(rig: DataflowRig) -> None:
-    with pytest.raises(LaunchError, match=r"400 .*template file 'nowhere'\. Correct what the target says"):
+    with pytest.raises(LaunchError, match=r"400 .*template file 'nowhere'; correct what the target says"):
         rig.another(template="nowhere").start(SmallJob(()))
 
 

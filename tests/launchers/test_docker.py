@@ -127,7 +127,9 @@ def test_a_job_whose_output_cannot_be_read_is_told_by_its_exit_code(rig: DockerR
 def test_an_image_that_is_not_there_is_said_with_what_to_do(rig: DockerRig) -> None:
     with pytest.raises(LaunchError) as caught:
         DockerLauncher("nowhere:1").start(SmallJob(()))
-    assert str(caught.value) == f"{NAME} was not started: No such image: nowhere:1. Build the image, or docker pull it"
+    assert str(caught.value) == (
+        f"{NAME} cannot be managed by Docker: No such image: nowhere:1; build the image, or docker pull it"
+    )
 
 
 def test_a_container_that_cannot_start_leaves_nothing_behind(rig: DockerRig) -> None:
@@ -138,7 +140,7 @@ def test_a_container_that_cannot_start_leaves_nothing_behind(rig: DockerRig) -> 
 
 def test_a_name_that_somebody_elses_container_has_is_said(rig: DockerRig) -> None:
     _made(labels={"of": "others"})
-    with pytest.raises(LaunchError, match="by a container that is not ours"):
+    with pytest.raises(LaunchError, match="by a foreign container"):
         rig.launcher.start(SmallJob(()))
     assert rig.launcher.find(NAME) is None
 

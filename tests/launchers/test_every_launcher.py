@@ -206,5 +206,5 @@ def test_a_server_that_is_away_is_a_launch_error_that_says_what_to_do(server: Se
     server.go_away()
     for launcher in (server.launcher, server.another()):
         for use in (lambda it: it.start(SmallJob(())), lambda it: it.find(job.name), lambda it: it.stop(job.name)):
-            with pytest.raises(LaunchError, match=r"^rejeu-replay-clicks .*: .*\. \w+"):
+            with pytest.raises(LaunchError, match=r"^rejeu-replay-clicks cannot be managed by .*: .*; \w+"):
                 use(launcher)

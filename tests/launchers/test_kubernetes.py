@@ -139,7 +139,7 @@ def test_a_pod_that_does_not_go_is_a_launch_error(rig: KubernetesRig, monkeypatc
     monkeypatch.setattr(rejeu.launchers.kubernetes, "PATIENCE_SECONDS", 0)
     rig.server.controller_away = True
     rig.start()
-    with pytest.raises(LaunchError, match=r"still has a pod after 0 s\. See whether its node answers"):
+    with pytest.raises(LaunchError, match=r"still has a pod after 0 s\. Check whether its node answers"):
         rig.launcher.stop(NAME)
 
 
@@ -201,25 +201,26 @@ def test_a_refusal_says_who_is_to_be_granted_what(rig: KubernetesRig) -> None:
     with pytest.raises(LaunchError) as caught:
         rig.launcher.find(NAME)
     assert str(caught.value) == (
-        f'{NAME}: Kubernetes refuses with 403: jobs.batch is forbidden: User "airflow" cannot get resource "jobs". '
-        f"Grant its account jobs, pods and pods/log, namespace {NAMESPACE}"
+        f"{NAME} cannot be managed by Kubernetes in namespace {NAMESPACE}: "
+        '403 jobs.batch is forbidden: User "airflow" cannot get resource "jobs"; '
+        "grant the launcher's account jobs, pods and pods/log"
     )
 
 
 def test_a_namespace_that_is_not_there_is_a_launch_error(rig: KubernetesRig) -> None:
-    with pytest.raises(LaunchError, match=r'refuses with 404: .* "nowhere" not found\. Make what is missing'):
+    with pytest.raises(LaunchError, match=r'in namespace nowhere: 404 .* "nowhere" not found; make what is missing'):
         KubernetesLauncher(IMAGE, "nowhere").start(SmallJob(()))
 
 
 def test_a_name_that_somebody_elses_job_has_is_said(rig: KubernetesRig) -> None:
     rig.start()
     rig.server.jobs[NAME]["metadata"]["annotations"] = {}
-    with pytest.raises(LaunchError, match="by a job that is not ours"):
+    with pytest.raises(LaunchError, match="by a foreign job"):
         rig.launcher.start(SmallJob(()))
     assert rig.launcher.find(NAME) is None
 
 
 def test_without_a_cluster_a_launch_error_says_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "nothing"))
-    with pytest.raises(LaunchError, match=r"no cluster is known \(.*\)\. Run in a cluster, or set KUBECONFIG"):
+    with pytest.raises(LaunchError, match=r"Kubernetes in namespace default: .*; run in a cluster, or set KUBECONFIG"):
         KubernetesLauncher(IMAGE).find(NAME)

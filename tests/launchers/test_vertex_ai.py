@@ -191,12 +191,12 @@ def test_what_is_not_permitted_is_an_error_that_names_the_roles(rig: VertexRig) 
         lambda: rig.launcher.find(NAME),
         lambda: rig.launcher.stop(NAME),
     ):
-        with pytest.raises(LaunchError, match=r"403 .* denied .*\. Grant whoever asks roles/aiplatform\.user"):
+        with pytest.raises(LaunchError, match=r"403 .* denied .*; grant whoever asks roles/aiplatform\.user"):
             use()
 
 
 def test_what_is_wrong_is_an_error_that_says_what_to_correct(rig: VertexRig) -> None:
-    with pytest.raises(LaunchError, match=r"400 .*, and a machine\. Correct what the target says of .*image"):
+    with pytest.raises(LaunchError, match=r"400 .*, and a machine; correct what the target says of .*image"):
         rig.another(machine_type="").start(SmallJob(()))
 
 

@@ -5,12 +5,12 @@ The container's name is the lock: the engine refuses a second container of that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rejeu.errors import LaunchError
+from rejeu.errors import LaunchError, translated
 from rejeu.launchers.names import short_name
 from rejeu.ports import Job, JobRequest, JobState
 
@@ -55,7 +55,7 @@ class DockerLauncher:
 
     def start(self, request: JobRequest) -> Job:
         name = request.job_name
-        with _explained(name):
+        with _asking(name):
             for _ in range(ATTEMPTS):
                 container = self._newest(name)
                 if container is None or _ended(container):
@@ -68,12 +68,12 @@ class DockerLauncher:
         )
 
     def find(self, name: str) -> Job | None:
-        with _explained(name):
+        with _asking(name):
             container = self._newest(name)
             return None if container is None else _describe(container)
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
-        with _explained(name):
+        with _asking(name):
             container = self._newest(name)
             if container is None:
                 return None
@@ -193,21 +193,19 @@ def _last_lines(container: Container) -> list[str]:
     return said.decode(errors="replace").strip().splitlines()
 
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turns errors of the engine or of the connection into a LaunchError about this job."""
+def _asking(name: str) -> AbstractContextManager[None]:
     from docker.errors import APIError, DockerException, ImageNotFound
     from requests import RequestException
 
-    try:
-        yield
-    except ImageNotFound as error:
-        raise LaunchError(f"{name} was not started: {error.explanation}. Build the image, or docker pull it") from error
-    except APIError as error:
-        raise LaunchError(
-            f"{name}: Docker refuses: {error.explanation or error}. See docker info and docker events"
-        ) from error
-    except (DockerException, RequestException) as error:
-        raise LaunchError(
-            f"{name} is out of reach: Docker does not answer ({error}). Start Docker, or set DOCKER_HOST to its address"
-        ) from error
+    return translated(
+        LaunchError,
+        f"{name} cannot be managed by Docker",
+        (ImageNotFound, "build the image, or docker pull it"),
+        (APIError, "see docker info and docker events"),
+        ((DockerException, RequestException), "start Docker, or set DOCKER_HOST to its address"),
+        why=_why,
+    )
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "explanation", None) or error)

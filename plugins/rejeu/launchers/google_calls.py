@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rejeu.errors import LaunchError
+from rejeu.gcp.errors import AWAY, asking_google
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -20,24 +21,15 @@ LAST_POLL_SECONDS: Final = 2.0
 Seen = TypeVar("Seen")
 
 
-@contextmanager
-def asking(name: str, service: str, roles: str) -> Iterator[None]:
+def asking(name: str, service: str, roles: str) -> AbstractContextManager[None]:
     """Turns whatever goes wrong with a service into a LaunchError about the job `name`."""
-    from google.api_core.exceptions import ClientError, Forbidden, GoogleAPIError, Unauthorized
-    from google.auth.exceptions import GoogleAuthError
-    from requests import RequestException
-
-    remedies: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
-        ((Forbidden, Unauthorized), f"Grant whoever asks {roles}"),
-        (GoogleAuthError, "Run `gcloud auth application-default login`, or give this machine a service account"),
-        (ClientError, "Correct what the target says of project, region, image and service account"),
-        (Exception, "Look at the network and at https://status.cloud.google.com, then try again"),
+    return asking_google(
+        LaunchError,
+        f"{name} cannot be managed by {service}",
+        "correct what the target says of project, region, image and service account",
+        forbidden=f"grant whoever asks {roles}",
+        away=AWAY,
     )
-    try:
-        yield
-    except (GoogleAPIError, GoogleAuthError, RequestException, TimeoutError) as error:
-        remedy = next(text for kinds, text in remedies if isinstance(error, kinds))
-        raise LaunchError(f"{name} cannot be managed by {service}: {str(error).rstrip('.')}. {remedy}") from error
 
 
 def patient(seconds: float) -> Retry:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rejeu.errors import LaunchError
+from rejeu.errors import LaunchError, translated
 from rejeu.launchers.names import short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 
 # kubernetes is imported where it is first used: a launcher is made in the triggerer's event loop, which must not wait.
 if TYPE_CHECKING:
-    from kubernetes.client import ApiException, BatchV1Api, CoreV1Api
+    from kubernetes.client import BatchV1Api, CoreV1Api
 
 DRAIN_SECONDS = 30
 KILL_SECONDS = 1
@@ -35,12 +35,6 @@ NAME_NOTE = "rejeu/job"
 READY_NOTE = "rejeu/ready-text"
 OWNER_LABEL = "batch.kubernetes.io/controller-uid"
 OVER = ("Succeeded", "Failed")
-
-REMEDIES = {
-    403: "Grant its account jobs, pods and pods/log",
-    404: "Make what is missing",
-    422: "Mend what it names",
-}
 
 Resource = dict[str, Any]
 """An object of the API, as `kubectl get --output json` shows it."""
@@ -69,7 +63,7 @@ class KubernetesLauncher:
 
     def start(self, request: JobRequest) -> Job:
         name = request.job_name
-        with self._explained(name):
+        with self._asking(name):
             for _ in range(ATTEMPTS):
                 job = self._read(name)
                 if job is not None:
@@ -86,12 +80,12 @@ class KubernetesLauncher:
         )
 
     def find(self, name: str) -> Job | None:
-        with self._explained(name):
+        with self._asking(name):
             job = self._read(name)
             return None if job is None else self._describe(job)
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
-        with self._explained(name):
+        with self._asking(name):
             job = self._read(name)
             if job is None:
                 return None
@@ -286,30 +280,22 @@ class KubernetesLauncher:
         said: bytes = answer.data
         return said.decode(errors="replace")
 
-    @contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
-        """Turns errors of the cluster or of the connection into a LaunchError about this job."""
+    def _asking(self, name: str) -> AbstractContextManager[None]:
         from kubernetes.client import ApiException
+        from kubernetes.client.exceptions import ForbiddenException, NotFoundException
         from kubernetes.config import ConfigException
         from urllib3.exceptions import HTTPError
 
-        try:
-            yield
-        except ConfigException as error:
-            raise LaunchError(
-                f"{name} is out of reach: no cluster is known ({error}). Run in a cluster, or set KUBECONFIG"
-            ) from error
-        except ApiException as error:
-            if not error.status:  # TLS
-                raise LaunchError(f"{name} is out of reach: {error.reason}. Check the kubeconfig") from error
-            raise LaunchError(
-                f"{name}: Kubernetes refuses with {error.status}: {_message(error)}. "
-                f"{REMEDIES.get(error.status, 'See kubectl get events')}, namespace {self._namespace}"
-            ) from error
-        except HTTPError as error:
-            raise LaunchError(
-                f"{name} is out of reach: the cluster does not answer ({error}). Start it, or mend the kubeconfig"
-            ) from error
+        return translated(
+            LaunchError,
+            f"{name} cannot be managed by Kubernetes in namespace {self._namespace}",
+            (ConfigException, "run in a cluster, or set KUBECONFIG"),
+            (ForbiddenException, "grant the launcher's account jobs, pods and pods/log"),
+            (NotFoundException, "make what is missing"),
+            (ApiException, "mend what it names, see kubectl get events, or check the kubeconfig"),
+            (HTTPError, "start the cluster, or mend the kubeconfig"),
+            why=_why,
+        )
 
 
 def _note(job: Resource, key: str) -> str:
@@ -358,9 +344,14 @@ def _waits_for(pod: Resource) -> str:
     return "".join(f": {why[key]}" for key in ("reason", "message") if why.get(key))
 
 
-def _message(error: ApiException) -> str:
+def _why(error: Exception) -> str:
+    """What the cluster says; an ApiException's own text has all headers of the answer."""
+    from kubernetes.client import ApiException
+
+    if not isinstance(error, ApiException):
+        return str(error)
     try:
-        message: str = json.loads(error.body or "")["message"]
+        said = json.loads(error.body or "")["message"]
     except (ValueError, KeyError):
-        return str(error.reason)
-    return message
+        said = error.reason
+    return f"{error.status} {said}" if error.status else str(said)  # without TLS there is no status
