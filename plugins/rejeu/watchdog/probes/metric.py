@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
+from rejeu.gcp.errors import asking_google
 from rejeu.ports import Reason, Signal, Verdict
 from rejeu.watchdog.probes import METRIC
 
@@ -88,16 +89,15 @@ class MetricProbe:
         self._excused = max(until, self._excused or until)
 
     def _ask(self, now: datetime) -> None:
-        from google.api_core.exceptions import ClientError, Forbidden, ServerError, TooManyRequests
+        from google.api_core.exceptions import ServerError, TooManyRequests
 
-        try:
-            points = self._points(now)
-        except (ServerError, TooManyRequests) as error:
-            self._trouble = f"; Cloud Monitoring does not answer: {error}"
-            return
-        except ClientError as error:
-            remedy = "grant roles/monitoring.viewer" if isinstance(error, Forbidden) else "look at project and topic"
-            raise RejeuError(f"{self._subject} cannot be read: {error}; {remedy}") from error
+        what, remedy, role = f"{self._subject} cannot be read", "look at project and topic", "roles/monitoring.viewer"
+        with asking_google(RejeuError, what, remedy, forbidden=f"grant {role}"):
+            try:
+                points = self._points(now)
+            except (ServerError, TooManyRequests) as error:
+                self._trouble = f"; Cloud Monitoring does not answer: {error}"
+                return
         self._answered, self._trouble = now, ""
         counted = [each for each in points if each.value.int64_value or each.value.distribution_value.count]
         if counted:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
+from rejeu.gcp.errors import asking_google
 from rejeu.ports import Reason, Signal, Verdict
 from rejeu.timeline import format_instant
 from rejeu.watchdog.probes import TAP
@@ -50,9 +51,7 @@ class TapProbe:
         """
         self._began = self._began or now
         if not self._is_fresh(now):
-            with self._asking():
-                self._look(now)
-                self._answered, self._trouble = now, ""
+            self._ask(now)
         lost_at = max(filter(None, (self._last_seen, self._excused)), default=self._began)
         silent_at = lost_at + self._silence
         if self._answered is not None and silent_at <= self._answered:
@@ -73,6 +72,17 @@ class TapProbe:
 
     def _is_fresh(self, now: datetime) -> bool:
         return self._last_seen is not None and now < self._last_seen + self._silence / 2
+
+    def _ask(self, now: datetime) -> None:
+        from google.api_core.exceptions import ServerError, TooManyRequests
+
+        with self._asking():
+            try:
+                self._look(now)
+            except (ServerError, TooManyRequests) as error:
+                self._trouble = f"{self._subscription} does not answer: {error}"
+            else:
+                self._answered, self._trouble = now, ""
 
     def _look(self, now: datetime) -> None:
         # A pull may bring less than there is. What two of them leave is a backlog, which pulls would never catch up.
@@ -113,18 +123,11 @@ class TapProbe:
         request = {"subscription": self._subscription, "time": instant}
         clients.subscriber_client().seek(request=request, timeout=ANSWER_SECONDS, retry=None)
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        from google.api_core.exceptions import ClientError, Forbidden, NotFound, ServerError, TooManyRequests
-
-        try:
-            yield
-        except (ServerError, TooManyRequests) as error:
-            self._trouble = f"{self._subscription} does not answer: {error}"
-        except ClientError as error:
-            remedies = {
-                NotFound: "run the stream's live DAG, which makes it",
-                Forbidden: "grant roles/pubsub.subscriber",
-            }
-            remedy = next((text for kind, text in remedies.items() if isinstance(error, kind)), "look at its settings")
-            raise RejeuError(f"{self._subscription} cannot be read: {error}; {remedy}") from error
+    def _asking(self) -> AbstractContextManager[None]:
+        return asking_google(
+            RejeuError,
+            f"{self._subscription} cannot be read",
+            "look at its settings",
+            forbidden="grant roles/pubsub.subscriber",
+            missing="run the stream's live DAG, which makes it",
+        )
