@@ -364,7 +364,7 @@ def test_a_service_that_does_not_answer_is_not_waited_for(
     store = GcsStore(BUCKET, "state")
     cloud.answering.clear()
     for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
-        with pytest.raises(StateError, match=r"gs://rejeu-test/state/: .*read timeout=0\.1\): check the network"):
+        with pytest.raises(StateError, match=r"gs://rejeu-test/state/ .*read timeout=0\.1\); check the network"):
             use()
 
 
@@ -374,7 +374,7 @@ def test_a_service_that_does_not_answer_is_not_waited_for(
 def test_a_service_that_is_not_there_is_a_state_error(monkeypatch: pytest.MonkeyPatch, host: str, why: str) -> None:
     monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)
-    with pytest.raises(StateError, match=rf"{why}.*: check the network and the credentials$"):
+    with pytest.raises(StateError, match=rf"{why}.*; check the network and the credentials$"):
         GcsStore(BUCKET).load("clicks")
 
 
@@ -383,10 +383,8 @@ def test_a_bucket_that_is_missing_is_no_stream_that_never_ran(cloud: StorageServ
     for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
         with pytest.raises(StateError) as caught:
             use()
-        assert str(caught.value).startswith("state store gs://elsewhere/state/: 404 ")
-        assert str(caught.value).endswith(
-            "The specified bucket does not exist.: create the bucket, or name another one"
-        )
+        assert str(caught.value).startswith("state store gs://elsewhere/state/ cannot be used: 404 ")
+        assert str(caught.value).endswith("The specified bucket does not exist; create the bucket, or name another one")
 
 
 def test_what_is_forbidden_says_which_role_is_missing(cloud: StorageServer) -> None:
@@ -394,7 +392,7 @@ def test_what_is_forbidden_says_which_role_is_missing(cloud: StorageServer) -> N
     cloud.faults = itertools.repeat(403)
     for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
         with pytest.raises(
-            StateError, match=r"Forbidden: grant roles/storage\.objectUser on the bucket to the account"
+            StateError, match=r"Forbidden; grant roles/storage\.objectUser on the bucket to the account"
         ):
             use()
     assert len(cloud.requests) == 3

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from rejeu.errors import SourceError, StateConflictError, StateError
+from rejeu.errors import SourceError, StateConflictError, StateError, translated
 from rejeu.ports import Versioned
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ PAUSE_SECONDS: Final = 1.0
 """The longest pause before another try: an object takes one write a second
 (https://cloud.google.com/storage/quotas#objects), so a write that came too soon then succeeds."""
 SUFFIX: Final = ".json"
-REMEDIES: Final = {
-    403: "grant roles/storage.objectUser on the bucket to the account that asks",
-    404: "create the bucket, or name another one",
-    429: "an object takes one write a second, so let fewer processes write to it",
-}
-OTHERWISE: Final = "see https://cloud.google.com/storage/docs/json_api/v1/status-codes"
-
 T = TypeVar("T")
 
 
@@ -76,19 +70,19 @@ class GcsStore:
         blob, body = self._blob(name), json.dumps(document)
 
         def upload() -> int:
-            blob.upload_from_string(
-                body,
-                content_type="application/json",
-                if_generation_match=expected or 0,
-                timeout=REQUEST_SECONDS,
-                retry=None,
-            )
+            try:
+                blob.upload_from_string(
+                    body,
+                    content_type="application/json",
+                    if_generation_match=expected or 0,
+                    timeout=REQUEST_SECONDS,
+                    retry=None,
+                )
+            except PreconditionFailed:
+                raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again") from None
             return int(blob.generation)
 
-        try:
-            return self._ask(upload)
-        except PreconditionFailed:
-            raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again") from None
+        return self._ask(upload)
 
     def names(self) -> list[str]:
         def look() -> list[str]:
@@ -102,32 +96,44 @@ class GcsStore:
         return self._bucket.blob(f"{self._folder}{name}{SUFFIX}")
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """What `call` returns; it is tried again where that may help. Raises PreconditionFailed, else StateError.
+        """What `call` returns; it is tried again where that may help. Raises StateError.
 
         The client's own retries are off: after a download that was cut off they ask for the rest of a generation
         that may be gone.
         """
-        from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud.storage.exceptions import DataCorruption
+        from google.api_core.exceptions import RetryError
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         retry = DEFAULT_RETRY.with_delay(initial=PAUSE_SECONDS / 4, maximum=PAUSE_SECONDS).with_timeout(RETRY_SECONDS)
-        try:
-            answer: T = retry(call)()
-            return answer
-        except PreconditionFailed:
-            raise
-        except (GoogleAPIError, GoogleAuthError, DataCorruption, OSError) as error:
-            raise StateError(f"state store {self._uri}: {_explain(error)}") from error
+        with self._asking():
+            try:
+                answer: T = retry(call)()
+                return answer
+            except RetryError as error:
+                raise error.cause or error from None  # what the last try ended with says more
+
+    def _asking(self) -> AbstractContextManager[None]:
+        from google.api_core import exceptions
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud.storage.exceptions import DataCorruption
+
+        return translated(
+            StateError,
+            f"state store {self._uri} cannot be used",
+            (exceptions.Forbidden, "grant roles/storage.objectUser on the bucket to the account that asks"),
+            (exceptions.NotFound, "create the bucket, or name another one"),
+            (exceptions.TooManyRequests, "an object takes one write a second, so let fewer processes write to it"),
+            (exceptions.GoogleAPICallError, "see https://cloud.google.com/storage/docs/json_api/v1/status-codes"),
+            (
+                (exceptions.GoogleAPIError, GoogleAuthError, DataCorruption, OSError),
+                "check the network and the credentials",
+            ),
+            why=_why,
+        )
 
 
-def _explain(error: Exception) -> str:
-    """What went wrong, in the service's own words where it answered, and what to do."""
-    from google.api_core.exceptions import GoogleAPICallError, RetryError, from_http_response
+def _why(error: Exception) -> str:
+    """What went wrong, in the service's own words where it answered."""
+    from google.api_core.exceptions import GoogleAPICallError, from_http_response
 
-    why = error.cause if isinstance(error, RetryError) else error
-    if not isinstance(why, GoogleAPICallError):
-        return f"{why}: check the network and the credentials"
-    said = from_http_response(why.response)
-    return f"{said}: {REMEDIES.get(said.code, OTHERWISE)}"
+    return str(from_http_response(error.response) if isinstance(error, GoogleAPICallError) else error)
