@@ -187,8 +187,9 @@ def test_a_broker_that_stays_away_ends_it_and_going_on_leaves_no_hole(
     gate.shut()
     code, said = program.end()
     assert code == 4
-    assert f"rejeu: {feed.topic} did not answer for 0.5 s (UNAVAILABLE: " in said
-    assert "start again with --from cursor once the broker is back" in said
+    assert f"rejeu: {feed.topic} takes no messages: UNAVAILABLE: " in said
+    assert "; it was away for 0.5 s" in said
+    assert "start again with --from cursor once it is back" in said
     state = state_in(store)
     assert (state.status, state.holder) == (Status.FAILED, None)
     assert state.cursor is not None
@@ -207,9 +208,8 @@ def test_a_missing_topic_is_no_success(feed: Feed, start: Start, tmp_path: Path)
     write_rows(tmp_path, 10, timedelta(seconds=1))
     code, said = start("--speed=max", f"--topic={PROJECT}/topics/none").end()
     assert code == 4
-    assert said.strip().endswith(
-        f"rejeu: {PROJECT}/topics/none does not exist: create it, or let the stream's live DAG do so"
-    )
+    assert f"rejeu: {PROJECT}/topics/none takes no messages: NOT_FOUND: " in said
+    assert said.strip().endswith("; create it, or let the stream's live DAG do so")
     assert take_all(feed) == []
 
 

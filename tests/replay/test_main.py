@@ -299,7 +299,10 @@ def test_a_row_that_pubsub_would_not_take_is_told_and_what_came_before_it_is_pub
 
 def test_a_missing_topic_is_told_and_nothing_is_published(run: Run, broker: FakeBroker) -> None:
     broker.topic.append(refuse(grpc.StatusCode.NOT_FOUND))
-    assert run() == (4, f"rejeu: {TOPIC} does not exist: create it, or let the stream's live DAG do so")
+    assert run() == (
+        4,
+        f"rejeu: {TOPIC} takes no messages: NOT_FOUND: ; create it, or let the stream's live DAG do so",
+    )
     assert broker.attempts == 0
 
 
@@ -315,8 +318,8 @@ def test_a_broker_that_stays_away_is_told_with_what_to_do(run: Run, broker: Fake
     broker.topic.extend([UNAVAILABLE] * 100)
     assert run("--patience-seconds=0.2") == (
         4,
-        f"rejeu: {TOPIC} did not answer for 0.2 s (UNAVAILABLE: gone): what was acknowledged is saved; start again "
-        "with --from cursor once the broker is back",
+        f"rejeu: {TOPIC} takes no messages: UNAVAILABLE: gone; it was away for 0.2 s, and what was acknowledged is "
+        "saved: start again with --from cursor once it is back",
     )
 
 

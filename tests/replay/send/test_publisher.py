@@ -180,8 +180,8 @@ def test_a_broker_that_stays_away_is_an_error_that_says_how_to_go_on(
     publisher.send(batch(2))
     assert publisher.settle(SECONDS)
     assert str(publisher.error) == (
-        f"{TOPIC} did not answer for 0.2 s (UNAVAILABLE: gone): what was acknowledged is saved; start again with "
-        "--from cursor once the broker is back"
+        f"{TOPIC} takes no messages: UNAVAILABLE: gone; it was away for 0.2 s, and what was acknowledged is saved: "
+        "start again with --from cursor once it is back"
     )
     assert publisher.acknowledged.cursor == Position(1, 1)
 
@@ -193,7 +193,8 @@ def test_a_broker_that_never_answers_is_given_up_just_as_soon(
     broker.on(b"1", *[after(never)] * 10)
     publisher.send(batch(1))
     assert publisher.settle(SECONDS)
-    assert "did not answer for 0.2 s (DEADLINE_EXCEEDED" in str(publisher.error)
+    assert "takes no messages: DEADLINE_EXCEEDED: " in str(publisher.error)
+    assert "; it was away for 0.2 s" in str(publisher.error)
     never.set()
 
 
@@ -203,11 +204,17 @@ def test_a_broker_that_never_answers_is_given_up_just_as_soon(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (refuse(Code.NOT_FOUND), "does not exist: create it, or let the stream's live DAG do so"),
-        (refuse(Code.PERMISSION_DENIED), "may not be written by this identity: grant it roles/pubsub.publisher"),
+        (
+            refuse(Code.NOT_FOUND, "gone"),
+            "takes no messages: NOT_FOUND: gone; create it, or let the stream's live DAG do so",
+        ),
+        (
+            refuse(Code.PERMISSION_DENIED, "gone"),
+            "takes no messages: PERMISSION_DENIED: gone; grant this identity roles/pubsub.publisher",
+        ),
         (
             refuse(Code.INVALID_ARGUMENT, "bad message"),
-            "refuses the messages: INVALID_ARGUMENT: bad message: mend that, then start again with --from cursor",
+            "takes no messages: INVALID_ARGUMENT: bad message; mend that, then start again with --from cursor",
         ),
         (
             too_few_ids,
@@ -304,7 +311,7 @@ def test_a_key_that_is_refused_ends_what_waits_behind_it(broker: FakeBroker, pub
         publisher.send(keyed_batch(number, a=1))
     slow.set()
     assert publisher.settle(SECONDS), "nothing is under way any more"
-    assert "refuses the messages" in str(publisher.error)
+    assert "takes no messages: INVALID_ARGUMENT" in str(publisher.error)
     assert (broker.attempts, publisher.acknowledged.rows) == (1, 0)
 
 
@@ -373,8 +380,8 @@ def test_a_topic_that_is_there_is_fine(publisher: Publisher) -> None:
 
 
 def test_a_missing_topic_is_refused_before_the_first_row(broker: FakeBroker, publisher: Publisher) -> None:
-    broker.topic.append(refuse(Code.NOT_FOUND))
-    with pytest.raises(PublishError, match=f"^{TOPIC} does not exist: create it"):
+    broker.topic.append(refuse(Code.NOT_FOUND, "gone"))
+    with pytest.raises(PublishError, match=f"^{TOPIC} takes no messages: NOT_FOUND: gone; create it"):
         publisher.check_topic(always)
 
 
@@ -395,7 +402,7 @@ def test_a_broker_that_is_not_there_yet_is_waited_for(
 
 def test_a_broker_that_never_comes_is_given_up(broker: FakeBroker, publish_to: Callable[..., Publisher]) -> None:
     broker.topic.extend([UNAVAILABLE] * 100)
-    with pytest.raises(PublishError, match=r"did not answer for 0\.1 s \(UNAVAILABLE: gone\)"):
+    with pytest.raises(PublishError, match=r"UNAVAILABLE: gone; it was away for 0\.1 s"):
         publish_to(patience_seconds=0.1).check_topic(always)
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import grpc
 
-from rejeu.errors import PublishError
+from rejeu.errors import PublishError, wording
 from rejeu.replay.format.wire import topic_field
 from rejeu.replay.send.answers import PublishResponse
 from rejeu.replay.send.key_queues import KeyQueues
@@ -48,6 +48,11 @@ TRANSIENT = frozenset(
     }
 )
 """What Pub/Sub's own clients retry (google.pubsub_v1, PublisherClient.publish)."""
+AGAIN: Final = "start again with --from cursor"
+REMEDIES: Final = {
+    grpc.StatusCode.NOT_FOUND: "create it, or let the stream's live DAG do so",
+    grpc.StatusCode.PERMISSION_DENIED: "grant this identity roles/pubsub.publisher",
+}
 
 
 @dataclass(eq=False)
@@ -211,7 +216,7 @@ class Publisher:
             self._fail(
                 PublishError(
                     f"{self.topic} acknowledged {named:,} of {request.rows:,} messages of a request: each must have "
-                    "its id; check which server answers for Pub/Sub, then start again with --from cursor"
+                    f"its id; check which server answers for Pub/Sub, then {AGAIN}"
                 )
             )
             return
@@ -254,16 +259,6 @@ class Publisher:
 
     def _explain(self, error: grpc.RpcError) -> PublishError:
         code = error.code()
-        if code is grpc.StatusCode.NOT_FOUND:
-            return PublishError(f"{self.topic} does not exist: create it, or let the stream's live DAG do so")
-        if code is grpc.StatusCode.PERMISSION_DENIED:
-            return PublishError(f"{self.topic} may not be written by this identity: grant it roles/pubsub.publisher")
-        if code in TRANSIENT:
-            return PublishError(
-                f"{self.topic} did not answer for {self._patience:g} s ({code.name}: {error.details()}): what was "
-                "acknowledged is saved; start again with --from cursor once the broker is back"
-            )
-        return PublishError(
-            f"{self.topic} refuses the messages: {code.name}: {error.details()}: mend that, then start again with "
-            "--from cursor"
-        )
+        away = f"it was away for {self._patience:g} s, and what was acknowledged is saved: {AGAIN} once it is back"
+        remedy = away if code in TRANSIENT else REMEDIES.get(code, f"mend that, then {AGAIN}")
+        return PublishError(wording(f"{self.topic} takes no messages", f"{code.name}: {error.details()}", remedy))
