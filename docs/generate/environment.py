@@ -18,6 +18,7 @@ Specs and DAGs are the same everywhere; only these differ. In the cloud they bel
 local stack sets its own, and `rejeu env` prints them.
 """
 OTHERS: Final[Mapping[str, str]] = {
+    "REJEU_EXTENSIONS": "Folders of pipelines and probes, separated by colons, besides those that stand beside specs.",
     "REJEU_STREAMS": "Folders of specs, separated by colons, in place of the folder `streams` beside the DAG file.",
     "REJEU_DAGS": "The folder of DAG files, and of specs in `streams/`, that commands work with. Default: `dags`.",
     "REJEU_UI_PORT": "The port of the local stack's Airflow. Default: a free one, the same each time where it can be.",
@@ -37,7 +38,7 @@ GOOGLES: Final[Mapping[str, str]] = {
 
 def render() -> str:
     """The page."""
-    settings = table(("variable", "takes", "what it says"), map(_setting, Target.model_fields))
+    settings = table(("variable", "takes", "default", "what it says"), map(_setting, Target.model_fields))
     return page(
         "Environment variables",
         INTRODUCTION,
@@ -74,8 +75,7 @@ def _setting(name: str) -> Sequence[str]:
     values = [value for each in (schema, *schema.get("anyOf", ())) for value in each.get("enum", ())]
     shown = f"**`{variable(name)}`**" if field.is_required() else code(variable(name))
     default = "" if field.is_required() or field.default is None else code(_text(field.default))
-    words = f"{field.description} Default: {default}." if default else field.description or ""
-    return shown, ", ".join(code(value) for value in values) or _kind(schema), words
+    return shown, ", ".join(code(value) for value in values) or _kind(schema), default, field.description or ""
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

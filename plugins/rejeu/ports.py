@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -174,8 +174,51 @@ class Verdict:
 
 
 class Probe(Protocol):
-    """Says whether messages arrive on a stream's topic as they are due."""
+    """Tells whether a stream's topic is alive."""
 
     def check(self, now: datetime) -> Verdict:
         """What is known at this instant. Raises RejeuError where nothing can be known."""
         ...
+
+
+class Witness(Probe, Protocol):
+    """A probe that sees messages and cannot know which are due."""
+
+    def excuse(self, until: datetime) -> None:
+        """Silence counts from then on: nothing was due before."""
+        ...
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a probe is told of the stream that it watches."""
+
+    stream: str
+    project: str
+    topic: str
+    """The topic's id in the project."""
+    tap: str
+    """The full name of the watchdog's own subscription, which is there where the probe `needs_tap`."""
+    metric: str
+    silence: timedelta
+    grace: timedelta
+    standby: bool
+    lease: timedelta
+    """How long a holder keeps the stream from whom nothing is heard."""
+    store: StateStore
+    last_seen: datetime | None = None
+    """When the last signal was there, as far as whoever looked before knows."""
+
+
+@dataclass(frozen=True)
+class ProbeKind:
+    """A probe as specs name it: the value of PROBE in its module. `make` is called in the triggerer, too."""
+
+    make: Callable[[Watched], Any]
+    """Makes the probe: a Witness, unless it `knows_due`. It brings its library only now."""
+    knows_due: bool = False
+    """Whether it knows which rows are due, as the replay's own state does; then it needs a replay of ours."""
+    sees_delivery: bool = False
+    """Whether it sees what arrives on the topic; else it sees what was published, as the heartbeat does."""
+    needs_tap: bool = False
+    """Whether the watchdog's own subscription of the topic is made for it."""

@@ -230,7 +230,7 @@ def test_an_airflow_service_has_the_environment_of_the_local_stack(name: str) ->
 @pytest.mark.parametrize("name", AIRFLOW)
 def test_an_airflow_service_knows_its_target(name: str) -> None:
     ours = {key: value for key, value in environment(name).items() if key.startswith(PREFIX)}
-    assert {key.removeprefix(PREFIX).lower() for key in ours} <= set(Target.model_fields)
+    assert {key.removeprefix(PREFIX).lower() for key in ours} <= {*Target.model_fields, "extensions"}
     target = Target.from_env(ours)
     assert (target.project, target.bucket, target.launcher) == (PROJECT, BUCKET, "process")
 

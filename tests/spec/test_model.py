@@ -187,7 +187,7 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown probe": (
         {"watchdog.probe": "guess"},
-        f"watchdog.probe.0: it is 'guess': Input should be 'heartbeat', 'tap' or 'metric'. {SCHEMA_HINT}",
+        f"watchdog.probe.0: it is 'guess': it must be one of heartbeat, metric, tap. {SCHEMA_HINT}",
     ),
     "no probe": (
         {"watchdog.probe": []},

@@ -20,7 +20,8 @@ from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from rejeu.timeline import MICROSECOND, parse_instant
 from rejeu.watchdog import watch as watch_module
 from rejeu.watchdog.probes import metric, tap
-from rejeu.watchdog.watch import JOB_LOOK_SECONDS, TAKEOVERS, Watch, WatchPlan
+from rejeu.watchdog.probes.heartbeat import TAKEOVERS
+from rejeu.watchdog.watch import JOB_LOOK_SECONDS, Watch, WatchPlan
 from tests.fakes.crowded_store import Clock
 from tests.paths import STREAMS
 

@@ -13,23 +13,26 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     model_validator,
 )
 
 from rejeu.spec.names import OBSERVED_AT, STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES, Pipeline
-from rejeu.spec.types import ColumnName, Cron, Duration, NameIn, Speed, TableName, TimeUnit, TopicName, path_of
+from rejeu.spec.probes import PROBES
+from rejeu.spec.types import (
+    ColumnName,
+    Cron,
+    Duration,
+    NameIn,
+    OneOrList,
+    Speed,
+    TableName,
+    TimeUnit,
+    TopicName,
+    path_of,
+)
 from rejeu.spec.workers import Workers
 from rejeu.timeline import HandOver
-
-PROBES_SCHEMA = {
-    "anyOf": [
-        (one := {"type": "string", "enum": ["heartbeat", "tap", "metric"]}),
-        {"type": "array", "items": one, "minItems": 1, "uniqueItems": True},
-    ],
-    "default": "heartbeat",
-}
 
 Metric = Literal[
     "pubsub.googleapis.com/topic/send_request_latencies",
@@ -172,13 +175,11 @@ class Watchdog(Part):
     """How the signal is watched."""
 
     probe: Annotated[
-        tuple[Literal["heartbeat", "tap", "metric"], ...],
-        BeforeValidator(_names),
-        Field(min_length=1),
-        WithJsonSchema(PROBES_SCHEMA),
+        tuple[Annotated[str, NameIn(PROBES)], ...], BeforeValidator(_names), Field(min_length=1), OneOrList()
     ] = ("heartbeat",)
     """One probe or several. `heartbeat`: the replay's own state says when its next row is due. `tap`: a second
-    subscription says what really arrived. `metric`: Cloud Monitoring counts what was published, minutes later."""
+    subscription says what really arrived. `metric`: Cloud Monitoring counts what was published, minutes later. Yours
+    stands beside the specs."""
     silence: Duration = timedelta(seconds=5)
     """How long rows may be due and not come before the replay is relaunched."""
     grace: Duration = timedelta(seconds=30)
@@ -277,9 +278,10 @@ class StreamSpec(Part):
 
     @model_validator(mode="after")
     def _heartbeat_needs_a_replay(self) -> Self:
-        if self.replay is None and "heartbeat" in self.watchdog.probe:
+        due = [name for name in self.watchdog.probe if PROBES[name].knows_due]
+        if self.replay is None and due:
             raise ValueError(
-                "watchdog.probe has 'heartbeat' and there is no replay: what somebody else publishes has no heartbeat "
+                f"watchdog.probe has {due[0]!r} and there is no replay: what somebody else publishes has no heartbeat "
                 "of ours; watch it with probe: tap or metric"
             )
         return self

@@ -97,6 +97,14 @@ class NameIn:
         return name
 
 
+class OneOrList:
+    """In the JSON Schema: a list of different values, one at least, or one by itself."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        one = handler(schema)["items"]
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}]}
+
+
 Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]
 """Event seconds per wall second; `max` does not wait at all."""
 TimeUnit = Literal["s", "ms", "us"]

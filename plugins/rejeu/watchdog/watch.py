@@ -16,22 +16,21 @@ from pydantic import BaseModel, ConfigDict
 
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import ENDED, Launcher, Missing, Signal, StateStore, Verdict
+from rejeu.ports import ENDED, Launcher, Missing, Signal, StateStore, Verdict, Watched, Witness
 from rejeu.spec.model import StreamSpec
+from rejeu.spec.probes import PROBES
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
 from rejeu.target import Target
-from rejeu.watchdog.probes.combined import Witness, look
-from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
+from rejeu.watchdog.probes.combined import look
+from rejeu.watchdog.probes.heartbeat import HeartbeatProbe, heartbeat_of
 
 log = logging.getLogger(__name__)
 
 JOB_LOOK_SECONDS: Final = 2.0
 """How often the launcher is asked for the streaming job, at most."""
 PROBE_LOOK_SECONDS: Final = 1.0
-"""How often probes other than the heartbeat are asked."""
-TAKEOVERS: Final = 2
-"""For how many leases after its holder's the one that stands by is waited for."""
+"""How often probes are asked that do not know what is due."""
 
 
 class WatchPlan(BaseModel):
@@ -83,7 +82,7 @@ class WatchPlan(BaseModel):
     @property
     def longest_look_seconds(self) -> float:
         """How long nobody need look, whatever the last verdict was: somebody may have started it anew meanwhile."""
-        if set(self.probes) - {"heartbeat"}:
+        if not all(PROBES[name].knows_due for name in self.probes):
             return PROBE_LOOK_SECONDS
         return max(rhythm(self.state).lease_seconds, self.silence_seconds / 2)
 
@@ -99,15 +98,7 @@ class Watch:
     @cached_property
     def heartbeat(self) -> HeartbeatProbe:
         """What the replay's own state says; the one probe that knows which rows are due."""
-        plan = self._plan
-        return HeartbeatProbe(
-            self._store,
-            plan.stream,
-            plan.silence,
-            timedelta(seconds=plan.grace_seconds),
-            standby=plan.standby,
-            takeover=TAKEOVERS * timedelta(seconds=rhythm(plan.state).lease_seconds),
-        )
+        return heartbeat_of(self._watched)
 
     def look(self, now: datetime) -> Verdict:
         """All probes' verdict, with the parts that are missing. Raises RejeuError where nothing can be known."""
@@ -126,16 +117,25 @@ class Watch:
 
     @cached_property
     def _witnesses(self) -> list[Witness]:
-        plan, witnesses = self._plan, list[Witness]()
-        if "tap" in plan.probes:
-            from rejeu.watchdog.probes.tap import TapProbe
+        kinds = [PROBES[name] for name in self._plan.probes]
+        return [kind.make(self._watched) for kind in kinds if not kind.knows_due]
 
-            witnesses.append(TapProbe(plan.tap, plan.silence, self._last_seen))
-        if "metric" in plan.probes:
-            from rejeu.watchdog.probes.metric import MetricProbe
-
-            witnesses.append(MetricProbe(plan.project, plan.topic, plan.silence, plan.metric))
-        return witnesses
+    @property
+    def _watched(self) -> Watched:
+        plan = self._plan
+        return Watched(
+            stream=plan.stream,
+            project=plan.project,
+            topic=plan.topic,
+            tap=plan.tap,
+            metric=plan.metric,
+            silence=plan.silence,
+            grace=timedelta(seconds=plan.grace_seconds),
+            standby=plan.standby,
+            lease=timedelta(seconds=rhythm(plan.state).lease_seconds),
+            store=self._store,
+            last_seen=self._last_seen,
+        )
 
     def _is_wanted(self) -> bool:
         """Whether somebody wants a stream whose publisher is not ours."""

@@ -20,6 +20,7 @@ from rejeu.jobs.request import ReplayRequest
 from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
 from rejeu.spec.model import StreamSpec
+from rejeu.spec.probes import PROBES
 from rejeu.state import open_store
 from rejeu.state.launch_lock import hold_launch_lock
 from rejeu.state.standby_marker import mark_standby
@@ -105,7 +106,7 @@ class StreamOperator(BaseOperator):
 
         hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
         ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
-        if "tap" in self.spec.watchdog.probe:
+        if any(PROBES[name].needs_tap for name in self.spec.watchdog.probe):
             from rejeu.gcp.topics import ensure_tap
 
             ensure_tap(hook.subscriber_client, self.spec, self.target)

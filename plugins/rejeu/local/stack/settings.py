@@ -149,6 +149,8 @@ class StackSettings:
                 "REJEU_STATE": f"sqlite:{self.home}/state.db",
                 "REJEU_OPEN_DATA": f"http://{self.address('open_data')}",
                 "REJEU_DAGS": self.dags,
+                # The triggerer reads no spec, and so would not look beside them.
+                "REJEU_EXTENSIONS": os.environ.get("REJEU_EXTENSIONS") or f"{self.dags}/streams",
             }
         )
 

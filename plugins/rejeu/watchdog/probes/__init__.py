@@ -1,6 +1,4 @@
-"""What tells whether a topic is alive: `heartbeat` knows what is due, `tap` what arrived, `metric` what was counted."""
+"""What tells whether a topic is alive: `heartbeat` knows what is due, `tap` what arrived, `metric` what was counted.
 
-from typing import Final
-
-TAP: Final = "tap"
-METRIC: Final = "metric"
+A module that has a PROBE is one; `combined` makes one verdict of several.
+"""

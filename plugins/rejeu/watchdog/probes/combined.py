@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
-from rejeu.ports import Probe, Signal, Verdict
-from rejeu.watchdog.probes import TAP
-
-
-class Witness(Probe, Protocol):
-    """A probe that sees messages and cannot know which are due."""
-
-    def excuse(self, until: datetime) -> None:
-        """Silence counts from then on: nothing was due before."""
-        ...
+from rejeu.ports import Signal, Verdict, Witness
+from rejeu.spec.probes import PROBES
 
 
 def look(heartbeat: Verdict | None, witnesses: Sequence[Witness], now: datetime) -> Verdict:
@@ -56,11 +47,11 @@ def _with_heartbeat(heartbeat: Verdict, others: Sequence[Verdict]) -> Verdict:
         )
         return Verdict(Signal.FLOWING, witness.last_seen, detail=detail)
     if heartbeat.signal is Signal.FLOWING:
-        # A metric cannot contradict a tap here: that something was published is what the heartbeat says itself.
-        taps = [each for each in others if each.probe == TAP]
+        # Who sees no delivery cannot contradict here: that something was published is what the heartbeat says itself.
+        receivers = [each for each in others if PROBES[each.probe].sees_delivery]
         for other in others:
             silent = other.signal is Signal.SILENT and _is_before(other.lost_at, heartbeat.last_seen)
-            if silent and not _has_seen_since(other.lost_at, taps):
+            if silent and not _has_seen_since(other.lost_at, receivers):
                 return replace(other, signal=Signal.UNDELIVERED)
     return heartbeat
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
-from rejeu.ports import Missing, Reason, Signal, StateStore, Verdict
+from rejeu.ports import Missing, ProbeKind, Reason, Signal, StateStore, Verdict, Watched
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.standby_marker import stands_by
 from rejeu.timeline import format_instant
+
+TAKEOVERS: Final = 2
+"""For how many leases after its holder's the one that stands by is waited for."""
 
 
 class HeartbeatProbe:
@@ -115,3 +119,18 @@ def _words(state: StreamState) -> str:
         return state.error
     heartbeat = format_instant(state.heartbeat) if state.heartbeat else "never"
     return f"epoch {state.epoch} was last heard of at {heartbeat}, and then no more"
+
+
+def heartbeat_of(watched: Watched) -> HeartbeatProbe:
+    """The probe of this stream."""
+    return HeartbeatProbe(
+        watched.store,
+        watched.stream,
+        watched.silence,
+        watched.grace,
+        standby=watched.standby,
+        takeover=TAKEOVERS * watched.lease,
+    )
+
+
+PROBE = ProbeKind(heartbeat_of, knows_due=True)

@@ -8,9 +8,9 @@ from typing import Any, Final
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
 from rejeu.gcp.errors import asking_google
-from rejeu.ports import Reason, Signal, Verdict
-from rejeu.watchdog.probes import METRIC
+from rejeu.ports import ProbeKind, Reason, Signal, Verdict
 
+METRIC: Final = "metric"
 SAMPLING: Final = timedelta(seconds=60)
 ASK_EVERY: Final = timedelta(seconds=15)
 """Knowledge grows by a sample a minute: asking more often costs and tells nothing."""
@@ -135,3 +135,6 @@ class MetricProbe:
             return f"no sample of {self._subject} counts a publish yet{self._trouble}"
         age = round((now - self._sampled).total_seconds())
         return f"the newest sample of {self._subject} that counts a publish ends {age} s ago{self._trouble}"
+
+
+PROBE = ProbeKind(lambda watched: MetricProbe(watched.project, watched.topic, watched.silence, watched.metric))

@@ -10,10 +10,10 @@ from typing import Any, Final
 from rejeu.errors import RejeuError
 from rejeu.gcp import clients
 from rejeu.gcp.errors import asking_google
-from rejeu.ports import Reason, Signal, Verdict
+from rejeu.ports import ProbeKind, Reason, Signal, Verdict
 from rejeu.timeline import format_instant
-from rejeu.watchdog.probes import TAP
 
+TAP: Final = "tap"
 PULL_MESSAGES: Final = 50
 """Every delivery is billed: a look takes a few messages, and has Pub/Sub drop the rest unread."""
 PULL_SECONDS: Final = 1.0
@@ -131,3 +131,8 @@ class TapProbe:
             forbidden="grant roles/pubsub.subscriber",
             missing="run the stream's live DAG, which makes it",
         )
+
+
+PROBE = ProbeKind(
+    lambda watched: TapProbe(watched.tap, watched.silence, watched.last_seen), sees_delivery=True, needs_tap=True
+)
