@@ -20,7 +20,6 @@ local stack sets its own, and `rejeu env` prints them.
 OTHERS: Final[Mapping[str, str]] = {
     "REJEU_EXTENSIONS": "Folders of pipelines and probes, separated by colons, besides those that stand beside specs.",
     "REJEU_STREAMS": "Folders of specs, separated by colons, in place of the folder `streams` beside the DAG file.",
-    "REJEU_EXTENSIONS": "Folders of modules that bring pipelines and the like, separated by colons, beside the specs' own.",
     "REJEU_DAGS": "The folder of DAG files, and of specs in `streams/`, that commands work with. Default: `dags`.",
     "REJEU_UI_PORT": "The port of the local stack's Airflow. Default: a free one, the same each time where it can be.",
     "REJEU_CLIENT": "Set by `rejeu env`: says that the variables are a stack's own. It marks no process.",
