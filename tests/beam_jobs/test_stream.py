@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -147,7 +148,10 @@ def test_good_rows_land_once_and_bad_ones_are_dead_letters_and_a_signal_drains(
     rows = tables("rates")
     assert job.returncode == 0
     assert len({row["row_id"] for row in rows}) == len(rows)
-    assert "dead 2, duplicate 250, filtered 1" in said
+    counts = re.search(r"dead 2, duplicate (\d+), filtered 1\b", said)
+    # Pub/Sub delivers again what a busy machine acknowledges late.
+    assert counts is not None, said
+    assert int(counts[1]) >= 250
     assert {(row["row_id"], row["step"]) for row in tables("dead_letters")} == {
         ("s/x/x/0", "decode"),
         ("s/y/y/0", "decode"),
