@@ -11,7 +11,7 @@ import pytest
 from rejeu.local.processes.leftovers import marked
 from rejeu.local.stack.settings import stack_id
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from tests.paths import ROOT
 
-pytestmark = [pytest.mark.emulated, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.emulated, pytest.mark.timeout(1200)]
 
 PATIENCE_SECONDS = 120.0
 MACHINE_ROWS = 1500

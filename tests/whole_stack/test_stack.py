@@ -21,7 +21,7 @@ from rejeu.local.stack.settings import stack_id
 from rejeu.local.stack.stack import PartStatus, Stack
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.timeout(1200)]
 
 QUICK = ("storage", "metadata")
 SLOW = ("storage", "metadata", "bigquery")
