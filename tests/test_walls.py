@@ -180,6 +180,7 @@ def test_every_room_has_its_floor_and_uses_lower_ones_only() -> None:
     assert upward == []
 
 
+@pytest.mark.slow
 def test_a_forbidden_package_would_be_seen() -> None:
     assert "google.cloud.bigquery" in _comes_with(["google.cloud.bigquery"], *GOOGLE)
 
@@ -204,6 +205,7 @@ def test_a_look_at_a_file_brings_none_of_googles_libraries() -> None:
     assert _comes_with(["rejeu.new.look", "rejeu.new.explain", "rejeu.new.guess"], AIRFLOW, BEAM, *GOOGLE) == []
 
 
+@pytest.mark.slow
 def test_the_replay_brings_neither_airflow_nor_beam() -> None:
     assert _comes_with(_modules(PLUGINS / "rejeu" / "replay", PLUGINS), AIRFLOW, BEAM) == []
 
@@ -213,6 +215,7 @@ def test_a_launcher_brings_its_library_only_when_it_is_used() -> None:
     assert _comes_with(_modules(PLUGINS / "rejeu" / "launchers", PLUGINS), *libraries) == []
 
 
+@pytest.mark.slow
 def test_the_beam_jobs_bring_no_airflow() -> None:
     assert _comes_with(_modules(ROOT / "beam_jobs", ROOT), AIRFLOW) == []
 
@@ -227,6 +230,7 @@ def test_no_dag_module_names_beam_or_google_cloud_at_its_top(file: Path) -> None
     assert [name for name in names if f"{name}.".startswith((f"{BEAM}.", "google.cloud.", "beam_jobs."))] == []
 
 
+@pytest.mark.slow
 def test_parsing_dags_brings_neither_beam_nor_google_cloud() -> None:
     assert _comes_with(_modules(PLUGINS / "rejeu" / "airflow", PLUGINS), BEAM, "google.cloud") == []
 
