@@ -7,8 +7,9 @@ READY := $(VENV)/.ready
 UV := $(BIN)/uv pip
 # One more than two cores: some always wait for a server.
 WORKERS ?= 3
-# Rooms whose tests import neither Airflow nor Beam, which would take longer than the tests.
-QUICK := tests/test_*.py $(addprefix tests/,bigquery cli gcp infra jobs launchers local/processes local/servers local/stack new replay spec state watchdog)
+# What seconds suffice for: rooms whose tests import neither Airflow nor Beam, without servers and properties.
+QUICK := -m "not emulated and not slow and not hypothesis" --ignore=tests/bigquery/test_types.py tests/test_*.py \
+	$(addprefix tests/,bigquery cli gcp infra jobs launchers local/processes local/servers local/stack new replay spec state watchdog)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up down logs status demo test quick check format lock docs screenshots bench chaos chaos-replay
@@ -49,8 +50,8 @@ check: $(READY) ## Lint and strict types
 test: check ## All checks and all tests, in WORKERS processes side by side
 	$(BIN)/pytest -n $(WORKERS)
 
-quick: check ## The inner loop: all checks, and the tests that need no server, no Airflow and no Beam
-	$(BIN)/pytest -q -n $(WORKERS) -m "not emulated and not slow" $(QUICK)
+quick: check ## The inner loop: all checks, and tests that need no server, no Airflow, no Beam and no long search
+	$(BIN)/pytest -q -n 2 $(QUICK)
 
 format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix-only --quiet .
