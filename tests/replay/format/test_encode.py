@@ -181,3 +181,10 @@ def test_a_null_key_stays_null() -> None:
     assert keys(pa.array([1, None])) == ["1", None]
     assert keys(pa.array(['"a"', "[1]", None]), JSON_MARK) == ["a", "[1]", None]
     assert key_values(pa.chunked_array([], pa.int64()), pa.field("k", pa.int64())).to_pylist() == []
+
+
+def test_an_index_that_points_to_nowhere_below_a_null_is_no_text() -> None:
+    word = pa.DictionaryArray.from_arrays(pa.array([4, 0], pa.int32()), ["a"], safe=False)
+    words = pa.FixedSizeListArray.from_arrays(word, 1)
+    struct = pa.StructArray.from_arrays([words], ["words"], mask=pa.array([True, False]))
+    assert encode(pa.table({"it": struct})).to_pylist() == [b'{"it":null}', b'{"it":{"words":["a"]}}']

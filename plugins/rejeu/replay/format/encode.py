@@ -20,7 +20,7 @@ from rejeu.bigquery import types as column_types
 from rejeu.bigquery.types import STRING, ColumnType
 from rejeu.errors import SourceError
 from rejeu.replay.format import json_text
-from rejeu.replay.format.pieces import BINARY, Choice, Piece, Values, binary, join, shown
+from rejeu.replay.format.pieces import BINARY, NOTHING, Choice, Piece, Values, binary, join, shown
 
 EXTENSION = b"ARROW:extension:name"
 ROW: Final = pa.field("row", pa.struct([]))
@@ -127,7 +127,8 @@ def _elements(array: pa.ListArray, field: pa.Field) -> list[Piece]:
 def _words(array: pa.DictionaryArray, field: pa.Field) -> list[Piece]:
     words = _texts(array.dictionary, field.with_type(array.type.value_type))
     # Below a null of a struct an index may point to nowhere; `dictionary_decode` would stumble over it.
-    return [Values(words, json_text.numbers(array.indices).astype(np.int32))]
+    which = json_text.numbers(array.indices).astype(np.int32)
+    return [Values(words, np.where((which >= 0) & (which < len(words)), which, NOTHING))]
 
 
 def _text(array: pa.LargeStringArray, field: pa.Field) -> list[Piece]:
