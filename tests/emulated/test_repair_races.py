@@ -28,6 +28,7 @@ from rejeu.launchers.choose import job_launcher
 from rejeu.ports import Missing, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
+from rejeu.state.documents import SideDocument
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
@@ -79,7 +80,7 @@ class Door:
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
             time.sleep(self._drawn.uniform(0, DOOR_SECONDS))
-            if name == self._held_at and arguments[0] != f"{STREAM}.turn":
+            if name == self._held_at and arguments[0] != SideDocument.LAUNCH_LOCK.of(STREAM):
                 self._held_at = None
                 self._hold()
             return getattr(self._behind, name)(*arguments, **options)
