@@ -16,6 +16,7 @@ from rejeu.spec.columns import Column
 from rejeu.spec.files import read_spec
 from rejeu.target import Target
 from rejeu.timeline import Position
+from tests.servers import BigQuery, Storage
 
 pytestmark = pytest.mark.emulated
 
@@ -46,8 +47,10 @@ class Means(DemoData):
 
 
 @pytest.fixture
-def data(emulators: dict[str, str], tmp_path: Path) -> Means:
+def data(storage_server: Storage, bigquery_here: BigQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Means:
     """The data of a stream whose tables no other test uses."""
+    for name, value in storage_server.variables.items():
+        monkeypatch.setenv(name, value)
     dataset = f"d{uuid.uuid4().hex}"
     document = {
         "stream": "means",
@@ -57,8 +60,9 @@ def data(emulators: dict[str, str], tmp_path: Path) -> Means:
         "replay": {"source": {"table": "web.history"}},
     }
     (tmp_path / "means.yaml").write_text(yaml.safe_dump(document))
-    target = Target(project="rejeu-test", bucket="rejeu-raw", dataset=dataset)
+    target = Target(project="rejeu-test", bucket=dataset, dataset=dataset)
     data = Means(read_spec(tmp_path / "means.yaml"), target, DAY)
+    data.bucket.create()
     for table in ("batch", "streaming", "streaming_dead_letters", "incidents"):
         data.load(target.table(f"{dataset}.{table}"), [], COLUMNS)
     assert data.expect(None) == 2
