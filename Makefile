@@ -11,6 +11,9 @@ WORKERS ?= 3
 QUICK := -m "not emulated and not slow and not hypothesis" --ignore=tests/bigquery/test_types.py tests/test_*.py \
 	$(addprefix tests/,bigquery cli gcp infra jobs launchers local/processes local/servers local/stack new replay spec state watchdog)
 
+# Where the shell sets it (containers do), each of a stack's many processes would compile all that it imports, each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup up down logs status demo test quick check format lock docs screenshots bench chaos chaos-replay
 

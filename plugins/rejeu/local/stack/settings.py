@@ -30,6 +30,8 @@ CLIENT: Final = "REJEU_CLIENT"
 """The variable of whoever works with a stack and is no part of it: a shell, an editor. Its value is the stack's id."""
 BIGTABLE: Final = "bigtable"
 """One server more, where this machine has it."""
+NOT_INHERITED: Final = {"GOOGLE_APPLICATION_CREDENTIALS", "PYTHONDONTWRITEBYTECODE"}
+"""With the second, which containers set, each of a stack's many processes would compile all that it imports."""
 PORTS: Final = range(20_000, 32_768)
 """Below the ports that Linux and macOS give to outgoing connections, which could take one before its server starts."""
 
@@ -159,7 +161,7 @@ class StackSettings:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name != "GOOGLE_APPLICATION_CREDENTIALS" and not name.startswith("AIRFLOW__")
+            if name not in NOT_INHERITED and not name.startswith("AIRFLOW__")
         }
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         local = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost"]))
