@@ -301,7 +301,7 @@ def test_a_missing_topic_is_told_and_nothing_is_published(run: Run, broker: Fake
     broker.topic.append(refuse(grpc.StatusCode.NOT_FOUND))
     assert run() == (
         4,
-        f"rejeu: {TOPIC} takes no messages: NOT_FOUND: ; create it, or let the stream's live DAG do so",
+        f"rejeu: {TOPIC} takes no messages: NOT_FOUND; create it, or let the stream's live DAG do so",
     )
     assert broker.attempts == 0
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 from google.cloud.bigquery.table import RowIterator
 
 from rejeu.bigquery.columns import from_api
 from rejeu.errors import SourceError
 from rejeu.gcp.clients import RETRY_SECONDS, bigquery_client, finite_retry
+from rejeu.gcp.errors import asking_google
 from rejeu.new.sample import SAMPLE_ROWS, Sample
 
 SAMPLE_BYTES: Final = 50_000_000
@@ -24,13 +24,11 @@ STORED: Final = frozenset({"TABLE", "SNAPSHOT"})
 def sample_of_table(name: str, project: str) -> Sample:
     """Its first rows. Raises SourceError where it is missing, cannot be read, or is a view that is dear to look at."""
     client = bigquery_client(project)
-    try:
+    with asking_google(SourceError, f"table {name} cannot be read", "check its name and your rights"):
         table = client.get_table(name, retry=finite_retry(), timeout=RETRY_SECONDS)
         stored = table.table_type in STORED
         found = _listed(client, table) if stored else _queried(client, name)
         rows = found.to_arrow(create_bqstorage_client=False)
-    except GoogleAPICallError as error:
-        raise SourceError(f"table {name} cannot be read: {error.message}; check its name and your rights") from None
     partitioned_by = table.time_partitioning.field if table.time_partitioning else None
     return Sample(from_api(found.schema), rows, table.num_rows if stored else None, partitioned_by)
 

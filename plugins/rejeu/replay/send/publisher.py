@@ -261,4 +261,5 @@ class Publisher:
         code = error.code()
         away = f"it was away for {self._patience:g} s, and what was acknowledged is saved: {AGAIN} once it is back"
         remedy = away if code in TRANSIENT else REMEDIES.get(code, f"mend that, then {AGAIN}")
-        return PublishError(wording(f"{self.topic} takes no messages", f"{code.name}: {error.details()}", remedy))
+        why = ": ".join(filter(None, (code.name, error.details())))
+        return PublishError(wording(f"{self.topic} takes no messages", why, remedy))

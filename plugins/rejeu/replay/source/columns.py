@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
 from rejeu.bigquery.columns import from_api, from_arrow
 from rejeu.errors import SourceError
+from rejeu.gcp.errors import asking_google
 from rejeu.message import ROW_ID
 from rejeu.spec.columns import Column
 from rejeu.spec.model import Source, StreamSpec
 from rejeu.target import Target
 
 TIMEOUT_SECONDS = 60.0
+RIGHTS = "check its name, and that the account has roles/bigquery.dataViewer on it and roles/bigquery.jobUser"
 
 
 def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
@@ -38,25 +39,19 @@ def output_columns(spec: StreamSpec, target: Target, client: bigquery.Client) ->
 def _own_columns(spec: StreamSpec, target: Target, client: bigquery.Client) -> Sequence[Column]:
     """The columns of the table of a stream that somebody else publishes; that table must exist."""
     name = target.table(spec.live.table)
-    try:
+    what = f"{spec.stream}: table {name} cannot be read, and without a replay nothing else tells its columns"
+    with asking_google(SourceError, what, RIGHTS, missing="create the table first"):
         columns = from_api(client.get_table(name, timeout=TIMEOUT_SECONDS).schema)
-    except GoogleAPICallError as error:
-        raise SourceError(
-            f"{spec.stream}: table {name} cannot be read: {error.message}: without a replay its columns are unknown; "
-            "create the table first"
-        ) from None
     return [column for column in columns if column.name != ROW_ID]
 
 
 def _source_columns(stream: str, source: Source, target: Target, client: bigquery.Client) -> Sequence[Column]:
-    try:
+    with asking_google(SourceError, f"{stream}: {source.table or 'the query'} cannot be read", RIGHTS):
         if source.table is not None:
             return from_api(client.get_table(target.table(source.table), timeout=TIMEOUT_SECONDS).schema)
         if source.query is not None:
             job = client.query(f"SELECT * FROM ({source.query}) LIMIT 0", timeout=TIMEOUT_SECONDS)
             return from_api(job.result(timeout=TIMEOUT_SECONDS).schema)
-    except GoogleAPICallError as error:
-        raise SourceError(f"{stream}: {source.table or 'the query'} cannot be read: {error.message}") from None
     if source.files is not None:
         from rejeu.replay.source.files import file_schema
 
