@@ -25,7 +25,7 @@ from rejeu.replay.format.encode import encode
 from rejeu.replay.format.wire import messages
 from rejeu.replay.order import CHUNK_ROWS
 from rejeu.replay.reading import read_chunks
-from rejeu.replay.source import read_rows
+from rejeu.replay.source.choose import read_rows
 
 BUCKET: Final = "bench"
 TABLE: Final = "bench.rows"

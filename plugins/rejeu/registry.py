@@ -24,6 +24,8 @@ from rejeu.errors import ExtensionError
 Record = TypeVar("Record")
 
 EXTENSIONS: Final = extensions.__name__
+OF_OTHERS: Final[set[str]] = set()
+"""The modules from outside of Rejeu that any registry of this process was asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,17 @@ class Registry(Generic[Record]):
 
     def find(self, name: str, field: str) -> Record:
         """The record of this name. Raises ExtensionError, which says of what `field` the name is the value."""
-        if name not in self:
-            raise ExtensionError(f"{field} is {name!r}: it must be one of {', '.join(self)}")
+        self.check(name, field)
         try:
             return self[name]
         except ExtensionError as error:
             raise ExtensionError(f"{field} is {name!r}: {error}") from error.__cause__
+
+    def check(self, name: str, field: str) -> None:
+        """Raises ExtensionError where there is none of this name; no record is imported."""
+        if name not in self:
+            rule = f"it must be one of {', '.join(self)}" if list(self) else f"no {self.noun} of any name is there"
+            raise ExtensionError(f"{field} is {name!r}: {rule}")
 
     def __getitem__(self, name: str) -> Record:
         """The record of this name. Raises ExtensionError where there is none, or two, or it cannot be imported."""
@@ -79,6 +86,8 @@ class Registry(Generic[Record]):
         if len(origins) > 1:
             raise ExtensionError(f"there are two of this name, {' and '.join(map(str, origins))}; rename one of them")
         [origin] = origins
+        if not origin.module.startswith(f"{self._package}."):
+            OF_OTHERS.add(origin.module)
         try:
             found = getattr(importlib.import_module(origin.module), origin.object)
         except Exception as error:  # whatever a module of somebody else's does when it is imported

@@ -17,7 +17,7 @@ from rejeu import cli
 from rejeu.gcp.clients import bigquery_client
 from rejeu.jobs.request import ReplayRequest
 from rejeu.new import table as table_look
-from rejeu.replay.source import read_rows
+from rejeu.replay.source.choose import read_rows
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from tests.servers import BigQuery

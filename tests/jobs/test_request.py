@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rejeu.errors import RequestError
 from rejeu.jobs.flags import Request
 from rejeu.jobs.request import CURSOR, BatchJobRequest, ReconcileRequest, ReplayRequest, Shard, StreamJobRequest
+from rejeu.spec.generators import GENERATORS
 from rejeu.spec.names import SHARD_SUFFIX
 from rejeu.spec.types import MAX
 
@@ -24,6 +25,7 @@ stream_names = st.from_regex(r"[a-z][a-z0-9_]{2,62}", fullmatch=True)
 columns = st.text(string.ascii_letters + "_.", min_size=1)
 instants = st.datetimes(timezones=st.just(UTC))
 shards = st.integers(1, 100).flatmap(lambda count: st.builds(Shard, st.integers(0, count - 1), st.just(count)))
+generators = st.builds("{}:{}".format, st.sampled_from(sorted(GENERATORS)), texts)
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 
 
@@ -37,7 +39,7 @@ def replay_requests(draw: st.DrawFn) -> ReplayRequest:
         topic=draw(texts),
         project=draw(texts),
         stream=draw(stream_names),
-        **{source: draw(texts)},
+        **{source: draw(generators if source == "generator" else texts)},
         event_time=draw(columns),
         time_unit=draw(st.sampled_from([None, "s", "ms", "us"])),
         key=key,
@@ -182,7 +184,7 @@ def test_a_time_without_a_zone_is_refused(field: str, value: object) -> None:
     [
         ({"table": None}, "none given"),
         ({"query": "SELECT 1"}, "--table and --query given"),
-        ({"table": None, "file": "a.parquet", "generator": "taps"}, "--file and --generator given"),
+        ({"table": None, "file": "a.parquet", "generator": "clickstream"}, "--file and --generator given"),
     ],
 )
 def test_exactly_one_source_is_named(sources: dict[str, str | None], found: str) -> None:

@@ -16,8 +16,9 @@ import pytest
 
 from rejeu.jobs.request import ReplayRequest, Shard
 from rejeu.message import MAX_MESSAGE_BYTES
+from rejeu.replay import __main__ as program
 from rejeu.replay import engine
-from rejeu.replay.__main__ import main, sharded
+from rejeu.replay.__main__ import WithoutPandas, main, sharded
 from rejeu.state.sqlite import SqliteStore
 from tests.fakes.broker import UNAVAILABLE, FakeBroker, acknowledge, refuse, too_few_ids
 from tests.fakes.replay_clock import SECOND, StandingClock
@@ -51,6 +52,14 @@ def run(broker: FakeBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_rows_are_published_and_the_code_is_0(run: Run, broker: FakeBroker) -> None:
     assert run("--key=request")[0] == 0
     assert broker.bodies == [ROW.strip().encode()]
+
+
+def test_pandas_is_kept_out_until_a_source_of_others_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "OF_OTHERS", others := set[str]())
+    with pytest.raises(ModuleNotFoundError):
+        WithoutPandas().find_spec("pandas", None)
+    others.add("rejeu.extensions.orders")
+    WithoutPandas().find_spec("pandas", None)
 
 
 # Signals

@@ -11,7 +11,7 @@ import yaml
 
 from rejeu.jobs.build import batch_job_request, replay_request, stream_job_request
 from rejeu.jobs.request import BatchJobRequest, ReplayRequest, StreamJobRequest
-from rejeu.replay.source.generators import open_generator
+from rejeu.replay.source.generated import open_generator
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target

@@ -11,7 +11,7 @@ from rejeu.cli.commands import Commands
 from rejeu.cli.console import errors, say, write_document
 from rejeu.cli.folders import add_dag_file, dags_folder
 from rejeu.errors import RequestError, SpecError
-from rejeu.spec.files import load_files, load_specs
+from rejeu.spec.files import Loaded, load_files, load_specs
 from rejeu.spec.model import StreamSpec
 
 DEFAULT: Final = "default: REJEU_DAGS, else the folder dags"
@@ -45,12 +45,25 @@ def validate(arguments: argparse.Namespace) -> int:
     results = load_files(arguments.files) if arguments.files else load_specs([folder])
     if not results:
         raise RequestError(f"{folder} holds no spec: name files, or a folder with --dags; `rejeu new` begins a spec")
-    for loaded in results:
-        if loaded.error is None:
-            say(f"{loaded.file}: ok")
-        else:
-            errors.print(str(loaded.error), markup=False)
-    return SpecError.exit_code if any(loaded.error for loaded in results) else 0
+    wrong = [error for loaded in results if (error := _judge(loaded))]
+    return SpecError.exit_code if wrong else 0
+
+
+def _judge(loaded: Loaded) -> SpecError | None:
+    """What is wrong with the spec, which is said; what its source names is imported, too."""
+    from rejeu.replay.source.check import check_source
+
+    error = loaded.error
+    if loaded.spec is not None and loaded.spec.replay is not None:
+        try:
+            check_source(loaded.spec.replay.source)
+        except RequestError as found:
+            error = SpecError(str(loaded.file), "replay.source", str(found), "Mend it there.")
+    if error is None:
+        say(f"{loaded.file}: ok")
+    else:
+        errors.print(str(error), markup=False)
+    return error
 
 
 def new(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestError, RowError, SourceError, StateError
 from rejeu.jobs.flags import Request, flag_of
+from rejeu.spec.generators import GeneratorText
 from rejeu.spec.names import OBSERVED_AT, STREAM_JOB, STREAM_NAME
 from rejeu.spec.types import Speed, TimeUnit
 from rejeu.spec.workers import Workers
@@ -63,7 +64,7 @@ class SourceRequest(Request):
     table: str | None = Field(None, description="source: a BigQuery table, [project.]dataset.table")
     query: str | None = Field(None, description="source: a BigQuery query")
     file: str | None = Field(None, description="source: Parquet or NDJSON, a path or gs:// URI, * allowed")
-    generator: str | None = Field(None, description="source: a simulator's name, name:option=value,...")
+    generator: GeneratorText | None = Field(None, description="source: a simulator's name, name:option=value,...")
     api: str | None = Field(None, description="source: an API's URL, whose answers are JSON with a list `records`")
     raw: str | None = Field(
         None, description="where an API's answers are kept first, a path or gs:// URI with {partition} for the day"

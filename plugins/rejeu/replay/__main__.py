@@ -12,16 +12,20 @@ from typing import Final
 
 from rejeu.errors import RejeuError
 from rejeu.jobs.request import ReplayRequest, Shard
+from rejeu.registry import OF_OTHERS
 
 SWITCH_SECONDS: Final = 0.0005
 
 
 class WithoutPandas(MetaPathFinder):
-    """Keeps Arrow from importing pandas, which no replay needs: a quarter of the time to a relaunch's first row."""
+    """Keeps Arrow from importing pandas, which no replay needs: a quarter of the time to a relaunch's first row.
+
+    Those of others may need it: it is there once one of them is asked for.
+    """
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         """Raises ModuleNotFoundError for pandas, as if it were not installed; other modules are found as usual."""
-        if fullname == "pandas":
+        if fullname == "pandas" and not OF_OTHERS:
             raise ModuleNotFoundError("a replay needs no pandas", name=fullname)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.order import in_order
-from rejeu.replay.source import read_rows
+from rejeu.replay.source.choose import read_rows
 from rejeu.timeline import Position
 
 

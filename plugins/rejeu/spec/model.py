@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from rejeu.spec.generators import GeneratorText
 from rejeu.spec.names import OBSERVED_AT, STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.spec.probes import PROBES
@@ -56,8 +57,8 @@ class Source(Part):
     """A BigQuery query."""
     files: Annotated[str, path_of("bucket")] | None = None
     """Parquet or newline-delimited JSON: a path or `gs://` URI; `*` is allowed, `{bucket}` is the target's bucket."""
-    generator: str | None = None
-    """A simulator, `name` or `name:option=value,...`."""
+    generator: GeneratorText | None = None
+    """A simulator, `name` or `name:option=value,...`. Yours stands beside the specs."""
     api: Annotated[str, path_of("open_data")] | None = None
     """A URL that is asked again and again for a list `records`; `{open_data}` is the target's open-data server."""
     raw: Annotated[str, path_of("bucket", "partition")] | None = None

@@ -69,9 +69,11 @@ def test_a_simulator_is_refused_in_production(
     assert made == []
 
 
-def test_a_simulator_that_does_not_exist_is_refused(made: list[str], tmp_path: Path) -> None:
-    text = (STREAMS / "site_access.yaml").read_text().replace("generator: site_access", "generator: sight_access")
+def test_a_simulators_wrong_option_is_refused_before_anything_is_made(made: list[str], tmp_path: Path) -> None:
+    text = (
+        (STREAMS / "site_access.yaml").read_text().replace("generator: site_access", "generator: site_access:doors=2")
+    )
     (tmp_path / "site_access.yaml").write_text(text)
-    with pytest.raises(RequestError, match="--generator sight_access: there is no such simulator"):
+    with pytest.raises(RequestError, match="--generator site_access: doors: Extra inputs are not permitted"):
         ensure(read_spec(tmp_path / "site_access.yaml"))
     assert made == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rejeu.errors import RequestError
-from rejeu.replay.source.generators import open_generator
+from rejeu.replay.source.generated import open_generator
 from rejeu.replay.source.generators.oracle_requests import COLUMNS, OracleRequests
 from rejeu.timeline import Position
 
@@ -66,8 +66,7 @@ def test_its_files_hold_the_rows_that_it_replays(tmp_path: Path, read: Read) -> 
     [
         (
             "nope",
-            "--generator nope: there is no such simulator; "
-            "name one of clickstream, iot_sensors, oracle_requests, site_access",
+            "--generator is 'nope': it must be one of clickstream, iot_sensors, oracle_requests, site_access",
         ),
         ("oracle_requests:speed=2", "speed: Extra inputs are not permitted; options: start, minutes, seed, every"),
         ("oracle_requests:minutes=-1", "minutes: Input should be greater than 0"),

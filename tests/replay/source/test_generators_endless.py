@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rejeu.errors import LeaseLostError
 from rejeu.jobs.request import CURSOR
-from rejeu.replay.source.generators import open_generator
+from rejeu.replay.source.generated import open_generator
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US
 from rejeu.timeline import Position, format_instant, from_us, parse_instant, to_us
 from tests.fakes.breaking_store import Store

@@ -47,11 +47,10 @@ class EnsureStream(StreamOperator):
         """Raises RequestError where the replay could not be started, before anything is made for it."""
         if self.spec.replay is None:
             return
-        generator = replay_request(self.spec, self.target, None, None).generator
-        if generator is not None:
-            from rejeu.replay.source.generators import open_generator
+        from rejeu.replay.source.check import check_source
 
-            open_generator(generator)
+        replay_request(self.spec, self.target, None, None)
+        check_source(self.spec.replay.source)
 
     def _ensure_served(self) -> None:
         from airflow.providers.google.common.hooks.base_google import GoogleBaseHook

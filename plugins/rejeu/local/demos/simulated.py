@@ -8,7 +8,7 @@ from datetime import timedelta
 from rejeu.jobs.build import replay_of
 from rejeu.local.demos.demo_data import DemoData
 from rejeu.replay.format.encode import encode
-from rejeu.replay.source.generators import open_generator
+from rejeu.replay.source.generated import open_generator
 from rejeu.replay.source.times import event_times
 from rejeu.timeline import Position, to_us
 

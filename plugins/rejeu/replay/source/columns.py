@@ -56,6 +56,6 @@ def _source_columns(stream: str, source: Source, target: Target, client: bigquer
         from rejeu.replay.source.files import file_schema
 
         return from_arrow(file_schema(target.place(source.files), target.project))
-    from rejeu.replay.source.generators import open_generator
+    from rejeu.replay.source.generated import open_generator
 
     return open_generator(source.generator or "").columns

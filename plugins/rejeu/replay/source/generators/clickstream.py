@@ -14,6 +14,7 @@ from typing import Final
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US, Endless, Many, Seconds, moments
 from rejeu.spec.columns import Column
+from rejeu.spec.generators import GeneratorKind
 
 MEDIAN_CLICKS, CLICKS_SPREAD = 16.0, 1.1
 """How many a visit has, log-normal."""
@@ -46,6 +47,9 @@ class Clickstream(Endless):
                 {"user_pseudo_id": f"{user:032X}", "event_timestamp": at, "event_name": name}
                 for at, name in _visit(begin, begin + self.reach * MINUTE_US, chance)
             ]
+
+
+GENERATOR: Final = GeneratorKind(Clickstream)
 
 
 def _visit(begin: int, until: int, chance: random.Random) -> Iterator[tuple[int, str]]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from rejeu.jobs.request import Instant
 from rejeu.replay.source.generators.base import TABLE_ROWS, Generator, Positive, Row, arrow_schema
 from rejeu.spec.columns import Column
+from rejeu.spec.generators import GeneratorKind
 
 _PACKET = (Column("oracle_script_id", "INT64"), Column("calldata", "STRING"))
 
@@ -134,6 +135,9 @@ class OracleRequests(Generator):
                 rows = []
         if rows:
             yield pa.Table.from_pylist(rows, SCHEMA)
+
+
+GENERATOR: Final = GeneratorKind(OracleRequests)
 
 
 def _rows(start: datetime, until: datetime, first_id: int, chance: random.Random, every: float) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, Endless, Seconds, moments
 from rejeu.spec.columns import Column
+from rejeu.spec.generators import GeneratorKind
 
 HOUR_US: Final = 60 * MINUTE_US
 ARRIVALS: Final = (1, 1, 1, 1, 1, 1, 2, 8, 9, 4, 2, 1, 2, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -56,6 +57,9 @@ class SiteAccess(Endless):
                 }
                 for at, event in ((entry, 1), (_exit(entry, chance), -1))
             ]
+
+
+GENERATOR: Final = GeneratorKind(SiteAccess)
 
 
 def _exit(entry: int, chance: random.Random) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rejeu.replay.source.generators.sensors import FIELDS, IotSensors
+from rejeu.replay.source.generators.iot_sensors import FIELDS, IotSensors
 
 Day = list[dict[str, Any]]
 

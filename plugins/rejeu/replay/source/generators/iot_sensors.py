@@ -12,6 +12,7 @@ from pydantic import Field
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US, Endless, Seconds
 from rejeu.spec.columns import Column
+from rejeu.spec.generators import GeneratorKind
 
 HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US
@@ -63,6 +64,9 @@ class IotSensors(Endless):
             return range(0)
         begin = span * PAUSE_MINUTES + chance.uniform(0, PAUSE_MINUTES - 5)
         return range(int(begin * MINUTE_US), int((begin + chance.uniform(1, 5)) * MINUTE_US))
+
+
+GENERATOR: Final = GeneratorKind(IotSensors)
 
 
 def _measure(at: int, warmth: float, chance: random.Random) -> Row:
