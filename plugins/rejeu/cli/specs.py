@@ -23,16 +23,21 @@ def add_to(commands: Commands) -> None:
     validate_.add_argument("files", nargs="*", type=Path, metavar="FILE")
     validate_.add_argument("--dags", type=Path, metavar="DIR", help=f"check DIR/streams; {DEFAULT}")
     new_ = commands.add(
-        "new", new, "Begin a stream: write its spec from a table or a file, and say what was guessed and why."
+        "new",
+        new,
+        "Begin a stream: write its spec from a table or a file, and say what was guessed and why. Or begin a pipeline.",
     )
-    new_.add_argument("name", metavar="NAME")
+    new_.add_argument("name", metavar="NAME", help="the stream's name, or the pipeline's")
     source = new_.add_mutually_exclusive_group(required=True)
     source.add_argument("--table", metavar="TABLE", help="a BigQuery table, [project.]dataset.table")
     source.add_argument("--file", metavar="FILE", help="Parquet or NDJSON, a path or gs:// URI, * allowed")
+    source.add_argument(
+        "--pipeline-template", action="store_true", help="write the pipeline NAME to begin from, with its test"
+    )
     new_.add_argument("--pipeline", default="passthrough", metavar="PIPELINE", help="default: passthrough")
     new_.add_argument("--topic", metavar="TOPIC", help="the topic's id; default: NAME with dashes")
     new_.add_argument("--dags", type=Path, metavar="DIR", help=f"write to DIR/streams; {DEFAULT}")
-    new_.add_argument("--dry-run", action="store_true", help="print the spec instead of writing it")
+    new_.add_argument("--dry-run", action="store_true", help="print what would be written")
     schema_ = commands.add("schema", schema, "Print the JSON Schema of a spec.")
     schema_.add_argument("--write", type=Path, metavar="FILE", help="write it to this file instead")
     template_ = commands.add("template", template, "Print the metadata of the streaming job's flex template.")
@@ -68,6 +73,8 @@ def _judge(loaded: Loaded) -> SpecError | None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Look at the source, judge, and write; what was guessed goes to the terminal, with its reasons."""
+    if arguments.pipeline_template:
+        return _new_pipeline(arguments)
     from rejeu.new.explain import explain
     from rejeu.new.guess import find_event_time, find_key
     from rejeu.new.look import look
@@ -91,6 +98,24 @@ def new(arguments: argparse.Namespace) -> int:
         say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
     say(f"Read it through. Then start `rejeu up --dags {dags}`, and trigger {wish.name}.live in Airflow.")
     say("A stack of this folder that is up shows the new DAGs within a minute, without a restart.")
+    return 0
+
+
+def _new_pipeline(arguments: argparse.Namespace) -> int:
+    """A pipeline beside the specs, and what to do with it."""
+    from rejeu.new.pipeline_template import check_name, pipeline_files, write_pipeline
+
+    dags = dags_folder(arguments.dags)
+    folder, name = dags / "streams", arguments.name
+    if arguments.dry_run:
+        check_name(folder, name)
+        for file, text in pipeline_files(name).items():
+            print(f"# {folder / name / file}\n{text}")
+        return 0
+    say(f"{write_pipeline(folder, name)}: written")
+    # The plugin that BigQuery's emulator brings for pytest needs a library that it does not bring.
+    say(f"Try it with `pytest -p no:bqemulator {folder / name}`.")
+    say(f"Then a spec of {folder} names it: `live: {{pipeline: {name}}}`.")
     return 0
 
 
