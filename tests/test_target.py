@@ -69,11 +69,26 @@ def test_googles_own_variable_names_the_project_where_ours_does_not() -> None:
     ("changes", "message"),
     [
         ({"REJEU_PROJECT": ""}, "REJEU_PROJECT: it is '': String should have at least 6 characters"),
-        ({"REJEU_LAUNCHER": "moon"}, "REJEU_LAUNCHER: it is 'moon': Input should be 'process'"),
+        (
+            {"REJEU_LAUNCHER": "moon"},
+            "REJEU_LAUNCHER: it is 'moon': it must be one of cloud-run, docker, kubernetes, process, vertex-ai. Set",
+        ),
         ({"REJEU_LAUNCHER": "docker"}, "REJEU_LAUNCHER: it is 'docker': set REJEU_IMAGE too"),
         (
             {"REJEU_LAUNCHER": "cloud-run", "REJEU_IMAGE": "i"},
             "REJEU_LAUNCHER: it is 'cloud-run': set REJEU_REGION too",
+        ),
+        (
+            {"REJEU_LAUNCHER": "cloud-run", "REJEU_IMAGE": "i", "REJEU_REGION": "europe"},
+            "REJEU_REGION: it is 'europe': String should match",
+        ),
+        (
+            {"REJEU_LAUNCHER": "dataflow"},
+            "REJEU_LAUNCHER: it is 'dataflow': it must be one of cloud-run, docker, kubernetes, process, vertex-ai.",
+        ),
+        (
+            {"REJEU_JOBS": "docker", "REJEU_IMAGE": "i"},
+            "REJEU_JOBS: it is 'docker': it must be one of dataflow, process.",
         ),
         ({"REJEU_SPEED": "0"}, 'REJEU_SPEED: it is 0: it must be a number above 0, or "max"'),
     ],

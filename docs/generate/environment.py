@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from docs.generate.markdown import code, page, table
-from rejeu.target import NEEDS, PREFIX, Target
+from rejeu.target import LAUNCHERS, PREFIX, Target, launchers_for
 
 ROOT: Final = Path(__file__).parents[2]
 CODE: Final = ("plugins", "beam_jobs", "spark_jobs", "dags")
@@ -18,7 +18,7 @@ Specs and DAGs are the same everywhere; only these differ. In the cloud they bel
 local stack sets its own, and `rejeu env` prints them.
 """
 OTHERS: Final[Mapping[str, str]] = {
-    "REJEU_EXTENSIONS": "Folders of pipelines and probes, separated by colons, besides those that stand beside specs.",
+    "REJEU_EXTENSIONS": "Folders of modules of your own, separated by colons, besides those that stand beside specs.",
     "REJEU_STREAMS": "Folders of specs, separated by colons, in place of the folder `streams` beside the DAG file.",
     "REJEU_DAGS": "The folder of DAG files, and of specs in `streams/`, that commands work with. Default: `dags`.",
     "REJEU_UI_PORT": "The port of the local stack's Airflow. Default: a free one, the same each time where it can be.",
@@ -34,6 +34,9 @@ GOOGLES: Final[Mapping[str, str]] = {
     "STORAGE_EMULATOR_HOST": "A Cloud Storage emulator, as a URL.",
     "BIGTABLE_EMULATOR_HOST": "A Bigtable emulator, `host:port`.",
 }
+
+NAMING: Final = ("launcher", "jobs")
+"""The settings that name a launcher."""
 
 
 def render() -> str:
@@ -72,7 +75,7 @@ def variable(name: str) -> str:
 def _setting(name: str) -> Sequence[str]:
     field = Target.model_fields[name]
     schema: Mapping[str, Any] = Target.model_json_schema()["properties"][name]
-    values = [value for each in (schema, *schema.get("anyOf", ())) for value in each.get("enum", ())]
+    values = launchers_for(name) if name in NAMING else []
     shown = f"**`{variable(name)}`**" if field.is_required() else code(variable(name))
     default = "" if field.is_required() or field.default is None else code(_text(field.default))
     return shown, ", ".join(code(value) for value in values) or _kind(schema), default, field.description or ""
@@ -87,6 +90,5 @@ def _text(value: object) -> str:
 
 
 def _needs() -> Iterator[Sequence[str]]:
-    yield code("process"), "nothing"
-    for launcher, others in NEEDS.items():
-        yield code(launcher), ", ".join(code(variable(name)) for name in others)
+    for name in LAUNCHERS:
+        yield code(name), ", ".join(code(variable(other)) for other in LAUNCHERS[name].needs) or "nothing"

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,18 @@ class Launcher(Protocol):
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         """End the job: with `drain` it may finish what it has in hand first. None where there is no such job."""
+        ...
+
+
+@runtime_checkable
+class UpdatingLauncher(Launcher, Protocol):
+    """A launcher that can give a job that runs other arguments, and the job loses nothing of what it has in hand."""
+
+    def update(self, request: JobRequest, renamed: Mapping[str, str] | None = None) -> Job:
+        """Update the job of this name to the request, and wait until it is. Raises LaunchError where it cannot.
+
+        `renamed` maps old names of the job's steps to new ones.
+        """
         ...
 
 

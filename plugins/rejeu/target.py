@@ -3,27 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from rejeu.errors import RequestError, explain
+from rejeu.errors import ExtensionError, RequestError, explain
+from rejeu.ports import Launcher
+from rejeu.registry import Registry
 from rejeu.spec.types import Speed
 from rejeu.spec.workers import ServiceAccount
 
 PREFIX = "REJEU_"
-NEEDS: Final = {
-    "docker": ("image",),
-    "kubernetes": ("image",),
-    "cloud-run": ("image", "region"),
-    "vertex-ai": ("image", "region"),
-    "dataflow": ("region", "bucket", "template", "jobs_image"),
-}
-"""Which other variables a launcher cannot do without."""
 REGION: Final = r"^([a-z]+-[a-z]+[0-9]+)?$"
 TEMPLATE: Final = r"^(gs://.+/.+)?$"
+
+
+@dataclass(frozen=True)
+class LauncherKind:
+    """A launcher as targets name it: the value of LAUNCHER in its module."""
+
+    make: Callable[[Target, Mapping[str, str]], Launcher]
+    """Makes the launcher, for this target and the process's environment, where it may have variables of its own.
+
+    It is called often, in the triggerer's event loop, too: it asks nobody, and the launcher brings its library when it
+    is first used. Raises RequestError where a variable of its own is missing or wrong.
+    """
+    needs: tuple[str, ...] = ()
+    """The target's fields that it cannot do without."""
+    starts_replays: bool = True
+    """Whether REJEU_LAUNCHER may name it."""
+    starts_streams: bool = False
+    """Whether REJEU_JOBS may name it."""
+
+    def __post_init__(self) -> None:
+        for name in self.needs:
+            if name not in Target.model_fields:
+                raise ValueError(f"needs has {name!r}: a target has {', '.join(Target.model_fields)}")
+
+    def may_be(self, field: str) -> bool:
+        """Whether this field of a target may name it."""
+        return self.starts_replays if field == "launcher" else self.starts_streams
+
+
+LAUNCHERS: Final = Registry("launcher", LauncherKind, "rejeu.launchers", dashes=True)
+
+
+def launchers_for(field: str) -> list[str]:
+    """The names that this field of a target may have."""
+    names = []
+    for name in LAUNCHERS:
+        with suppress(ExtensionError):  # who names that one is told what is wrong with it
+            if LAUNCHERS[name].may_be(field):
+                names.append(name)
+    return names
 
 
 class Target(BaseModel):
@@ -42,7 +78,7 @@ class Target(BaseModel):
     location: str = "US"
     """BigQuery location of new datasets."""
     image: str = ""
-    """The replay's image (docker/replay.Dockerfile), for every launcher but `process`."""
+    """The replay's image (docker/replay.Dockerfile), for launchers that start containers."""
     region: Annotated[str, Field(pattern=REGION)] = ""
     """Where Cloud Run and Vertex AI run it, and Dataflow the streaming jobs, such as europe-west1."""
     service_account: str = ""
@@ -51,16 +87,12 @@ class Target(BaseModel):
     """Kubernetes namespace of the replay."""
     network: str = ""
     """Docker network of the replay."""
-    launcher: Literal["process", "docker", "kubernetes", "cloud-run", "vertex-ai"] = "process"
-    """What starts the replay."""
     template: Annotated[str, Field(pattern=TEMPLATE)] = ""
     """Where `gcloud dataflow flex-template build` put the streaming jobs' template, gs://…"""
     jobs_image: str = ""
     """The streaming jobs' image (docker/beam.Dockerfile), the same as the template's."""
     jobs_service_account: ServiceAccount | Literal[""] = ""
     """Whose rights streaming jobs have on Dataflow where their specs do not say, an e-mail address."""
-    jobs: Literal["process", "dataflow"] = "process"
-    """What starts streaming jobs; jobs that end by themselves are processes of the worker."""
     production: bool = False
     """Whether people rely on what is written here: simulators are refused."""
     bigtable: str = ""
@@ -77,6 +109,11 @@ class Target(BaseModel):
     """Whether a new stream's batch starts paused until a person switches it on, as `rejeu up` has it."""
     home: Path = Path(".rejeu")
     """Folder for what local jobs leave: records and logs."""
+    # These two come last: what a launcher needs can be any field, and must be known when they are checked.
+    launcher: str = "process"
+    """What starts the replay."""
+    jobs: str = "process"
+    """What starts streaming jobs; jobs that end by themselves are processes of the worker."""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -93,8 +130,16 @@ class Target(BaseModel):
 
     @field_validator("launcher", "jobs")
     @classmethod
-    def _has_what_it_needs(cls, launcher: str, others: ValidationInfo) -> str:
-        for name in NEEDS.get(launcher, ()):
+    def _is_there_with_what_it_needs(cls, launcher: str, others: ValidationInfo) -> str:
+        field = str(others.field_name)
+        try:
+            kind = LAUNCHERS.find(launcher, "it") if launcher in LAUNCHERS else None
+        except ExtensionError as error:
+            raise ValueError(str(error)) from None
+        if kind is None or not kind.may_be(field):
+            raise ValueError(f"it is {launcher!r}: it must be one of {', '.join(launchers_for(field))}")
+        for name in kind.needs:
+            # A field that is wrong itself is missing here, too, and is told of first.
             if not others.data.get(name):
                 raise ValueError(f"it is {launcher!r}: set {PREFIX}{name.upper()} too")
         return launcher

@@ -8,7 +8,8 @@ import pytest
 
 from rejeu.errors import RequestError
 from rejeu.jobs.request import BatchJobRequest, ReconcileRequest, ReplayRequest, StreamJobRequest
-from rejeu.launchers.choose import dataflow_launcher, job_launcher
+from rejeu.launchers.choose import job_launcher, updating_launcher
+from rejeu.launchers.dataflow import DataflowLauncher
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.launchers.split import SplitLauncher
 from rejeu.ports import JobState
@@ -79,6 +80,10 @@ def test_what_dataflow_would_refuse_is_named(name: str, wrong: str) -> None:
         Target.from_env(DATAFLOW | {f"REJEU_{name}": wrong})
 
 
-def test_an_update_where_streaming_jobs_are_processes_says_what_to_set() -> None:
-    with pytest.raises(RequestError, match="REJEU_JOBS is 'process': set it to dataflow"):
-        dataflow_launcher(Target(project="rejeu-test"))
+def test_on_dataflow_a_streaming_job_can_be_updated_in_place() -> None:
+    assert isinstance(updating_launcher(Target.from_env(DATAFLOW)), DataflowLauncher)
+
+
+def test_an_update_where_streaming_jobs_are_processes_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="REJEU_JOBS is 'process', which updates no job in place: stop"):
+        updating_launcher(Target(project="rejeu-test", home=tmp_path))

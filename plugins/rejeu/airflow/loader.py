@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 def load_dags(dag_file: str) -> Iterator[DAG]:
     """Every DAG of every stream, and the patrol; a worker, which wants one DAG only, builds that one alone."""
     wanted = get_parsing_context().dag_id
-    target = Target.from_env()
     found = load_specs(spec_folders(Path(dag_file).parent))
+    target = Target.from_env()  # it may name a launcher beside the specs
     if wanted is None:
         yield from build_all(found, target)
     elif wanted == PATROL:

@@ -53,12 +53,13 @@ def add_to(commands: Commands) -> None:
 def update(arguments: argparse.Namespace) -> int:
     """Wait until the new job has taken over, and say where it is."""
     from rejeu.jobs.build import stream_job_request
-    from rejeu.launchers.choose import dataflow_launcher
+    from rejeu.launchers.choose import updating_launcher
 
     target = Target.from_env()
     request = stream_job_request(read_spec(arguments.file), target)
-    say(f"{request.job_name}: this takes Dataflow some minutes")
-    job = dataflow_launcher(target).update(request, dict(arguments.renamed))
+    launcher = updating_launcher(target)
+    say(f"{request.job_name}: this takes some minutes")
+    job = launcher.update(request, dict(arguments.renamed))
     say(f"{job.name} is {job.state} {job.detail}")
     return 0
 

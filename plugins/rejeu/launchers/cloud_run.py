@@ -15,6 +15,7 @@ from rejeu.gcp.clients import cloud_run_client
 from rejeu.launchers.google_calls import CALL_SECONDS, asking, look_until, patient
 from rejeu.launchers.names import short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
+from rejeu.target import LauncherKind, Target
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -217,3 +218,10 @@ class CloudRunLauncher:
 
     def _asking(self, name: str) -> AbstractContextManager[None]:
         return asking(name, f"Cloud Run in {self.project}, {self.region}", ROLES)
+
+
+def _make(target: Target, environment: Mapping[str, str]) -> CloudRunLauncher:
+    return CloudRunLauncher(target.project, target.region, target.image, target.service_account or None)
+
+
+LAUNCHER = LauncherKind(_make, needs=("image", "region"))

@@ -18,6 +18,7 @@ from rejeu.launchers.google_calls import CALL_SECONDS, asking, look_until, patie
 from rejeu.launchers.names import short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.spec.workers import REQUEST_LABEL, Workers
+from rejeu.target import LauncherKind, Target
 from rejeu.timeline import parse_instant
 
 if TYPE_CHECKING:
@@ -281,3 +282,14 @@ def _is_active(job: dict[str, Any]) -> bool:
 def _age(job: dict[str, Any]) -> tuple[datetime, str]:
     """Sorts jobs by their start."""
     return parse_instant(job["createTime"]), job["id"]
+
+
+def _make(target: Target, environment: Mapping[str, str]) -> DataflowLauncher:
+    folder = f"gs://{target.bucket}/rejeu/dataflow"
+    account = target.jobs_service_account or None
+    return DataflowLauncher(target.project, target.region, target.template, target.jobs_image, folder, account)
+
+
+LAUNCHER = LauncherKind(
+    _make, needs=("region", "bucket", "template", "jobs_image"), starts_replays=False, starts_streams=True
+)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rejeu.errors import LaunchError, translated
 from rejeu.launchers.names import short_name
 from rejeu.ports import Job, JobRequest, JobState
+from rejeu.target import LauncherKind, Target
 
 # docker is imported where it is first used: a launcher is made in the triggerer's event loop, which must not wait.
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ ATTEMPTS = 5
 """How often a starter tries while others are faster."""
 NAME_LIMIT = 63
 """A container's name is also its host name on a network."""
+
+EMULATORS = (
+    "PUBSUB_EMULATOR_HOST",
+    "BIGQUERY_EMULATOR_HOST",
+    "BIGQUERY_STORAGE_EMULATOR_HOST",
+    "STORAGE_EMULATOR_HOST",
+)
+"""What names the servers that a container on this machine is to talk to, as its starter does."""
 
 NAME_LABEL = "rejeu.job"
 READY_LABEL = "rejeu.ready-text"
@@ -209,3 +218,11 @@ def _asking(name: str) -> AbstractContextManager[None]:
 
 def _why(error: Exception) -> str:
     return str(getattr(error, "explanation", None) or error)
+
+
+def _make(target: Target, environment: Mapping[str, str]) -> DockerLauncher:
+    emulators = {name: environment[name] for name in EMULATORS if name in environment}
+    return DockerLauncher(target.image, emulators, target.network or None)
+
+
+LAUNCHER = LauncherKind(_make, needs=("image",))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rejeu.errors import LaunchError, translated
 from rejeu.launchers.names import short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
+from rejeu.target import LauncherKind, Target
 
 # kubernetes is imported where it is first used: a launcher is made in the triggerer's event loop, which must not wait.
 if TYPE_CHECKING:
@@ -355,3 +356,10 @@ def _why(error: Exception) -> str:
     except (ValueError, KeyError):
         said = error.reason
     return f"{error.status} {said}" if error.status else str(said)  # without TLS there is no status
+
+
+def _make(target: Target, environment: Mapping[str, str]) -> KubernetesLauncher:
+    return KubernetesLauncher(target.image, target.namespace, target.service_account or None)
+
+
+LAUNCHER = LauncherKind(_make, needs=("image",))

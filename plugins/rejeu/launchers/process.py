@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ import psutil
 from rejeu import extensions
 from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, Job, JobRequest, JobState
+from rejeu.target import LauncherKind, Target
 
 DRAIN_SECONDS = 30.0
 READY_BYTES = 1_000_000
@@ -47,10 +48,14 @@ class Record:
 
 
 class ProcessLauncher:
-    """Runs `python -m <module> <argv>` in a session of its own, logging to a file."""
+    """Runs `python -m <module> <argv>` in a session of its own, logging to a file.
 
-    def __init__(self, folder: Path) -> None:
+    `through` is a command that each job is started through, such as `nice -n 10`, and which it takes the place of.
+    """
+
+    def __init__(self, folder: Path, through: Sequence[str] = ()) -> None:
         self._folder = folder.absolute()
+        self._through = list(through)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, request: JobRequest) -> Job:
@@ -86,7 +91,7 @@ class ProcessLauncher:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         log = self._folder / f"{request.job_name}.{stamp}.log"
         exit_file = self._folder / f"{request.job_name}.{stamp}.exit"
-        command = [sys.executable, "-m", request.module, *request.to_argv()]
+        command = [*self._through, sys.executable, "-m", request.module, *request.to_argv()]
         try:
             with log.open("wb") as output:
                 process = subprocess.Popen(
@@ -182,3 +187,10 @@ def _text(path: str, *, last: int | None = None, first: int = -1) -> str:
             return file.read(first).decode(errors="replace")
     except FileNotFoundError:
         return ""
+
+
+def _make(target: Target, environment: Mapping[str, str]) -> ProcessLauncher:
+    return ProcessLauncher(target.home / "jobs")
+
+
+LAUNCHER = LauncherKind(_make, starts_streams=True)

@@ -15,6 +15,7 @@ from rejeu.gcp.clients import vertex_endpoint, vertex_session
 from rejeu.launchers.google_calls import CALL_SECONDS, asking, look_until, patient
 from rejeu.launchers.names import short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
+from rejeu.target import LauncherKind, Target
 from rejeu.timeline import parse_instant
 
 if TYPE_CHECKING:
@@ -195,3 +196,10 @@ def _age(job: dict[str, Any]) -> tuple[datetime, str]:
 
 def _end(job: dict[str, Any]) -> tuple[datetime, str]:
     return parse_instant(job.get("endTime", job["createTime"])), job["name"]
+
+
+def _make(target: Target, environment: Mapping[str, str]) -> VertexLauncher:
+    return VertexLauncher(target.project, target.region, target.image, target.service_account or None)
+
+
+LAUNCHER = LauncherKind(_make, needs=("image", "region"))
