@@ -32,6 +32,7 @@ from rejeu.state.documents import SideDocument
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
+from rejeu.testing.launchers import SmallJob
 from rejeu.timeline import Position, format_instant, from_us, to_us
 from rejeu.watchdog.watch import Watch, WatchPlan
 from tests.chaos.collector import PROJECT, Collector, Got
@@ -39,7 +40,6 @@ from tests.chaos.plan import plan
 from tests.chaos.rows import START_US, STREAM, write_rows
 from tests.chaos.verdict import in_flight, judge
 from tests.emulated.pubsub_feed import PubSubServer
-from tests.launchers.rigs.rig import SmallJob
 
 pytestmark = [
     pytest.mark.emulated,
@@ -180,7 +180,7 @@ class Stage:
     def __enter__(self) -> Self:
         """With a streaming job, which nobody need restore."""
         self._stream_job = stream_job_request(self._spec, self._target).job_name
-        job = SmallJob(("wait",), self._stream_job, module="tests.launchers.small_job")
+        job = SmallJob(("wait",), self._stream_job)
         job_launcher(self._target).start(job)
         return self
 

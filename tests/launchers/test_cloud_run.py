@@ -15,9 +15,10 @@ from rejeu.errors import LaunchError
 from rejeu.gcp.clients import cloud_run_client
 from rejeu.launchers import cloud_run
 from rejeu.ports import JobState
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.fakes.cloud_run_server import Refusal
 from tests.launchers.rigs.cloud_run import CloudRunRig
-from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
+from tests.launchers.rigs.rig import Build
 
 PATH = f"projects/a-project/locations/europe-west1/jobs/{NAME}"
 
@@ -31,7 +32,7 @@ def rig(build: Build) -> CloudRunRig:
 
 def _declare_and_die(annotations: Mapping[str, str] = MappingProxyType({"rejeu-job": NAME})) -> None:
     """Another starter declares the job, and is gone before it runs it."""
-    container = run_v2.Container(image="rejeu-replay:other", command=["python", "-m", "small_job"])
+    container = run_v2.Container(image="rejeu-replay:other", command=["python", "-m", SmallJob.module])
     template = run_v2.ExecutionTemplate(
         annotations=dict(annotations), task_count=1, template=run_v2.TaskTemplate(containers=[container])
     )
@@ -63,7 +64,7 @@ def test_the_job_is_the_targets_image_and_the_requests_module(rig: CloudRunRig) 
     task = rig.server.jobs[PATH].template.template
     (container,) = task.containers
     assert task.service_account == settings["service_account"]
-    assert (container.image, list(container.command)) == ("rejeu-replay:test", ["python", "-m", "small_job"])
+    assert (container.image, list(container.command)) == ("rejeu-replay:test", ["python", "-m", SmallJob.module])
     assert {each.name: each.value for each in container.env} == settings["environment"]
     assert dict(container.resources.limits) == {"cpu": "2", "memory": "4Gi"}
 

@@ -13,9 +13,10 @@ from rejeu.jobs.request import StreamJobRequest
 from rejeu.launchers import dataflow
 from rejeu.ports import JobState
 from rejeu.spec.workers import REQUEST_LABEL, Workers
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.fakes.dataflow_server import refusal
 from tests.launchers.rigs.dataflow import DataflowRig
-from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
+from tests.launchers.rigs.rig import Build
 
 REQUEST = StreamJobRequest(
     stream="crypto_rates",

@@ -13,10 +13,11 @@ import rejeu.launchers.docker
 from rejeu.errors import LaunchError
 from rejeu.launchers.docker import DockerLauncher
 from rejeu.ports import Job, JobState
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.fakes.docker_server import IMAGE
 from tests.fakes.rest import Call
 from tests.launchers.rigs.docker import DockerRig
-from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
+from tests.launchers.rigs.rig import Build
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def rig(build: Build) -> DockerRig:
 
 def _made(**values: Any) -> Container:
     """A container that a starter made, who died before it was started."""
-    ours = {"entrypoint": ["python", "-m", "small_job"], "command": ["wait"], "labels": {"rejeu.job": NAME}}
+    ours = {"entrypoint": ["python", "-m", SmallJob.module], "command": ["wait"], "labels": {"rejeu.job": NAME}}
     return DockerClient.from_env().containers.create(IMAGE, name=NAME, **ours | values)
 
 
 def test_the_job_is_what_the_container_runs_whatever_the_image_would(rig: DockerRig) -> None:
     rig.launcher.start(SmallJob(("say", "--topic=t", "wait")))
     asked = rig.server.newest(NAME).config
-    assert (asked["Image"], asked["Entrypoint"]) == (IMAGE, ["python", "-m", "small_job"])
+    assert (asked["Image"], asked["Entrypoint"]) == (IMAGE, ["python", "-m", SmallJob.module])
     assert asked["Cmd"] == ["say", "--topic=t", "wait"]
 
 

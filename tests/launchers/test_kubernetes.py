@@ -12,10 +12,11 @@ import rejeu.launchers.kubernetes
 from rejeu.errors import LaunchError
 from rejeu.launchers.kubernetes import KubernetesLauncher
 from rejeu.ports import JobState
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.fakes.kubernetes_server import IMAGE, KubernetesServer, refuse
 from tests.fakes.rest import Call
 from tests.launchers.rigs.kubernetes import KubernetesRig
-from tests.launchers.rigs.rig import NAME, SECONDS, Build, SmallJob, found
+from tests.launchers.rigs.rig import SECONDS, Build
 
 NAMESPACE = KubernetesServer.namespace
 
@@ -41,7 +42,7 @@ def test_a_job_has_one_pod_without_rights_that_is_neither_restarted_nor_tried_ag
     }
     assert container == {
         "args": ["say", "--topic=t", "wait"],
-        "command": ["python", "-m", "small_job"],
+        "command": ["python", "-m", SmallJob.module],
         "env": [],
         "image": IMAGE,
         "name": "job",

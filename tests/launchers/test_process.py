@@ -15,8 +15,9 @@ import pytest
 
 from rejeu.launchers import process
 from rejeu.ports import Job, JobState
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.launchers.rigs.process import ProcessRig
-from tests.launchers.rigs.rig import NAME, SECONDS, Build, SmallJob, found
+from tests.launchers.rigs.rig import SECONDS, Build
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -65,6 +66,16 @@ def test_what_a_keeper_had_not_yet_forked_ends_with_it(
     _, alive = psutil.wait_procs(members, timeout=SECONDS)
     assert len(members) > 1
     assert [each for each in alive if _lives(each)] == []
+
+
+def test_a_job_can_be_started_through_a_command_that_it_takes_the_place_of(rig: ProcessRig) -> None:
+    meeting = rig.meetings.new()
+    launcher = process.ProcessLauncher(rig.folder, ("nice", "-n", "3"))
+    launcher.start(SmallJob(("drained", "meet", str(meeting), "wait")))
+    assert psutil.Process(int(meeting.read_text(encoding="utf-8"))).nice() == min(psutil.Process().nice() + 3, 19)
+    stopped = rig.launcher.stop(NAME)
+    assert stopped is not None
+    assert (stopped.state, rig.said()) == (JobState.SUCCEEDED, "drained\n")
 
 
 def test_a_job_that_is_not_drained_has_no_say(rig: ProcessRig) -> None:
@@ -127,7 +138,7 @@ def test_a_job_outlives_the_task_that_started_it(rig: ProcessRig) -> None:
 import sys
 from pathlib import Path
 from rejeu.launchers.process import ProcessLauncher
-from tests.launchers.rigs.rig import SmallJob
+from rejeu.testing.launchers import SmallJob
 
 ProcessLauncher(Path(sys.argv[1])).start(SmallJob(("drained", "meet", sys.argv[2], "wait")))
 print("started", flush=True)

@@ -10,8 +10,9 @@ import pytest
 from rejeu.errors import LaunchError
 from rejeu.launchers import vertex_ai
 from rejeu.ports import JobState
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.fakes.vertex_server import refusal
-from tests.launchers.rigs.rig import NAME, Build, SmallJob, found
+from tests.launchers.rigs.rig import Build
 from tests.launchers.rigs.vertex_ai import VertexRig
 
 
@@ -50,7 +51,7 @@ def test_the_job_is_the_targets_image_and_the_requests_module(rig: VertexRig) ->
             "replicaCount": "1",
             "containerSpec": {
                 "imageUri": "rejeu-replay:test",
-                "command": ["python", "-m", "small_job"],
+                "command": ["python", "-m", SmallJob.module],
                 "args": ["exit", "0"],
                 "env": [{"name": "REJEU_BUCKET", "value": "b"}],
             },

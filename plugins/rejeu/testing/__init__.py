@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rejeu.ports import ENDED, Job, JobRequest, JobState, Signal, Verdict
-from rejeu.registry import Registry
 from rejeu.state.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from rejeu.registry import Registry
 
 __all__ = ["FakeLauncher", "FakeProbe", "MemoryStore", "registered"]
 

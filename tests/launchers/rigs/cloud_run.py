@@ -9,9 +9,10 @@ import pytest
 
 from rejeu.launchers.cloud_run import CloudRunLauncher
 from rejeu.ports import Job
+from rejeu.testing.launchers import NAME, Meetings, SmallJob, found
 from tests.fakes.cloud_run_server import CloudRunServer
 from tests.fakes.processes import Contained
-from tests.launchers.rigs.rig import NAME, PYTHONPATH, SECONDS, Meetings, SmallJob, found
+from tests.launchers.rigs.rig import PYTHONPATH, SECONDS
 
 
 class CloudRunRig:

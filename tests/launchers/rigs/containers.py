@@ -9,8 +9,9 @@ from typing import Protocol
 import pytest
 
 from rejeu.ports import Job, Launcher
+from rejeu.testing.launchers import NAME, Meetings, SmallJob, found
 from tests.fakes.processes import Contained
-from tests.launchers.rigs.rig import NAME, SECONDS, Meetings, SmallJob, found
+from tests.launchers.rigs.rig import SECONDS
 
 
 class Container(Protocol):

@@ -9,8 +9,8 @@ import pytest
 
 from rejeu.launchers.dataflow import DataflowLauncher
 from rejeu.ports import Job
+from rejeu.testing.launchers import NAME, SmallJob, found
 from tests.fakes.dataflow_server import DataflowServer
-from tests.launchers.rigs.rig import NAME, SmallJob, found
 
 PLACE = {
     "project": "a-project",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rejeu.ports import Job, JobState
 from rejeu.testing import FakeLauncher
-from tests.launchers.rigs.rig import NAME, SmallJob, found
+from rejeu.testing.launchers import NAME, SmallJob, found
 
 
 class FakeRig:

@@ -9,7 +9,8 @@ import psutil
 
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.ports import Job
-from tests.launchers.rigs.rig import NAME, SECONDS, Meetings, SmallJob, found
+from rejeu.testing.launchers import NAME, Meetings, SmallJob, found
+from tests.launchers.rigs.rig import SECONDS
 
 
 class ProcessRig:

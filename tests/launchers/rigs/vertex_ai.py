@@ -9,9 +9,10 @@ import pytest
 
 from rejeu.launchers.vertex_ai import VertexLauncher
 from rejeu.ports import Job
+from rejeu.testing.launchers import NAME, Meetings, SmallJob, found
 from tests.fakes.processes import Contained
 from tests.fakes.vertex_server import VertexServer
-from tests.launchers.rigs.rig import NAME, PYTHONPATH, SECONDS, Meetings, SmallJob, found
+from tests.launchers.rigs.rig import PYTHONPATH, SECONDS
 
 
 class VertexRig:
