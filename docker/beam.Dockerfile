@@ -47,11 +47,14 @@ COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/d
 COPY --from=java /opt/java/openjdk /opt/java/openjdk
 COPY --from=build /opt/jars /opt/jars
 COPY --from=build /opt/venv /opt/venv
+# What stands beside the specs: a module there is found as it is where Airflow runs.
+COPY dags/streams /opt/rejeu/extensions
 
 # Without the second, boot creates a virtual environment at each start, which this user may not.
 ENV PATH=/opt/venv/bin:$PATH \
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
     JAVA_HOME=/opt/java/openjdk \
+    REJEU_EXTENSIONS=/opt/rejeu/extensions \
     BEAM_SERVICE_OVERRIDES='{"sdks:java:io:google-cloud-platform:expansion-service:build": "/opt/jars/expansion-service.jar"}' \
     FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/venv/lib/python3.11/site-packages/beam_jobs/template.py
 USER 10001

@@ -23,9 +23,12 @@ FROM python:3.11.14-slim-bookworm
 RUN useradd --uid 10001 --create-home rejeu \
     && install --directory --owner=rejeu /var/lib/rejeu
 COPY --from=build /opt/venv /opt/venv
+# What stands beside the specs: a module there is found as it is where Airflow runs.
+COPY dags/streams /opt/rejeu/extensions
 
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    REJEU_EXTENSIONS=/opt/rejeu/extensions
 USER 10001
 # Exec form: SIGTERM reaches the replay itself, which then saves its cursor and gives the lease up.
 ENTRYPOINT ["python", "-m", "rejeu.replay"]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -203,6 +204,24 @@ def test_an_image_has_what_its_programs_need_and_no_more() -> None:
 def test_the_code_is_mounted_or_installed_and_never_both(image: str) -> None:
     assert ("plugins/rejeu" in copied(image)) is (image not in MOUNTED)
     assert any("/opt/rejeu/plugins" in each for each in rests(image, "ENV")) is (image in MOUNTED)
+
+
+@pytest.mark.parametrize("image", [image for image in FILES if image not in MOUNTED])
+def test_an_image_with_the_wheel_takes_along_what_stands_beside_the_specs(image: str, tmp_path: Path) -> None:
+    last = len(read(image)) - [each.verb for each in reversed(read(image))].index("FROM")
+    (copy,) = (each for each in read(image)[last:] if each.verb == "COPY" and "--from=" not in each.rest)
+    source, there = copy.words
+    (environment,) = (each for each in rests(image, "ENV") if "REJEU_EXTENSIONS" in each)
+    variables = dict(word.split("=", 1) for word in shlex.split(environment))
+    assert (source, there) == ("dags/streams", variables["REJEU_EXTENSIONS"])
+    beside = tmp_path / "extensions"
+    shutil.copytree(ROOT / source, beside)
+    (beside / "mine.py").write_text("from rejeu.target import LauncherKind\nLAUNCHER = LauncherKind(print)\n")
+    look = "from rejeu.target import LAUNCHERS; print(*LAUNCHERS, LAUNCHERS['mine'].make is print)"
+    surroundings = {"PATH": os.environ["PATH"]}
+    own = run([sys.executable, "-c", look.partition(",")[0] + ")"], env=surroundings).split()
+    found = run([sys.executable, "-c", look], env=surroundings | {"REJEU_EXTENSIONS": str(beside)}).split()
+    assert found == [*sorted([*own, "mine"]), "True"]
 
 
 def test_the_replay_is_what_its_container_runs_and_checks() -> None:
