@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rejeu.errors import RequestError
 from rejeu.jobs.flags import Request
 from rejeu.jobs.request import CURSOR, BatchJobRequest, ReconcileRequest, ReplayRequest, Shard, StreamJobRequest
-from rejeu.spec.generators import GENERATORS
 from rejeu.spec.names import SHARD_SUFFIX
+from rejeu.spec.sources import GENERATORS
 from rejeu.spec.types import MAX
 
 NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
@@ -188,7 +188,7 @@ def test_a_time_without_a_zone_is_refused(field: str, value: object) -> None:
     ],
 )
 def test_exactly_one_source_is_named(sources: dict[str, str | None], found: str) -> None:
-    remedy = "name exactly one source of --table, --query, --file, --generator and --api"
+    remedy = "name exactly one source of --table, --query, --file, --generator, --api and --reader"
     assert _refusal(**sources) == f"{found}: {remedy}"
 
 

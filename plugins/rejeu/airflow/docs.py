@@ -56,5 +56,5 @@ def _windows(spec: StreamSpec) -> str:
 
 def _replays(spec: StreamSpec, replay: Replay) -> str:
     source = replay.source
-    place = source.table or source.files or source.generator or source.api
+    place = source.table or source.files or source.generator or source.api or source.reader
     return f"{f'`{place}`' if place else 'a query'} by `{spec.source_time}`, at speed {speed(replay)}"

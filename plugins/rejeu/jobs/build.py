@@ -32,6 +32,8 @@ def replay_request(
         file=target.place(source.files) if source.files else None,
         generator=source.generator,
         api=source.api and source.api.format(open_data=target.open_data),
+        reader=source.reader,
+        options=source.options,
         raw=source.raw and target.place(source.raw, partition="{partition}"),
         every_seconds=source.every.total_seconds(),
         event_time=spec.source_time,

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestError, RowError, SourceError, StateError
 from rejeu.jobs.flags import Request, flag_of
-from rejeu.spec.generators import GeneratorText
 from rejeu.spec.names import OBSERVED_AT, STREAM_JOB, STREAM_NAME
+from rejeu.spec.sources import GeneratorText, Options, ReaderName, ReaderOptions
 from rejeu.spec.types import Speed, TimeUnit
 from rejeu.spec.workers import Workers
 from rejeu.timeline import format_instant, parse_instant
@@ -66,6 +66,8 @@ class SourceRequest(Request):
     file: str | None = Field(None, description="source: Parquet or NDJSON, a path or gs:// URI, * allowed")
     generator: GeneratorText | None = Field(None, description="source: a simulator's name, name:option=value,...")
     api: str | None = Field(None, description="source: an API's URL, whose answers are JSON with a list `records`")
+    reader: ReaderName | None = Field(None, description="source: one of your own, by its name")
+    options: ReaderOptions = Field(Options({}), description="what the reader is given, as JSON")
     raw: str | None = Field(
         None, description="where an API's answers are kept first, a path or gs:// URI with {partition} for the day"
     )
@@ -83,11 +85,13 @@ class SourceRequest(Request):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [name for name in ("table", "query", "file", "generator", "api") if getattr(self, name)]
+        given = [name for name in ("table", "query", "file", "generator", "api", "reader") if getattr(self, name)]
         if len(given) != 1:
             found = " and ".join(flag_of(name) for name in given) or "none"
-            rule = "name exactly one source of --table, --query, --file, --generator and --api"
+            rule = "name exactly one source of --table, --query, --file, --generator, --api and --reader"
             raise ValueError(f"{found} given: {rule}")
+        if self.options.root and self.reader is None:
+            raise ValueError(f"--options is {self.options}: only a reader has options; name one with --reader")
         return self
 
     @model_validator(mode="after")
@@ -115,7 +119,7 @@ class SourceRequest(Request):
 class ReplayRequest(SourceRequest):
     """Publish a source's rows to a topic at their own pace.
 
-    Exactly one of --table, --query, --file, --generator and --api names the source.
+    Exactly one of --table, --query, --file, --generator, --api and --reader names the source.
     """
 
     program = "rejeu replay"

@@ -13,13 +13,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     model_validator,
 )
 
-from rejeu.spec.generators import GeneratorText
 from rejeu.spec.names import OBSERVED_AT, STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.spec.probes import PROBES
+from rejeu.spec.sources import GeneratorText, ReaderName
 from rejeu.spec.types import (
     ColumnName,
     Cron,
@@ -49,7 +50,7 @@ class Part(BaseModel):
 
 
 class Source(Part):
-    """Where the replayed rows come from: exactly one of `table`, `query`, `files`, `generator` and `api`."""
+    """Where the replayed rows come from: one of `table`, `query`, `files`, `generator`, `api` and `reader`."""
 
     table: TableName | None = None
     """A BigQuery table, `dataset.table` or `project.dataset.table`."""
@@ -63,6 +64,10 @@ class Source(Part):
     """A URL that is asked again and again for a list `records`; `{open_data}` is the target's open-data server."""
     raw: Annotated[str, path_of("bucket", "partition")] | None = None
     """Where the API's answers are kept first: a folder or `gs://` URI for each day, which `{partition}` stands for."""
+    reader: ReaderName | None = None
+    """A source of your own, by its name: it stands beside the specs."""
+    options: dict[str, JsonValue] = {}
+    """What the reader is given."""
     every: Duration = timedelta(minutes=1)
     """How often the API is asked, in whole seconds; the speed divides it."""
     time: ColumnName | None = None
@@ -74,10 +79,14 @@ class Source(Part):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [name for name in ("table", "query", "files", "generator", "api") if getattr(self, name)]
+        given = [name for name in ("table", "query", "files", "generator", "api", "reader") if getattr(self, name)]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise ValueError(f"it has {found}: it must have exactly one of table, query, files, generator and api")
+            raise ValueError(
+                f"it has {found}: it must have exactly one of table, query, files, generator, api and reader"
+            )
+        if self.options and self.reader is None:
+            raise ValueError(f"options is {self.options}: only a reader has options; name one")
         if self.api and "{partition}" not in (self.raw or ""):
             raise ValueError(f"raw is {self.raw!r}: an API's answers need a place, with {{partition}} for the day")
         return self

@@ -10,6 +10,7 @@ from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.bigquery import read_query, read_table
 from rejeu.replay.source.files import read_files
 from rejeu.replay.source.generated import read_generator
+from rejeu.replay.source.reader import read_reader
 from rejeu.timeline import to_us
 
 
@@ -26,4 +27,6 @@ def read_rows(request: ReplayRequest, from_us: int | None) -> Iterator[pa.Table]
         from rejeu.replay.source.api import read_api  # imports an HTTP library that no other source needs
 
         return read_api(request, from_us, until_us)
+    if request.reader is not None:
+        return read_reader(request, from_us, until_us)
     return read_generator(request, from_us, until_us)

@@ -56,6 +56,10 @@ def _source_columns(stream: str, source: Source, target: Target, client: bigquer
         from rejeu.replay.source.files import file_schema
 
         return from_arrow(file_schema(target.place(source.files), target.project))
+    if source.reader is not None:
+        from rejeu.replay.source.reader import open_reader
+
+        return open_reader(source.reader, source.options).columns()
     from rejeu.replay.source.generated import open_generator
 
     return open_generator(source.generator or "").columns

@@ -6,7 +6,7 @@ columns after it. Times never go back from one table to the next; within a table
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,18 @@ def clip(rows: pa.Table, from_us: int | None, until_us: int | None) -> pa.Table:
     if from_us is not None:
         rows = rows.filter(pc.field(EVENT_US) >= from_us)
     return rows if until_us is None else rows.filter(pc.field(EVENT_US) < until_us)
+
+
+def arranged(
+    tables: Iterable[pa.Table], request: ReplayRequest, from_us: int | None, until_us: int | None
+) -> Iterator[pa.Table]:
+    """The rows of this window in the common shape, of tables whose times never go back."""
+    for table in tables:
+        if table.num_rows:
+            rows = arrange(table, request)
+            if until_us is not None and pc.min(rows[EVENT_US]).as_py() >= until_us:
+                return
+            yield clip(rows, from_us, until_us)
 
 
 def check_columns(schema: pa.Schema, request: ReplayRequest) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US, Endless, Many, Seconds, moments
 from rejeu.spec.columns import Column
-from rejeu.spec.generators import GeneratorKind
+from rejeu.spec.sources import GeneratorKind
 
 MEDIAN_CLICKS, CLICKS_SPREAD = 16.0, 1.1
 """How many a visit has, log-normal."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, SECOND_US, Endless, Seconds
 from rejeu.spec.columns import Column
-from rejeu.spec.generators import GeneratorKind
+from rejeu.spec.sources import GeneratorKind
 
 HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US

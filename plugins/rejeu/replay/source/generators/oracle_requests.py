@@ -16,7 +16,7 @@ import pyarrow as pa
 from rejeu.jobs.request import Instant
 from rejeu.replay.source.generators.base import TABLE_ROWS, Generator, Positive, Row, arrow_schema
 from rejeu.spec.columns import Column
-from rejeu.spec.generators import GeneratorKind
+from rejeu.spec.sources import GeneratorKind
 
 _PACKET = (Column("oracle_script_id", "INT64"), Column("calldata", "STRING"))
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from rejeu.replay.source.generators.base import Row
 from rejeu.replay.source.generators.endless import MINUTE_US, Endless, Seconds, moments
 from rejeu.spec.columns import Column
-from rejeu.spec.generators import GeneratorKind
+from rejeu.spec.sources import GeneratorKind
 
 HOUR_US: Final = 60 * MINUTE_US
 ARRIVALS: Final = (1, 1, 1, 1, 1, 1, 2, 8, 9, 4, 2, 1, 2, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1)
