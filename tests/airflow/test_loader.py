@@ -17,9 +17,11 @@ from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
 from docs.generate.dags import STREAMS
+from rejeu import extensions
 from rejeu.airflow.dags.patrol import PATROL
 from rejeu.airflow.loader import load_dags
 from rejeu.errors import RequestError
+from rejeu.target import LAUNCHERS
 from tests.paths import ROOT
 
 DAG_FILE = ROOT / "dags" / "streams.py"
@@ -130,6 +132,17 @@ def test_a_worker_builds_its_own_dag_only(write: Write, load: Load, monkeypatch:
 def test_a_worker_whose_dag_is_gone_builds_none(load: Load, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WANTED, "another_stream.live")
     assert load() == {}
+
+
+def test_the_target_may_name_a_launcher_that_stands_beside_the_specs(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "__path__", [])
+    monkeypatch.setattr(LAUNCHERS, "loaded", {})
+    monkeypatch.setenv("REJEU_LAUNCHER", "gentle")
+    write("gentle.py", "from rejeu.target import LauncherKind\nLAUNCHER = LauncherKind(print)\n")
+    assert set(load()) > GOOD_DAGS
+    del sys.modules["rejeu.extensions.gentle"]
 
 
 def test_a_deployment_without_a_project_is_told_which_variable_to_set(
