@@ -206,6 +206,14 @@ def test_what_is_wrong_with_a_readers_flags_is_told(streams: Path, flags: list[s
         ReplayRequest.from_argv(["--topic=projects/p/topics/t", "--event-time=at", *flags])
 
 
+def test_the_command_line_finds_what_stands_beside_the_specs(
+    streams: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REJEU_DAGS", str(streams.parent))
+    assert cli.main(["replay", "--reader=contour", "--topic=projects/p/topics/t", "--event-time=at"]) == 2
+    assert "--reader: it is 'contour': it must be one of counter" in capsys.readouterr().err
+
+
 def request_of(streams: Path, home: Path) -> ReplayRequest:
     """What starts the stream's replay."""
     [loaded] = load_specs([streams])

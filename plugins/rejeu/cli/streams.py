@@ -13,9 +13,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from rejeu import extensions
 from rejeu.cli import homes
 from rejeu.cli.commands import Commands, count
 from rejeu.cli.console import console, say
+from rejeu.cli.folders import dags_folder
 from rejeu.spec.files import read_spec
 from rejeu.spec.types import parse_speed
 from rejeu.target import Target
@@ -65,9 +67,13 @@ def update(arguments: argparse.Namespace) -> int:
 
 
 def replay(argv: Sequence[str]) -> int:
-    """Publish rows; the flags are the request's own fields, parsed in one place for CLI, DAGs and containers."""
+    """Publish rows; the flags are the request's own fields, parsed in one place for CLI, DAGs and containers.
+
+    A source that stands beside the specs is found, as it is for these.
+    """
     from rejeu.replay.__main__ import main
 
+    extensions.look_in(dags_folder() / "streams")
     return main(argv)
 
 
