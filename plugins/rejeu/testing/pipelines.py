@@ -59,18 +59,21 @@ class PipelineContract:
             assert rows, "none of the messages became a row"
             if record.columns is not None:
                 fault_of = fault_finder(record.columns)
-                assert [fault for row in rows if (fault := fault_of(row.values))] == []
+                faults = [fault for row in rows if (fault := fault_of(row.values))]
+                assert faults == [], f"rows do not fit the columns: {faults}"
                 missing = [
                     column.name for column in record.columns if all(column.name not in row.values for row in rows)
                 ]
-                assert missing == [], "no row has these columns"
+                assert missing == [], f"no row has these columns: {missing}"
 
         self._run(self.messages, rows=check, dead=_none)
 
     def test_a_wrong_message_is_a_dead_letter_with_a_reason_and_the_others_are_rows(self) -> None:
         def check_letters(letters: list[Any]) -> None:
-            assert len(letters) == len(self.wrong)
-            assert all(letter.values["reason"] for letter in letters)
+            reasons = [letter.values["reason"] for letter in letters]
+            told = f"{len(self.wrong)} wrong messages, and dead letters with these reasons: {reasons}"
+            assert len(reasons) == len(self.wrong), told
+            assert all(reasons), told
 
         def check_rows(rows: list[Any]) -> None:
             assert rows, "the right messages became no rows beside the wrong ones"
@@ -109,4 +112,5 @@ class PipelineContract:
 
 
 def _none(letters: list[Any]) -> None:
-    assert [letter.values["reason"] for letter in letters] == []
+    reasons = [letter.values["reason"] for letter in letters]
+    assert reasons == [], f"messages that should become rows are dead letters: {reasons}"
