@@ -58,5 +58,5 @@ class TestStations(PipelineContract):
 
 
 def test_every_pipeline_is_tried_here() -> None:
-    tried = {kind.name for kind in PipelineContract.__subclasses__()}
+    tried = {kind.name for kind in PipelineContract.__subclasses__() if kind.__module__ == __name__}
     assert tried == set(PIPELINES)
