@@ -77,3 +77,7 @@ def files_of(page: Path) -> dict[str, str]:
 def insertions_of(page: Path) -> list[tuple[str, str, str]]:
     """The blocks that say in their first line where they go: the name of a table, its file's path, and the text."""
     return INTO.findall(page.read_text(encoding="utf-8"))
+
+
+ADDITIONS: Final = [page for page in sorted((ROOT / "docs" / "how-to").glob("add-a-*.md")) if shell_blocks(page)]
+"""The pages that add something to Rejeu: their files are written, and their own tests run."""

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, shell_blocks
+from tests.docs.pages import ADDITIONS
 from tests.docs.reader import Reader
 
-ADDITIONS = [page for page in sorted((ROOT / "docs" / "how-to").glob("add-a-*.md")) if shell_blocks(page)]
 ITSELF = '    ColumnType(name="GEOGRAPHY", check=_is_text, rule="text", json="strings"),\n'
 """What the page about column types adds, as if it were not there."""
 

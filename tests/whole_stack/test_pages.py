@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, shell_blocks
+from tests.docs.pages import ADDITIONS, PAGES, shell_blocks
 from tests.docs.reader import Reader
-from tests.docs.test_additions import ADDITIONS
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.emulated, pytest.mark.timeout(3000)]
