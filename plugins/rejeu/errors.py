@@ -22,9 +22,10 @@ A message says the value, the rule and the remedy, in that order.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 
 class RejeuError(Exception):
@@ -39,10 +40,10 @@ class SpecError(RejeuError):
     exit_code = 2
 
     def __init__(self, file: str, field: str, reason: str, remedy: str) -> None:
-        self.file, self.field, self.reason, self.remedy = file, field, reason, remedy
-        where = f"{field}: " if field else ""
+        self.file, self.field, self.reason, self.remedy = map(_printable, (file, field, reason, remedy))
+        where = f"{self.field}: " if self.field else ""
         # The reason first: a path may be longer than the line that a person sees.
-        super().__init__(f"{where}{reason}. {remedy} ({file})")
+        super().__init__(f"{where}{self.reason}. {self.remedy} ({self.file})")
 
 
 class RequestError(RejeuError):
@@ -168,9 +169,36 @@ def _below(kind: type[RejeuError]) -> Iterator[type[RejeuError]]:
         yield from _below(each)
 
 
+MOST_SAID: Final = 500
+"""Characters of a text of somebody else's that a message has."""
+
+
+def brief(text: str) -> str:
+    """The text, or its beginning and its end where it is long."""
+    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 100]} … {text[-100:]}"
+
+
+def told(value: object) -> str:
+    """A value as Python writes it, in few words: lists of lists may be as long as memory is."""
+    try:
+        return _VALUES.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of very many digits"
+
+
 def explain(detail: Any) -> str:
     """What pydantic found, as the value and the rule; the rule alone where the value is a whole mapping."""
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    message = brief(str(detail["msg"]).removeprefix("Value error, "))
     if "it is" in message or isinstance(detail["input"], dict):
         return message
-    return f"it is {detail['input']!r}: {message}"
+    return f"it is {told(detail['input'])}: {message}"
+
+
+_VALUES: Final = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 200
+_VALUES.maxlevel = 2
+
+
+def _printable(text: str) -> str:
+    """The text without what a database or a terminal refuses: control characters, and halves of characters."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -90,7 +90,7 @@ class Registry(Generic[Record]):
             OF_OTHERS.add(origin.module)
         try:
             found = getattr(importlib.import_module(origin.module), origin.object)
-        except Exception as error:  # whatever a module of somebody else's does when it is imported
+        except (Exception, SystemExit) as error:  # whatever a module of somebody else's does when it is imported
             reason = f"{type(error).__name__}: {error}"
             raise ExtensionError(
                 f"{origin} cannot be imported ({reason}); mend it, or install what it needs"

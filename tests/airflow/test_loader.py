@@ -91,6 +91,23 @@ def test_a_broken_spec_says_so_and_leaves_the_others_alone(
     assert DagSerialization.to_dict(invalid)
 
 
+@pytest.mark.parametrize("stem", ["x" * 245, "é" * 100, "a b", "\udcff"])
+def test_an_invalid_file_of_any_name_leaves_the_others_alone(write: Write, load: Load, stem: str) -> None:
+    file = write(f"{stem}.yaml", "stream: !!bool maybe")
+    dags = load()
+    [invalid] = dags.keys() - GOOD_DAGS - {PATROL}
+    assert invalid.endswith(".invalid")
+    assert DagSerialization.to_dict(dags[invalid])
+    assert (dags[invalid].doc_md or "").encode("utf-8")
+    assert file.exists()
+
+
+def test_two_invalid_files_whose_names_fold_are_both_told_of(write: Write, load: Load) -> None:
+    write("a-b.yaml", "stream: [")
+    write("a_b.yaml", "stream: [")
+    assert len([dag_id for dag_id in load() if dag_id.endswith(".invalid")]) == 2
+
+
 def test_two_streams_of_one_name_are_both_refused_and_name_each_other(write: Write, load: Load) -> None:
     write("a_copy.yaml", GOOD)
     other = write("third.yaml", variant(stream="third"))

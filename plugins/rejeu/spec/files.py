@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from rejeu import extensions
-from rejeu.errors import SpecError, explain
+from rejeu.errors import SpecError, brief, explain
+from rejeu.spec.document import read_document
 from rejeu.spec.model import StreamSpec
 
 SUFFIXES = (".yaml", ".yml")
 FOLDERS = "REJEU_STREAMS"
 """The variable that names folders of specs, apart by colons, in the place of the one beside the DAG file."""
+NAME_LENGTH: Final = 90
+"""Of the name that a file without a spec has, before the mark that tells it from another."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,22 +38,6 @@ class Loaded:
     error: SpecError | None = None
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win, in silence; a spec must not."""
-
-
-def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key, _ in node.value:
-        if str(key.value) in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-        seen.add(str(key.value))
-    return loader.construct_mapping(node, deep=True)
-
-
-_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
-
-
 def spec_folders(dags: Path) -> list[Path]:
     """The folders of the specs that the DAG file of this folder builds."""
     named = os.environ.get(FOLDERS, "")
@@ -56,19 +47,7 @@ def spec_folders(dags: Path) -> list[Path]:
 def read_spec(file: Path) -> StreamSpec:
     """The spec in this file, which may name extensions beside it. Raises SpecError."""
     extensions.look_in(file.parent)
-    try:
-        document = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
-    except OSError as error:
-        raise SpecError(str(file), "", f"it cannot be read ({error.strerror})", "Check the path.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2021-13-45 is a ValueError
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise SpecError(str(file), where, f"it is not YAML: {reason}", "Mend the line.") from None
-    if not isinstance(document, dict):
-        raise SpecError(
-            str(file), "", f"it holds {type(document).__name__}, not a mapping", "Start with `stream: my_stream`."
-        )
+    document = read_document(file)
     try:
         return StreamSpec.model_validate(document)
     except ValidationError as error:
@@ -90,15 +69,37 @@ def load_files(files: Iterable[Path]) -> list[Loaded]:
     for each in loaded:
         if each.spec is not None:
             owners.setdefault(each.name, []).append(each.file)
-    return [_refuse_twin(each, owners.get(each.name, [])) for each in loaded]
+    return _names_apart([_refuse_twin(each, owners.get(each.name, [])) for each in loaded])
 
 
 def _load(file: Path) -> Loaded:
     try:
         spec = read_spec(file)
     except SpecError as error:
-        return Loaded(file, re.sub(r"\W", "_", file.stem), None, error)
+        return _invalid(file, error)
+    except Exception as error:  # whatever one file makes us do must not take the other streams along
+        log.exception("%s: it cannot be judged", file)
+        reason = f"it cannot be judged: {brief(repr(error))}"
+        return _invalid(file, SpecError(str(file), "", reason, "Leave out what is unusual in it, and report this."))
     return Loaded(file, spec.stream, spec)
+
+
+def _invalid(file: Path, error: SpecError) -> Loaded:
+    """The file by its own name, in letters that Airflow takes."""
+    return Loaded(file, re.sub(r"[^A-Za-z0-9_]", "_", file.stem)[:NAME_LENGTH], None, error)
+
+
+def _names_apart(loaded: list[Loaded]) -> list[Loaded]:
+    """Two files without a spec, such as a-b.yaml and a_b.yml, would be called the same: each gets a mark of its own."""
+    named = Counter(each.name for each in loaded if each.spec is None)
+    return [
+        replace(each, name=f"{each.name}_{_mark(each.file)}") if each.spec is None and named[each.name] > 1 else each
+        for each in loaded
+    ]
+
+
+def _mark(file: Path) -> str:
+    return hashlib.blake2b(os.fsencode(file), digest_size=4).hexdigest()
 
 
 def _refuse_twin(loaded: Loaded, owners: list[Path]) -> Loaded:
@@ -107,13 +108,13 @@ def _refuse_twin(loaded: Loaded, owners: list[Path]) -> Loaded:
         return loaded
     reason = f"{loaded.name!r} is also the stream of {others[0]}"
     error = SpecError(str(loaded.file), "stream", reason, "Give each stream a name of its own.")
-    return Loaded(loaded.file, re.sub(r"\W", "_", loaded.file.stem), None, error)
+    return _invalid(loaded.file, error)
 
 
 def _spec_error(file: Path, error: ValidationError) -> SpecError:
     details = error.errors()
     first: Any = details[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = brief(".".join(map(str, first["loc"])))
     if first["type"] == "extra_forbidden":
         reason, remedy = "there is no such field", f"Fields here: {', '.join(_siblings(first['loc']))}."
     elif first["type"] == "missing":
