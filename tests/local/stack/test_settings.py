@@ -110,6 +110,11 @@ def test_the_users_own_credentials_and_airflow_settings_stay_out(
     assert environment["CLOUDSDK_CONFIG"].startswith(str(tmp_path))
 
 
+def test_plugins_stand_beside_the_dags(tmp_path: Path) -> None:
+    variables = StackSettings.choose(tmp_path / "dags", tmp_path).variables()
+    assert variables["AIRFLOW__CORE__PLUGINS_FOLDER"] == str(tmp_path / "plugins")
+
+
 def test_parts_keep_what_they_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's imports cost 17 s of CPU each time where they are not kept."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")

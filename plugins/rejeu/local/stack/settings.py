@@ -198,6 +198,8 @@ class StackSettings:
     def _airflow(self) -> dict[str, str]:
         settings = {
             "CORE__DAGS_FOLDER": self.dags,
+            # Beside it, as in a managed Airflow's bucket.
+            "CORE__PLUGINS_FOLDER": str(Path(self.dags).parent / "plugins"),
             "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords),
             "CORE__FERNET_KEY": self.keys["fernet"],
