@@ -216,7 +216,7 @@ class PipelineRequest(Request):
 class StreamJobRequest(PipelineRequest):
     """Read messages from a subscription, and write the pipeline's rows to a table."""
 
-    program = "rejeu stream"
+    program = "python -m beam_jobs.stream"
     module = "beam_jobs.stream"
     ready_text = "streaming job is running"
 
@@ -236,7 +236,7 @@ class StreamJobRequest(PipelineRequest):
 class BatchJobRequest(PipelineRequest):
     """Read raw files, and write the pipeline's rows as files for one load job."""
 
-    program = "rejeu batch"
+    program = "python -m beam_jobs.batch"
     module = "beam_jobs.batch"
 
     files: str = Field(description="raw newline-delimited JSON, a path or gs:// URI, * allowed")
@@ -253,7 +253,7 @@ class BatchJobRequest(PipelineRequest):
 class ReconcileRequest(SourceRequest):
     """Compare a source with what its stream wrote, and publish again what is missing."""
 
-    program = "rejeu reconcile"
+    program = "python -m beam_jobs.reconcile"
     module = "beam_jobs.reconcile"
     outcomes: ClassVar = {0: "Nothing is missing at the end.", 1: "Something is still missing."}
     errors = (RequestError, SourceError, PublishError)
