@@ -33,6 +33,10 @@ GOOGLES: Final[Mapping[str, str]] = {
     "BIGQUERY_STORAGE_EMULATOR_HOST": "Its Storage Read API, `host:port`.",
     "STORAGE_EMULATOR_HOST": "A Cloud Storage emulator, as a URL.",
     "BIGTABLE_EMULATOR_HOST": "A Bigtable emulator, `host:port`.",
+    "MONITORING_EMULATOR_HOST": "A server in place of Cloud Monitoring, `host:port`, as tests start one.",
+    "CLOUD_RUN_EMULATOR_HOST": "Likewise of Cloud Run, `host:port`.",
+    "DATAFLOW_EMULATOR_HOST": "Likewise of Dataflow, as a URL.",
+    "VERTEX_AI_EMULATOR_HOST": "Likewise of Vertex AI, as a URL.",
 }
 
 NAMING: Final = ("launcher", "jobs")

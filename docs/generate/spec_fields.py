@@ -31,7 +31,7 @@ INTRODUCTION: Final = """
 A spec is one YAML file in `dags/streams/`. `rejeu validate` checks it; `dags/streams/stream.schema.json` has the same
 rules for editors. A field that is not listed here is refused, with the fields that there are.
 
-A **duration** is a number and a unit: `500ms`, `5s`, `2m`, `1h`, `1d`. A **table** is `dataset.table` in the target's
+A **duration** is a number and a unit: `500ms`, `5s`, `2m`, `1h`. A **table** is `dataset.table` in the target's
 project, or `project.dataset.table`. A **schedule** is a cron expression, in UTC. A field in **bold** must be there.
 """
 

@@ -20,6 +20,7 @@ CODE: Final = re.compile(r"`([^`\n]+)`")
 PATH: Final = re.compile(r"^(?:plugins|rejeu|beam_jobs|spark_jobs|dags|tests|docs|docker|infra|benchmarks)/[\w./*-]*$")
 FILE: Final = re.compile(r"^```\w+\n(?:#|--) file: (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INTO: Final = re.compile(r"^```\w+\n# into: (\w+) of (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+AFTER: Final = re.compile(r"^```\w+\n# after `([^`\n]+)` of (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL: Final = re.compile(r"^( *)```sh\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 NEEDS: Final = ("# needs an account", "# needs Docker")
 """How a block begins that needs what no test has."""
@@ -72,6 +73,11 @@ def shell_blocks(page: Path) -> list[str]:
 def files_of(page: Path) -> dict[str, str]:
     """The blocks that say in their first line which file they are: the file's path, and the text."""
     return dict(FILE.findall(page.read_text(encoding="utf-8")))
+
+
+def continuations_of(page: Path) -> list[tuple[str, str, str]]:
+    """The blocks that say in their first line after which one they go: that line, its file's path, and the text."""
+    return AFTER.findall(page.read_text(encoding="utf-8"))
 
 
 def insertions_of(page: Path) -> list[tuple[str, str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.docs.pages import files_of, insertions_of, shell_blocks
+from tests.docs.pages import continuations_of, files_of, insertions_of, shell_blocks
 from tests.paths import ROOT
 
 SHARED: Final = ("Makefile", "pyproject.toml", "requirements.lock", ".venv", "README.md", "beam_jobs", "spark_jobs")
@@ -40,6 +41,11 @@ class Reader:
             assert found, f"{path} has no {name}"
             opening, line, rest = after.partition("\n")
             file.write_text(f"{before}{found}{opening}{line}{text}{rest}", encoding="utf-8")
+        for line, path, text in continuations_of(page):
+            file = self.folder / path
+            once = re.compile(rf"(^ *{re.escape(line)}\n)", re.MULTILINE)
+            before, found, after = once.split(file.read_text(encoding="utf-8"))
+            file.write_text(f"{before}{found}{text}{after}", encoding="utf-8")
 
     def type(self, blocks: Iterable[str], **variables: str) -> str:
         """Run the blocks in one shell, up to the first command that fails; what they print."""

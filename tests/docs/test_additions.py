@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ADDITIONS
+from tests.docs.pages import ADDITIONS, files_of
 from tests.docs.reader import Reader
 
 ITSELF = '    ColumnType(name="GEOGRAPHY", check=_is_text, rule="text", json="strings"),\n'
@@ -21,3 +21,6 @@ def test_what_a_page_adds_works(page: Path, tmp_path: Path) -> None:
     assert ITSELF in text
     types.write_text(text.replace(ITSELF, ""), encoding="utf-8")
     reader.follow(page, PYTHONPATH="plugins:.", PYTEST_ADDOPTS="-p no:cacheprovider --rootdir=.")
+    # `make quick` and `make test` lint what stands in the checkout.
+    written = " ".join(path for path in files_of(page) if path.endswith(".py"))
+    reader.type([f".venv/bin/ruff check {written}", f".venv/bin/ruff format --check {written}"])
