@@ -57,6 +57,32 @@ def test_of_a_finished_stream_the_last_instant_is_compared_too() -> None:
     assert compared.until_time == at(5) + MICROSECOND
 
 
+@pytest.mark.parametrize("grown", [Position(to_us(at(5)), 3, "three"), Position(to_us(at(5)), 2, "others")])
+def test_a_stream_that_went_on_at_its_last_instant_is_compared_there_again(grown: Position) -> None:
+    store, began = MemoryStore(), Position(to_us(at(1)))
+    two = Position(to_us(at(5)), 2, "two")
+    state = StreamState(stream="rates", since=began, cursor=two, status=Status.FINISHED)
+    compared = span_to_compare(state, None)
+    assert compared is not None
+    remember_done(store, state, compared)
+    done = read_done(store, "rates")
+    assert span_to_compare(state, done) is None, "nothing came since"
+    again = state.model_copy(update={"cursor": grown})
+    assert span_to_compare(again, done) == Span(from_time=at(5), until_time=at(5) + MICROSECOND)
+    beyond = again.model_copy(update={"cursor": Position(to_us(at(6)), 1, "one"), "status": Status.RUNNING})
+    assert span_to_compare(beyond, done) == span(5, 6)
+
+
+def test_what_was_compared_by_hand_before_the_end_does_not_make_the_end_known() -> None:
+    store, state = MemoryStore(), streamed(1, 5, Status.FINISHED)
+    whole = span_to_compare(state, None)
+    assert whole is not None
+    remember_done(store, state, whole)
+    grown = state.model_copy(update={"cursor": Position(to_us(at(5)), 9, "nine")})
+    remember_done(store, grown, span(2, 3))
+    assert span_to_compare(grown, read_done(store, "rates")) == Span(from_time=at(5), until_time=at(5) + MICROSECOND)
+
+
 @pytest.mark.parametrize(
     ("state", "done"), [(streamed(1, None), None), (streamed(1, 1), None), (streamed(1, 5), span(1, 5))]
 )

@@ -24,7 +24,8 @@ ROW_ID: Final = f"""
 
 - The **key** holds the values of the key's columns, with `{message.KEY_SEPARATOR}` between them; `{message.NULL_KEY}`
   stands for NULL. A key longer than {message.MAX_KEY_CHARS} characters, and that of a row without a key, is a digest.
-- The **ordinal** counts the rows that have the same event time and key, from 0.
+- The **ordinal** counts rows that are equal, from 0. Where rows of one event time and key differ, the key is followed
+  by a digest of the row, such as `2914042~527d227875bad51f340b0b5e`.
 - A pipeline that makes several rows of one message numbers them: `#0`, `#1` and so on behind the id.
 """
 LIMITS: Final = f"""

@@ -1,7 +1,8 @@
 """The contract of a message: which attributes it has and how its row id is made; not how it is encoded or sent.
 
 The body is the row as one JSON object in BigQuery's load format. A row of the source has the same row id for ever,
-however often it is published: `<stream>/<event time in µs>/<key>/<ordinal among equals>`.
+however often it is published: `<stream>/<event time in µs>/<key>/<ordinal among equals>`. Rows that share time and
+key and differ have a digest of the row behind the key.
 """
 
 from __future__ import annotations

@@ -19,18 +19,23 @@ from rejeu.spec.model import StreamSpec
 from rejeu.state.documents import SideDocument
 from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
-from rejeu.timeline import MICROSECOND, format_instant, from_us
+from rejeu.timeline import MICROSECOND, Position, format_instant, from_us
 
 WORST_SHOWN = 3
 
 
 class Span(BaseModel):
-    """Event times from `from_time`, inclusive (None: the source's first row), to `until_time`, exclusive."""
+    """Event times from `from_time`, inclusive (None: the source's first row), to `until_time`, exclusive.
+
+    `last` is the position of a finished stream that ended with this span: where it is another one now, the source has
+    grown at the last instant or after it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     from_time: datetime | None
     until_time: datetime
+    last: Position | None = None
 
     def holds(self, instant: datetime | None) -> bool:
         """Whether it begins at this instant or before (None: the source's first row), and does not end before it."""
@@ -42,10 +47,19 @@ class Span(BaseModel):
         if not (self.holds(other.from_time) or other.holds(self.from_time)):
             return None
         begins = (self.from_time, other.from_time)
+        longer = self if self.until_time > other.until_time else other
         return Span(
             from_time=None if None in begins else min(filter(None, begins)),
-            until_time=max(self.until_time, other.until_time),
+            until_time=longer.until_time,
+            last=longer.last,
         )
+
+    def known_until(self, cursor: Position) -> datetime:
+        """Up to where this span needs no other look, exclusive, once a stream has come to this cursor."""
+        last = self.last
+        if last is None or (last, last.digest) == (cursor, cursor.digest):
+            return self.until_time
+        return from_us(last.event_us)
 
 
 class FaultyMinute(BaseModel):
@@ -107,7 +121,7 @@ def span_to_compare(
     if until_time is not None and until_time > last:
         rule = f"rows are published up to {format_instant(last)} only"
         raise RequestError(f"until is {format_instant(until_time)}: {rule}; give that instant or an earlier one")
-    begin = from_time or (done.until_time if done is not None and done.holds(first) else first)
+    begin = from_time or (done.known_until(state.cursor) if done is not None and done.holds(first) else first)
     end = until_time or last
     if begin is None or begin < end:
         return Span(from_time=begin, until_time=end)
@@ -142,6 +156,8 @@ def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
 
     When two runs write at once, one span is forgotten, and compared once more later. Raises StateError.
     """
+    if state.status is Status.FINISHED and state.cursor is not None and new.until_time == _reached(state):
+        new = new.model_copy(update={"last": state.cursor})
     found = store.load(SideDocument.RECONCILED.of(state.stream))
     done = None if found is None else Span.model_validate(found.document)
     if done is not None:

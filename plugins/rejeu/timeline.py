@@ -6,7 +6,7 @@ are integers, microseconds since the epoch, and say so in their name (`_us`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -69,10 +69,14 @@ def hand_over_instant(batch_max: datetime, rule: HandOver = HandOver.NEXT_ROW) -
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A position in a source, exact to the row: rows before `event_us` are done, and the first `count` rows at it."""
+    """A position in a source, exact to the row: rows before `event_us` are done, and the first `count` rows at it.
+
+    `digest` tells which rows those `count` are, for a source may change; it is empty where nobody knows.
+    """
 
     event_us: int
     count: int = 0
+    digest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

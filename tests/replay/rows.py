@@ -26,14 +26,13 @@ Rows = list[tuple[int, str, bytes]]
 Run = Callable[[Replay], "Future[Report]"]
 
 
-def chunk_of(rows: Sequence[tuple[int, str, bytes]], ordering: Sequence[str] | None = None, before: int = 0) -> Chunk:
+def chunk_of(rows: Sequence[tuple[int, str, bytes]], ordering: Sequence[str] | None = None) -> Chunk:
     """These rows as a chunk."""
     return Chunk(
         np.array([event_us for event_us, _, _ in rows], np.int64),
         pa.array([row_id for _, row_id, _ in rows], pa.large_string()),
         pa.array([data for _, _, data in rows], pa.large_binary()),
         None if ordering is None else pa.array(ordering, pa.large_string()),
-        before,
     )
 
 

@@ -28,16 +28,16 @@ def always() -> bool:
 
 
 def test_chunks_arrive_in_their_order_to_the_last() -> None:
-    with ReadAhead(lambda: map(chunk, range(3 * CHUNKS_AHEAD))) as ahead:
+    with ReadAhead(lambda _: map(chunk, range(3 * CHUNKS_AHEAD)), None) as ahead:
         assert numbers(ahead.chunks(always)) == list(range(3 * CHUNKS_AHEAD))
 
 
 def test_an_error_arrives_behind_the_chunks_before_it() -> None:
-    def read() -> Iterator[Chunk]:
+    def read(start: Position | None) -> Iterator[Chunk]:
         yield chunk(1)
         raise RowError("row 2 is wrong")
 
-    with ReadAhead(read) as ahead:
+    with ReadAhead(read, None) as ahead:
         chunks = ahead.chunks(always)
         assert numbers([next(chunks)]) == [1]
         with pytest.raises(RowError, match="row 2 is wrong"):
@@ -45,11 +45,11 @@ def test_an_error_arrives_behind_the_chunks_before_it() -> None:
 
 
 def test_what_a_driver_raises_is_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    def read() -> Iterator[Chunk]:
+    def read(start: Position | None) -> Iterator[Chunk]:
         raise ZeroDivisionError("somewhere deep")
 
     expected = "reading failed: ZeroDivisionError: somewhere deep: see the log above"
-    with ReadAhead(read) as ahead, pytest.raises(RejeuError, match=expected):
+    with ReadAhead(read, None) as ahead, pytest.raises(RejeuError, match=expected):
         next(ahead.chunks(always))
     assert "Traceback" in caplog.text
 
@@ -58,14 +58,14 @@ def test_only_a_few_chunks_are_read_ahead_of_who_takes_them() -> None:
     read: list[int] = []
     full = threading.Event()
 
-    def count() -> Iterator[Chunk]:
+    def count(start: Position | None) -> Iterator[Chunk]:
         for number in range(100):
             read.append(number)
             if len(read) == CHUNKS_AHEAD + 1:
                 full.set()
             yield chunk(number)
 
-    with ReadAhead(count):
+    with ReadAhead(count, None):
         assert full.wait(SECONDS)
     assert len(read) == CHUNKS_AHEAD + 1
 
@@ -74,11 +74,11 @@ def test_who_goes_no_further_gets_no_chunk_however_long_the_source_takes() -> No
     never = threading.Event()
     turns = iter([True, True, False])
 
-    def read() -> Iterator[Chunk]:
+    def read(start: Position | None) -> Iterator[Chunk]:
         never.wait(SECONDS)
         yield chunk(1)
 
-    with ReadAhead(read) as ahead:
+    with ReadAhead(read, None) as ahead:
         assert list(ahead.chunks(lambda: next(turns))) == []
         never.set()
 
@@ -94,7 +94,7 @@ class Source:
         self._given = -1
         self._changed = threading.Condition()
 
-    def __call__(self) -> Iterator[Chunk]:
+    def __call__(self, start: Position | None) -> Iterator[Chunk]:
         for each in self._chunks:
             self._note()
             yield each
@@ -113,7 +113,7 @@ class Source:
 
 def test_chunks_that_end_before_a_place_are_let_go_so_that_those_behind_it_are_read() -> None:
     source, place = Source(map(chunk, range(10 * CHUNKS_AHEAD))), Position(5 * CHUNKS_AHEAD, 1)
-    with ReadAhead(source) as ahead:
+    with ReadAhead(source, None) as ahead:
         for number in range(6 * CHUNKS_AHEAD):
             source.wait_for(number + 1)
             ahead.skip(place)
@@ -134,8 +134,8 @@ def test_chunks_that_end_before_a_place_are_let_go_so_that_those_behind_it_are_r
 )
 def test_a_chunk_that_holds_a_row_behind_the_place_is_kept(place: Position, left: list[int]) -> None:
     parts = [chunk(4), chunk(5, rows=4).part(0, 2), chunk(5, rows=4).part(2, 4)]
-    with ReadAhead(lambda: iter(parts)) as ahead:
-        ahead._thread.join(SECONDS)
+    with ReadAhead(lambda _: iter(parts), None) as ahead:
+        ahead._reading.thread.join(SECONDS)
         ahead.skip(place)
         assert numbers(ahead.chunks(always)) == left
 
@@ -143,24 +143,24 @@ def test_a_chunk_that_holds_a_row_behind_the_place_is_kept(place: Position, left
 def test_skipping_where_nothing_is_at_hand_waits_for_nothing() -> None:
     may_read = threading.Event()
 
-    def read() -> Iterator[Chunk]:
+    def read(start: Position | None) -> Iterator[Chunk]:
         may_read.wait(SECONDS)
-        yield chunk(1)
+        yield from (chunk(8), chunk(9))
 
-    with ReadAhead(read) as ahead:
+    with ReadAhead(read, None) as ahead:
         ahead.skip(Position(9))
         may_read.set()
-        assert numbers(ahead.chunks(always)) == [1]
+        assert numbers(ahead.chunks(always)) == [9], "and what comes later is skipped when it comes"
 
 
 def test_the_end_and_an_error_are_not_skipped() -> None:
-    def break_off() -> Iterator[Chunk]:
+    def break_off(start: Position | None) -> Iterator[Chunk]:
         yield chunk(1)
         raise RowError("row 2 is wrong")
 
-    with ReadAhead(lambda: iter([chunk(1)])) as ended, ReadAhead(break_off) as broken:
+    with ReadAhead(lambda _: iter([chunk(1)]), None) as ended, ReadAhead(break_off, None) as broken:
         for ahead in (ended, broken):
-            ahead._thread.join(SECONDS)
+            ahead._reading.thread.join(SECONDS)
             for _ in range(3):
                 ahead.skip(Position(9))
         assert list(ended.chunks(always)) == []

@@ -103,11 +103,22 @@ def test_order_and_ids_do_not_depend_on_how_the_storage_serves_the_rows(case: tu
 
 
 def test_equal_rows_are_counted_and_ids_say_time_key_and_ordinal() -> None:
-    table = rows_table([(5, 1, "b"), (5, 1, "a"), (5, 2, "a"), (5, 1, "b")])
+    table = rows_table([(5, 1, "b"), (5, 2, "a"), (5, 1, "b"), (6, 1, "a")])
     assert [identity for _, identity, _ in ordered([table])] == [
         "feed/5/1/0",
         "feed/5/1/1",
-        "feed/5/1/2",
+        "feed/5/2/0",
+        "feed/6/1/0",
+    ]
+
+
+def test_rows_that_share_time_and_key_and_differ_have_ids_that_no_other_row_can_move() -> None:
+    a, b = (digest(f'{{"v":"{name}"}}'.encode()) for name in "ab")
+    table = rows_table([(5, 1, "b"), (5, 1, "a"), (5, 2, "a"), (5, 1, "b")])
+    assert [identity for _, identity, _ in ordered([table])] == [
+        f"feed/5/1~{a}/0",
+        f"feed/5/1~{b}/0",
+        f"feed/5/1~{b}/1",
         "feed/5/2/0",
     ]
 

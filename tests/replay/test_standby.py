@@ -108,9 +108,7 @@ def taken(found: Found) -> tuple[int, list[int]]:
     """The epoch under which it took over, and the next rows."""
     assert found is not None
     lease, ahead = found
-    start = lease.state.cursor
-    rows = ahead.chunks(lambda: True)
-    return lease.epoch, [int(each.event_us[0]) for each in rows if each.index(start) < len(each)]
+    return lease.epoch, [int(each.event_us[0]) for each in ahead.chunks(lambda: True)]
 
 
 def hold(store: Store, seconds: float = LONG, **fields: Any) -> Lease:
@@ -325,7 +323,7 @@ def test_a_source_that_was_broken_while_it_waited_is_read_anew_when_it_takes_ove
 
     def mend() -> None:
         assert standby._ahead is not None
-        standby._ahead._thread.join(SECONDS)
+        standby._ahead._reading.thread.join(SECONDS)
         source.breaks_at = None
 
     found = wait(

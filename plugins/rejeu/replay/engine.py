@@ -9,6 +9,7 @@ import socket
 import time
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from rejeu.errors import LeaseHeldError, PublishError, RejeuError, StateError
@@ -82,8 +83,7 @@ class Replay:
                 lease, ahead = taken
             else:
                 lease = self._await_lease()
-                start = lease.state.cursor
-                ahead = stack.enter_context(ReadAhead(lambda: read_chunks(request, start)))
+                ahead = stack.enter_context(ReadAhead(partial(read_chunks, request), lease.state.cursor))
             publisher = Publisher(
                 channel, request.topic_path, patience_seconds=request.patience_seconds, may_publish=lease.is_held
             )
@@ -184,7 +184,6 @@ class Replay:
 
     def _publish(self, publisher: Publisher, sender: Sender, keeper: Keeper, ahead: ReadAhead) -> bool:
         """Send every row when it is due, until all are acknowledged; False where it was stopped before that."""
-        start = sender.cursor
 
         def goes_on() -> bool:
             """Whether to go on; called during every wait. Raises the errors of the other threads."""
@@ -196,7 +195,7 @@ class Replay:
         with Progress(sender.describe) as progress:
             publisher.check_topic(goes_on)
             for chunk in ahead.chunks(goes_on):
-                at = chunk.index(start)
+                at = 0
                 while at < len(chunk):
                     if not goes_on():
                         return False

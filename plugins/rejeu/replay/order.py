@@ -5,6 +5,7 @@ The order is total over distinct rows, so it does not depend on the order in whi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +25,8 @@ from rejeu.replay.format.ids import key_texts, row_ids
 from rejeu.replay.source.rows import ROW, by_time, key_columns, times_of
 from rejeu.timeline import Position, format_instant, from_us
 
+log = logging.getLogger(__name__)
+
 CHUNK_ROWS: Final = 5_000
 CHUNK_BYTES: Final = 16_000_000
 """A handful of chunks is ready ahead of time."""
@@ -40,9 +43,24 @@ def in_order(tables: Iterable[pa.Table], request: ReplayRequest, start: Position
     for instants in tables if request.api else _whole_instants(tables):
         for piece in _pieces(instants):
             rows = _ordered(piece, request)
-            first = rows.index(start)
+            first = _first_after(rows, start)
             for at, end in pairwise(_even_cuts(len(rows) - first, rows.data.nbytes)):
                 yield from _sendable(rows.part(first + at, first + end))
+
+
+def _first_after(rows: Chunk, start: Position | None) -> int:
+    """The index of the first row to publish: behind `start`, or at its instant where other rows stand there now.
+
+    What comes twice then has the same row id, and nothing that came meanwhile is left out.
+    """
+    if start is None or rows.agrees(start):
+        return rows.index(start)
+    first = rows.index(Position(start.event_us))
+    if first < len(rows) and rows.event_us[first] == start.event_us:
+        log.info(
+            "the source has changed at %s: that instant is published again", format_instant(from_us(start.event_us))
+        )
+    return first
 
 
 def _whole_instants(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -104,7 +122,7 @@ def _ordered(piece: pa.Table, request: ReplayRequest) -> Chunk:
     chunk = Chunk(times, keys, data, ordering)
     if not bool((times[1:] > times[:-1]).all()):
         chunk = _sorted(chunk)
-    return replace(chunk, row_ids=row_ids(request.stream, chunk.event_us, chunk.row_ids))
+    return replace(chunk, row_ids=row_ids(request.stream, chunk.event_us, chunk.row_ids, chunk.data))
 
 
 def _own(keys: pa.LargeStringArray, request: ReplayRequest) -> pa.BooleanArray:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -99,7 +100,7 @@ class Standby:
         """The rows from the holder's cursor on; if the cursor went back, they are read again."""
         if self._ahead is None or _is_before(cursor, self._read_from):
             self._reading.close()
-            self._ahead = self._reading.enter_context(ReadAhead(lambda: read_chunks(self._request, cursor)))
+            self._ahead = self._reading.enter_context(ReadAhead(partial(read_chunks, self._request), cursor))
             self._read_from = cursor
         if cursor is not None:
             self._ahead.skip(cursor)

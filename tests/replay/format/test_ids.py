@@ -1,5 +1,7 @@
 """Row ids and keys: the same for ever, different for different rows, short enough for Pub/Sub."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from rejeu.message import MAX_KEY_CHARS, digest
 from rejeu.replay.format.ids import key_texts, row_ids
 
 PUBSUB_ATTRIBUTE_BYTES = 1_024
-TEXT = pa.large_string()
+TEXT, BINARY = pa.large_string(), pa.large_binary()
 
 texts = st.text() | st.none()
 keys = st.lists(st.tuples(texts, texts), min_size=1)
@@ -22,10 +24,11 @@ def key(*values: str | None) -> str:
     return found
 
 
-def ids(stream: str, rows: list[tuple[int, str]]) -> list[str]:
-    """The ids of rows of a time and a key."""
+def ids(stream: str, rows: Sequence[tuple[int, str]], bodies: Sequence[bytes] = ()) -> list[str]:
+    """The ids of rows of a time and a key, which are equal unless their bodies are given."""
     times = np.array([at for at, _ in rows], np.int64)
-    found: list[str] = row_ids(stream, times, pa.array([name for _, name in rows], TEXT)).to_pylist()
+    keys, data = pa.array([name for _, name in rows], TEXT), pa.array(bodies or [b"row"] * len(rows), BINARY)
+    found: list[str] = row_ids(stream, times, keys, data).to_pylist()
     return found
 
 

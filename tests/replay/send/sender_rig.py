@@ -79,7 +79,7 @@ class SenderRig:
 
     @property
     def ends(self) -> list[Position]:
-        return [batch.end for _, batch in self.publisher.sent]
+        return [batch.end() for _, batch in self.publisher.sent]
 
 
 def rows(*seconds: float, size: int = 0, ordering: Sequence[str] | None = None) -> Chunk:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 import grpc
 import pytest
@@ -55,13 +56,13 @@ def no_thread_dies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def batch(number: int, rows: int = 1) -> Batch:
     """Rows at the instant `number`, whose bodies are that number."""
-    return Batch([request([b"%d" % number] * rows)], number, Position(number, rows), rows)
+    return Batch([request([b"%d" % number] * rows)], number, lambda: Position(number, rows), rows)
 
 
 def keyed_batch(number: int, **keys: int) -> Batch:
     """So many rows of each key at the instant `number`; their bodies are key and number."""
     requests = [request([f"{key}{number}".encode()] * rows, key) for key, rows in keys.items()]
-    return Batch(requests, number, Position(number, sum(keys.values())), sum(keys.values()))
+    return Batch(requests, number, lambda: Position(number, sum(keys.values())), sum(keys.values()))
 
 
 def request(bodies: list[bytes], key: str = "") -> Request:
@@ -125,7 +126,7 @@ def test_there_is_no_room_while_too_many_requests_of_one_batch_are_under_way(
     slow = threading.Event()
     for number in range(3):
         broker.on(b"%d" % number, after(slow))
-    publisher.send(Batch([request([b"%d" % number]) for number in range(3)], 0, Position(0, 3), 3))
+    publisher.send(Batch([request([b"%d" % number]) for number in range(3)], 0, lambda: Position(0, 3), 3))
     assert not publisher.has_room(0.05)
     slow.set()
     assert publisher.has_room(SECONDS)
@@ -320,7 +321,7 @@ def test_a_key_gets_no_more_than_pubsub_takes_of_it_however_fast_it_answers(
 ) -> None:
     for number in (1, 2):
         large = request([b"%d" % number * 5_000_000], "a")
-        publisher.send(Batch([large], number, Position(number, 1), 1))
+        publisher.send(Batch([large], number, partial(Position, number, 1), 1))
     broker.wait_for(lambda: len(broker.got) == 1)
     assert not publisher.settle(0.05)
     publisher.close()

@@ -102,7 +102,7 @@ def test_rows_with_ordering_keys_travel_in_a_request_for_each_key_in_their_order
         ("c", [b"3"]),
     ]
     assert [request.rows for request in batch.requests] == [2, 2, 1]
-    assert (batch.rows, batch.end) == (5, Position(T0 + 4 * SECOND, 1))
+    assert (batch.rows, batch.end()) == (5, Position(T0 + 4 * SECOND, 1))
 
 
 def test_rows_whose_ordering_key_is_empty_have_none_and_wait_for_no_other() -> None:

@@ -30,7 +30,9 @@ def key_texts(columns: Sequence[pa.LargeStringArray]) -> pa.LargeStringArray:
     return pc.replace_with_mask(keys, long, short)
 
 
-def row_ids(stream: str, event_us: NDArray[np.int64], keys: pa.LargeStringArray) -> pa.LargeStringArray:
+def row_ids(
+    stream: str, event_us: NDArray[np.int64], keys: pa.LargeStringArray, data: pa.LargeBinaryArray
+) -> pa.LargeStringArray:
     """The ids of rows in replay order; for each of their instants, all its rows must be among them."""
     count = len(event_us)
     rows = np.arange(count, dtype=np.int32)
@@ -38,7 +40,30 @@ def row_ids(stream: str, event_us: NDArray[np.int64], keys: pa.LargeStringArray)
     if count > 1:
         same_key = pc.equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
         first[1:] = (event_us[1:] != event_us[:-1]) | ~same_key
+    if not first.all():
+        keys, first = _told_apart(keys, data, first)
     ordinals = rows - np.maximum.accumulate(np.where(first, rows, 0))
     times, key = integers(pa.array(event_us)), Values(keys.view(BINARY), rows)
     pieces = [Choice((stream.encode(),)), SLASH, *times, SLASH, key, SLASH, *integers(pa.array(ordinals))]
     return join(pieces, count).view(TEXT)
+
+
+def _told_apart(
+    keys: pa.LargeStringArray, data: pa.LargeBinaryArray, first: NDArray[np.bool_]
+) -> tuple[pa.LargeStringArray, NDArray[np.bool_]]:
+    """Rows that share time and key and differ have their own digest in the key; `first` begins each group of equals.
+
+    Else a row that comes to the source later could move the others' ordinals, and take the id of one of them.
+    """
+    seconds = np.flatnonzero(~first)
+    same = pc.equal(data.take(pa.array(seconds)), data.take(pa.array(seconds - 1))).to_numpy(zero_copy_only=False)
+    if same.all():
+        return keys, first
+    groups = np.cumsum(first) - 1
+    differs = np.zeros(groups[-1] + 1, dtype=bool)
+    differs[groups[seconds[~same]]] = True
+    mixed, first = pa.array(differs[groups]), first.copy()
+    first[seconds[~same]] = True
+    own = pa.array([digest(body) for body in data.filter(mixed).to_pylist()], TEXT)
+    longer = pc.binary_join_element_wise(keys.filter(mixed), own, pa.scalar(KEY_SEPARATOR, TEXT))
+    return pc.replace_with_mask(keys, mixed, longer), first

@@ -1,4 +1,4 @@
-"""A wall clock that cannot step, and how late rows were by it; `rejeu.timeline` says when a row is due."""
+"""A wall clock without small steps, and how late rows were by it; `rejeu.timeline` says when a row is due."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -68,11 +68,11 @@ class Request:
 
 @dataclass(eq=False)
 class Batch:
-    """Consecutive rows: `first_us` is the first one's event time, `end` the position after the last one."""
+    """Consecutive rows: `first_us` is the first one's event time, `end` gives the position after the last one."""
 
     requests: list[Request]
     first_us: int
-    end: Position
+    end: Callable[[], Position]
     rows: int
     under_way: int = field(init=False)
 
@@ -82,12 +82,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What the topic has acknowledged without a gap: how many rows, the position after them, first and last instant."""
+    """What the topic has acknowledged without a gap: how many rows, the last one's end, first and last instant."""
 
     rows: int = 0
-    cursor: Position | None = None
+    end: Callable[[], Position] | None = None
     first: datetime | None = None
     last: datetime | None = None
+
+    @cached_property
+    def cursor(self) -> Position | None:
+        """The position after these rows. It is made when somebody asks, which is not for each request."""
+        return None if self.end is None else self.end()
 
 
 class Publisher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -91,7 +92,8 @@ class Sender:
         if chunk is not self._chunk:
             self._chunk, self._messages = chunk, messages(chunk, self._stream, self._epoch)
         end = self._fit(chunk, at, timeline)
-        self._publisher.send(Batch(self._requests(chunk, at, end), next_us, chunk.position_after(end), end - at))
+        reached = partial(chunk.position_after, end)
+        self._publisher.send(Batch(self._requests(chunk, at, end), next_us, reached, end - at))
         self._next_us = int(chunk.event_us[end]) if end < len(chunk) else None
         self.lateness.add(timeline, chunk.event_us[at:end], self._clock.now_us())
         if self._owed_until_us is not None:
