@@ -18,7 +18,7 @@ AIRFLOW, BEAM = "airflow", "apache_beam"
 GOOGLE = ("google.cloud", "google.auth", "google.api_core", "google.pubsub")
 FLOORS = """
     errors
-    extensions timeline message ports extras
+    extensions timeline message ports extras clocks
     registry
     spec
     target
@@ -42,6 +42,7 @@ LIGHT = (
     "extras",
     "registry",
     "timeline",
+    "clocks",
     "message",
     "ports",
     "target",

@@ -34,6 +34,7 @@ class Clock:
             for module in modules:
                 patch.setattr(module, "datetime", self)
                 patch.setattr(module, "time", SimpleNamespace(monotonic=self.monotonic), raising=False)
+                patch.setattr(module, "elapsed", self.monotonic, raising=False)
             yield
 
 

@@ -17,6 +17,16 @@ class FakeClock(Clock):
 
     def __init__(self) -> None:
         self.us = NOW
+        self._stepped_us = 0
+
+    def step(self, us: int) -> None:
+        """Somebody sets the wall clock."""
+        self.us += us
+        self._stepped_us += us
+
+    def stepped_us(self) -> int:
+        stepped_us, self._stepped_us = self._stepped_us, 0
+        return stepped_us
 
     def now_us(self) -> int:
         return self.us

@@ -5,7 +5,6 @@ Every write is a compare-and-set on the stream's whole document, so two holders 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rejeu.clocks import elapsed
 from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError, explain
 from rejeu.ports import StateStore
 from rejeu.state.model import Status, StreamState
@@ -76,7 +76,7 @@ class Lease:
         `holder` must be unique for ever: a lease under that name was written by this caller, whose answer was lost,
         so it is taken again. Raises LeaseHeldError while another holder's lease has not run out.
         """
-        asked = time.monotonic()
+        asked = elapsed()
 
         def take(state: StreamState) -> StreamState:
             now = datetime.now(UTC)
@@ -111,8 +111,8 @@ class Lease:
         return self.state.epoch
 
     def is_held(self) -> bool:
-        """Whether the lease surely lasts, by this process's own clock, which runs on while the process is paused."""
-        return time.monotonic() < self._expires
+        """Whether the lease surely lasts, by this machine's own clock, which runs on while process or machine sleep."""
+        return elapsed() < self._expires
 
     def checkpoint(self, **fields: Any) -> StreamState:
         """Renew the lease and save `fields`; returns the document, which others may have changed.
@@ -120,7 +120,7 @@ class Lease:
         Raises LeaseLostError where another replay took over, or this one gave the lease up. A lease that ran out and
         that nobody took is renewed.
         """
-        asked = time.monotonic()
+        asked = elapsed()
         now = datetime.now(UTC)
         self._write({"heartbeat": now, "lease_until": now + timedelta(seconds=self._seconds), **fields})
         self._expires = asked + self._seconds

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rejeu.replay.send import pacer
 from rejeu.replay.send.pacer import Clock, Lateness
 from rejeu.timeline import Timeline
 
@@ -24,6 +25,56 @@ def test_a_wall_clock_that_is_set_back_or_forth_does_not_move_the_clock(monkeypa
     before = clock.now_us()
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     assert 0 <= clock.now_us() - before < 60 * SECOND
+
+
+class Clocks:
+    """Time of day and elapsed time, in seconds; a test sets them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.wall, self.elapsed = 1_000_000.0, 500.0
+        patch.setattr(time, "time_ns", lambda: round(self.wall * 1e9))
+        patch.setattr(pacer, "elapsed_ns", lambda: round(self.elapsed * 1e9))
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+@pytest.mark.parametrize("seconds", [1, 30, 3600, -1, -30, -3600])
+def test_a_clock_that_was_stepped_is_told_of_once_and_followed(clocks: Clocks, seconds: int) -> None:
+    clock = Clock()
+    clocks.wall += 10 + seconds
+    clocks.elapsed += 10
+    assert [clock.stepped_us(), clock.stepped_us()] == [seconds * SECOND, 0]
+    assert clock.now_us() == round(clocks.wall * SECOND)
+
+
+@pytest.mark.parametrize("seconds", [1, 30, 3600])
+def test_a_suspend_is_time_that_went_by(clocks: Clocks, seconds: int) -> None:
+    clock = Clock()
+    clocks.wall += seconds
+    clocks.elapsed += seconds
+    assert clock.stepped_us() == 0
+    assert clock.now_us() == round(clocks.wall * SECOND)
+
+
+def test_a_clock_that_is_set_by_going_faster_is_not_stepped(clocks: Clocks) -> None:
+    clock = Clock()
+    clocks.wall += 0.1
+    assert clock.stepped_us() == 0
+
+
+def test_an_interruption_between_two_looks_is_no_step(clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
+    def late() -> int:
+        clocks.elapsed += 5
+        clocks.wall += 5
+        return round(clocks.wall * 1e9)
+
+    monkeypatch.setattr(time, "time_ns", late)
+    assert clock.stepped_us() == 0
 
 
 def test_waiting_takes_the_time_that_was_asked_for() -> None:

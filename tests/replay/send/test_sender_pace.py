@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rejeu.replay.chunk import Chunk
 from rejeu.replay.send.sender import TICK_SECONDS
-from rejeu.timeline import Position, Timeline, from_us
+from rejeu.timeline import Position, Timeline, from_us, to_us
 from tests.fakes.replay_clock import NOW, SECOND
 from tests.replay.rows import T0
 from tests.replay.send.sender_rig import SenderRig, rows
@@ -229,3 +229,27 @@ def test_what_was_owed_is_owed_in_a_pause_too() -> None:
     rig.send_all(chunk, at)
     assert rig.sender.reached()["owed"] == 2
     assert sent_at(rig) == pytest.approx([0, 102], abs=0.01)
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 3600, -1, -60, -3600])
+def test_a_stepped_clock_changes_no_pace_and_what_is_due_is_told_by_the_new_time(seconds: int) -> None:
+    rig, chunk = SenderRig(), rows(0, 10, 20)
+    at = rig.send_for(chunk, 0, 4)
+    rig.publisher.acknowledge()
+    rig.clock.step(seconds * SECOND)
+    at = rig.send_for(chunk, at, 2)
+    assert to_us(rig.sender.reached()["next_due"]) == NOW + (10 + seconds) * SECOND
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 10 + seconds, 20 + seconds], abs=0.01)
+
+
+@pytest.mark.parametrize("seconds", [15, 3600])
+def test_rows_that_fell_due_in_a_suspend_go_at_once_and_the_rest_is_on_time(seconds: int) -> None:
+    rig, chunk = SenderRig(), rows(0, 10, seconds + 10)
+    at = rig.send_for(chunk, 0, 4)
+    rig.clock.us += seconds * SECOND
+    rig.send_all(chunk, at)
+    assert sent_at(rig) == pytest.approx([0, 4 + seconds, seconds + 10], abs=0.3)

@@ -7,21 +7,38 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from rejeu.clocks import elapsed_ns
 from rejeu.timeline import Timeline
 
+LEAST_STEP_US = 200_000
+"""Smaller differences are none: clocks are also set by going a little faster or slower."""
+LONGEST_LOOK_US = 10_000
 BUCKETS_PER_DOUBLING = 32
 """Resolution of the lateness histogram: about 2 %, for any range, in a fixed number of cells."""
 CELLS = BUCKETS_PER_DOUBLING * 50
 
 
 class Clock:
-    """Microseconds since the epoch; set once, then monotonic, so that a step of the system clock makes no row early."""
+    """Microseconds since the epoch, by elapsed time from an anchor: a step of the system clock makes no row early."""
 
     def __init__(self) -> None:
-        self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+        self._offset_us = time.time_ns() // 1000 - elapsed_ns() // 1000
 
     def now_us(self) -> int:
-        return self._offset_us + time.monotonic_ns() // 1000
+        return self._offset_us + elapsed_ns() // 1000
+
+    def stepped_us(self) -> int:
+        """How far the wall clock was stepped since it was last asked. From now on this clock is as it is.
+
+        Else this clock would stay apart from all others for ever, and what is due be told to them by another time.
+        """
+        before_us, wall_us, after_us = elapsed_ns() // 1000, time.time_ns() // 1000, elapsed_ns() // 1000
+        step_us = wall_us - self._offset_us - before_us
+        # What was interrupted between two clocks says nothing about them.
+        if abs(step_us) < LEAST_STEP_US or after_us - before_us > LONGEST_LOOK_US:
+            return 0
+        self._offset_us += step_us
+        return step_us
 
     def wait(self, seconds: float) -> None:
         """Sleep for so many seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -14,6 +15,8 @@ from rejeu.replay.format.wire import Messages, messages, topic_field
 from rejeu.replay.send.pacer import Clock, Lateness
 from rejeu.replay.send.publisher import Batch, Publisher, Request
 from rejeu.timeline import Position, Timeline, format_instant, from_us
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.003
 """The shortest time between two requests: rows that fall due within it go together."""
@@ -128,7 +131,12 @@ class Sender:
 
     def _keep_pace(self, next_us: int) -> Timeline:
         """The timeline by which the row at `next_us` is due, after any change of pace that was asked for."""
+        stepped_us = self._clock.stepped_us()
         now_us = self._clock.now_us()
+        if stepped_us and self._timeline is not None:
+            # No time went by: what was due in a minute is due in a minute, by the new time of day.
+            log.warning("%s: the clock was stepped by %+.1f s: the pace stays", self._stream, stepped_us / 1_000_000)
+            self._timeline = replace(self._timeline, wall_us=self._timeline.wall_us + stepped_us)
         # Time begins once rows are there, so that reading does not make the first ones late.
         first_us = next_us if self._start is None else self._start.event_us
         timeline = self._timeline or Timeline(event_us=first_us, wall_us=now_us, speed=self._speed)
