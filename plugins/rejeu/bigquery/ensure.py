@@ -1,6 +1,7 @@
 """Makes sure that a stream's datasets, tables and views exist, as its spec wants them.
 
-Every function may be called again and again; nothing that exists is emptied or replaced, a view excepted.
+What exists is compared with what is wanted: a view and the clustering of a table are mended, other differences are
+refused. Every function may be called again and again; nothing that exists is emptied or replaced, a view excepted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import timedelta
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from rejeu.bigquery import sql, types
+from rejeu.bigquery import compare, sql, types
 from rejeu.bigquery.records import IncidentRow, ReconciliationRow
 from rejeu.errors import SourceError
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
@@ -48,12 +49,16 @@ def ensure_tables(client: bigquery.Client, spec: StreamSpec, target: Target, col
 
 
 def ensure_view(client: bigquery.Client, target: Target, name: str, query: str) -> None:
-    """Create the view, or give it this query."""
+    """Create the view, or give it this query. Raises SourceError where a table has its name."""
     view = bigquery.Table(name)
     view.view_query = query
     _ensure_dataset(client, target, name.rpartition(".")[0])
     try:
-        if client.get_table(view.reference, timeout=TIMEOUT_SECONDS).view_query != view.view_query:
+        found = client.get_table(view.reference, timeout=TIMEOUT_SECONDS)
+        if found.table_type != "VIEW":
+            rule = f"{name} is a {str(found.table_type).lower()}, and must be a view"
+            raise SourceError(f"{rule}: drop or rename it, or name another view in the spec")
+        if found.view_query != view.view_query:
             client.update_table(view, ["view_query"], timeout=TIMEOUT_SECONDS)
     except NotFound:
         client.create_table(view, exists_ok=True, timeout=TIMEOUT_SECONDS)
@@ -70,7 +75,8 @@ def ensure_table(
 ) -> None:
     """Create the table if it is missing, partitioned by day if the column's type allows that.
 
-    Raises SourceError where it exists and a column is missing: whether to add one is its owner's decision.
+    One that exists gets the clustering that is wanted. Raises SourceError where it is otherwise different: whether to
+    add a column, or to write a table anew, is its owner's decision.
     """
     _ensure_dataset(client, target, name.rpartition(".")[0])
     table = bigquery.Table(name, schema=[bigquery.SchemaField.from_api_repr(column.to_api()) for column in columns])
@@ -85,13 +91,11 @@ def ensure_table(
         client.create_table(table, exists_ok=True, timeout=TIMEOUT_SECONDS)
         log.info("created table %s", name)
         return
-    missing = [column for column in columns if column.name not in {field.name for field in found.schema}]
-    if missing:
-        remedy = ", ".join(f"ADD COLUMN {column.name} {column.type}" for column in missing)
-        raise SourceError(
-            f"table {name} exists, but {', '.join(column.name for column in missing)} is missing: a stream's table "
-            f"needs all its columns. Run ALTER TABLE `{name}` {remedy}, or name another table in the spec"
-        )
+    if reason := compare.refusal(found, table, columns):
+        raise SourceError(reason)
+    if compare.other_clustering(found, table):
+        client.update_table(table, ["clustering_fields"], timeout=TIMEOUT_SECONDS)
+        log.warning("table %s was clustered by %s: mended", name, found.clustering_fields)
 
 
 def _ensure_dataset(client: bigquery.Client, target: Target, name: str, expiration: timedelta | None = None) -> None:
