@@ -52,6 +52,39 @@ def test_a_subscription_outlives_its_topic_with_what_it_holds(feed: Feed) -> Non
     assert bodies(feed.pull()) == [b"kept"]
 
 
+def test_a_topic_made_again_feeds_none_of_the_subscriptions_of_the_one_before(feed: Feed) -> None:
+    feed.publisher.delete_topic(topic=feed.topic)
+    feed.publisher.create_topic(name=feed.topic)
+    feed.publish(b"into the void")
+    assert feed.subscriber.get_subscription(subscription=feed.subscription).topic == "_deleted-topic_"
+    assert list(feed.publisher.list_topic_subscriptions(topic=feed.topic)) == []
+    assert not feed.subscriber.pull(subscription=feed.subscription, max_messages=1, timeout=3).received_messages
+
+
+def test_a_subscription_made_anew_is_fed_by_the_topic_made_again(feed: Feed) -> None:
+    feed.publisher.delete_topic(topic=feed.topic)
+    feed.publisher.create_topic(name=feed.topic)
+    feed.subscriber.delete_subscription(subscription=feed.subscription)
+    feed.subscriber.create_subscription(name=feed.subscription, topic=feed.topic)
+    feed.publish(b"heard")
+    assert bodies(feed.pull()) == [b"heard"]
+
+
+def test_an_update_changes_what_its_mask_names(feed: Feed) -> None:
+    wanted = {"name": feed.subscription, "ack_deadline_seconds": 30, "message_retention_duration": {"seconds": 1200}}
+    feed.subscriber.update_subscription(
+        request={"subscription": wanted, "update_mask": {"paths": ["ack_deadline_seconds"]}}
+    )
+    changed = feed.subscriber.get_subscription(subscription=feed.subscription)
+    assert changed.ack_deadline_seconds == 30
+    assert changed.message_retention_duration == timedelta(days=7)
+
+
+def _update(feed: Feed, *paths: str, **fields: Any) -> None:
+    wanted = {"name": feed.subscription, "topic": feed.topic, **fields}
+    feed.subscriber.update_subscription(request={"subscription": wanted, "update_mask": {"paths": list(paths)}})
+
+
 REFUSALS: dict[str, tuple[type[Exception], Callable[[Feed], Any]]] = {
     "publish to a missing topic": (
         exceptions.NotFound,
@@ -102,6 +135,21 @@ REFUSALS: dict[str, tuple[type[Exception], Callable[[Feed], Any]]] = {
     "an ack id that never was one": (
         exceptions.InvalidArgument,
         lambda f: f.subscriber.acknowledge(subscription=f.subscription, ack_ids=["nonsense"]),
+    ),
+    "an update of a missing subscription": (
+        exceptions.NotFound,
+        lambda f: f.subscriber.update_subscription(
+            request={
+                "subscription": {"name": MISSING_SUBSCRIPTION, "ack_deadline_seconds": 30},
+                "update_mask": {"paths": ["ack_deadline_seconds"]},
+            }
+        ),
+    ),
+    "an update of nothing": (exceptions.InvalidArgument, lambda f: _update(f)),
+    "an update of the topic": (exceptions.InvalidArgument, lambda f: _update(f, "topic")),
+    "an update of the ordering": (
+        exceptions.InvalidArgument,
+        lambda f: _update(f, "enable_message_ordering", enable_message_ordering=True),
     ),
     "no ack id": (
         exceptions.InvalidArgument,

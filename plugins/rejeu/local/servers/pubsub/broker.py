@@ -19,6 +19,7 @@ _UNSUPPORTED_SUBSCRIPTION_FIELDS = (
     "enable_exactly_once_delivery",
     "message_transforms",
 )
+_FIXED_SUBSCRIPTION_FIELDS = ("name", "topic", "enable_message_ordering")
 
 
 @dataclass(slots=True)
@@ -95,6 +96,16 @@ class Broker:
 
     def get_subscription(self, request: wire.Pb) -> wire.Pb:
         return self.subscription(request.subscription).config
+
+    def update_subscription(self, request: wire.Pb) -> wire.Pb:
+        """Change what the mask names; what a subscription is made with stays for its life, as in the cloud."""
+        wanted, config = request.subscription, self.subscription(request.subscription.name).config
+        wire.refuse_fields(wanted, _UNSUPPORTED_SUBSCRIPTION_FIELDS)
+        wire.check_update_mask(request.update_mask.paths, wanted, _FIXED_SUBSCRIPTION_FIELDS)
+        if "ack_deadline_seconds" in request.update_mask.paths:
+            wire.check_ack_deadline(wanted.ack_deadline_seconds)
+        request.update_mask.MergeMessage(wanted, config, replace_message_field=True)
+        return config
 
     def delete_subscription(self, request: wire.Pb) -> wire.Pb:
         subscription = self.subscription(request.subscription)

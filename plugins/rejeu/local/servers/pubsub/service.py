@@ -42,6 +42,7 @@ def build_server() -> grpc.aio.Server:
     subscriber = {
         "CreateSubscription": _unary(wire.Subscription, broker.create_subscription),
         "GetSubscription": _unary(wire.GetSubscriptionRequest, broker.get_subscription),
+        "UpdateSubscription": _unary(wire.UpdateSubscriptionRequest, broker.update_subscription),
         "DeleteSubscription": _unary(wire.DeleteSubscriptionRequest, broker.delete_subscription),
         "ListSubscriptions": _unary(wire.ListSubscriptionsRequest, broker.list_subscriptions),
         "Acknowledge": _unary(wire.AcknowledgeRequest, broker.acknowledge),

@@ -41,6 +41,7 @@ PubsubMessage = types.PubsubMessage.pb()
 PublishRequest = types.PublishRequest.pb()
 PublishResponse = types.PublishResponse.pb()
 GetSubscriptionRequest = types.GetSubscriptionRequest.pb()
+UpdateSubscriptionRequest = types.UpdateSubscriptionRequest.pb()
 DeleteSubscriptionRequest = types.DeleteSubscriptionRequest.pb()
 ListSubscriptionsRequest = types.ListSubscriptionsRequest.pb()
 ListSubscriptionsResponse = types.ListSubscriptionsResponse.pb()
@@ -130,6 +131,16 @@ def check_ack_deadline(seconds: int) -> None:
     """Refuse a deadline that no subscription and no stream may have."""
     if seconds not in ACK_DEADLINE_SECONDS:
         raise Refused.invalid(f"The ack deadline is {seconds} s: it must be 10 to 600 s.")
+
+
+def check_update_mask(paths: Collection[str], wanted: Pb, fixed: Collection[str]) -> None:
+    """Refuse an update of nothing, of what the resource does not have, or of what stays for its life."""
+    known = wanted.DESCRIPTOR.fields_by_name
+    if not paths:
+        raise Refused.invalid("The update mask is empty: name at least one field.")
+    for path in paths:
+        if path not in known or path in fixed:
+            raise Refused.invalid(f"The update mask has {path!r}: it must name fields that can be changed.")
 
 
 def check_ack_ids(ack_ids: Collection[str]) -> None:
