@@ -167,6 +167,8 @@ class Missing(StrEnum):
     STREAM_JOB = "the streaming job is gone"
 
 
+    MENDED = "mended"
+    """What the streaming job reads had been cut off from the topic, and was made anew: from then on rows arrive."""
 @dataclass(frozen=True)
 class Verdict:
     """What a probe saw: `lost_at` is when the first row was due that did not come.

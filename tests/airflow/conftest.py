@@ -58,6 +58,14 @@ def foreign_spec(spec_with: Callable[..., StreamSpec]) -> StreamSpec:
 
 
 @pytest.fixture(autouse=True)
+def made_sure(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams whose topic was made sure of."""
+    streams: list[str] = []
+    monkeypatch.setattr(base.StreamOperator, "ensure_topic", lambda self, context: streams.append(self.spec.stream))
+    return streams
+
+
+@pytest.fixture(autouse=True)
 def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
     """The environment of a worker and a triggerer."""
     for name in [name for name in os.environ if name.startswith("REJEU_")]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rejeu.errors import RejeuError
-from rejeu.gcp.topics import TAP_EXPIRATION, TAP_RETENTION_SECONDS, ensure_tap
+from rejeu.gcp.topics import TAP_EXPIRATION, TAP_RETENTION, ensure_tap
 from rejeu.ports import Reason, Signal
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
@@ -60,7 +60,7 @@ def _whole_millisecond() -> datetime:
 def test_a_tap_keeps_little_goes_by_itself_and_is_made_once(tapped: Feed) -> None:
     ensure_tap(tapped.subscriber, _spec(tapped), TARGET)
     made = tapped.subscriber.get_subscription(subscription=tapped.subscription)
-    assert made.message_retention_duration == timedelta(seconds=TAP_RETENTION_SECONDS)
+    assert made.message_retention_duration == TAP_RETENTION
     assert made.expiration_policy.ttl == TAP_EXPIRATION
     assert not made.enable_message_ordering
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import AliasPath
 
 from rejeu.gcp.alerts import Notification
-from rejeu.gcp.topics import TAP_RETENTION_SECONDS
+from rejeu.gcp.topics import TAP_RETENTION
 from rejeu.launchers import dataflow
 from rejeu.spec.model import StreamSpec, Watchdog
 from rejeu.target import Target
@@ -190,7 +190,7 @@ def test_a_tap_is_the_one_that_its_probe_reads() -> None:
     assert tap["name"] == f'{topic}-${{replace(each.value, "_", "-")}}-tap'
     assert spec.tap == f"{spec.live.topic}-{spec.stream.replace('_', '-')}-tap"
     assert tap["topic"] == f"projects/${{var.project}}/topics/{topic}"
-    assert tap["message_retention_duration"] == f"{TAP_RETENTION_SECONDS}s"
+    assert tap["message_retention_duration"] == f"{TAP_RETENTION.total_seconds():.0f}s"
 
 
 # What streaming jobs on Dataflow may

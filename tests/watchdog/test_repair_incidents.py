@@ -6,14 +6,25 @@ import pytest
 
 from rejeu.errors import NothingToRepairError
 from rejeu.ports import EndedBy, Signal, Verdict
+from rejeu.spec.model import StreamSpec
 from rejeu.state.model import End, Incident, Status
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted
 from rejeu.timeline import parse_instant
-from rejeu.watchdog.incidents import OVER, Over, mark_recorded
-from rejeu.watchdog.repair import Seen, note
+from rejeu.watchdog.incidents import OVER, Over, mark_recorded, row_of
+from rejeu.watchdog.repair import Seen, note, note_loss
 from tests.watchdog.watched import AGAIN, LEASE_SECONDS, SILENCE_SECONDS, STREAM, Watched, place
 
 END = End(at=parse_instant("2026-11-20T12:00:10Z"), by=EndedBy.SIGNAL)
+
+
+SPEC = StreamSpec.model_validate(
+    {
+        "stream": STREAM,
+        "event_time": "at",
+        "live": {"topic": "rates", "table": "a.b"},
+        "replay": {"source": {"table": "a.history"}},
+    }
+)
 
 
 @pytest.fixture
@@ -185,6 +196,32 @@ def test_nothing_that_is_recorded_is_without_an_end(stream: Watched, repaired: I
     stream.is_back(next_due=None)
     stream.pass_(1)
     assert all(each.end.at >= repaired.lost_at for each in stream.ended(Verdict(signal)))
+
+
+# Rows that went where nobody reads
+
+
+CUT_OFF = "the subscription was cut off"
+
+
+def test_rows_that_were_lost_meanwhile_are_told_with_the_silence_that_lasts(
+    stream: Watched, repaired: Incident
+) -> None:
+    for _ in range(2):
+        assert note_loss(stream.store, STREAM, CUT_OFF, "run-1") == repaired.model_copy(
+            update={"lossy": True, "cause": f"{repaired.cause}; {CUT_OFF}"}
+        )
+    stream.publishes(place(8))
+    (over,) = stream.ended()
+    assert row_of(over, SPEC, stream.state, "process").rows_lost is None
+
+
+def test_rows_that_were_lost_without_a_silence_are_an_incident_that_is_over(stream: Watched) -> None:
+    stream.publishes(place(7))
+    note_loss(stream.store, STREAM, CUT_OFF, "run-1")
+    (over,) = stream.ended()
+    row = row_of(over, SPEC, stream.state, "process")
+    assert (row.cause, row.rows_lost, row.ended_by) == (CUT_OFF, None, EndedBy.MENDED)
 
 
 # Recorded

@@ -26,6 +26,7 @@ ENDS: Final = {
     EndedBy.FINISHED: "the source has no further row",
     EndedBy.STOP: "the stream was stopped",
     EndedBy.NEXT: "was lost once more",
+    EndedBy.MENDED: "rows may be missing, for what reads them was cut off and is made anew",
 }
 """How a silence ended, in words."""
 
@@ -79,6 +80,8 @@ def _load(path: str) -> BaseNotifier:
 
 
 def _relaunch(row: IncidentRow) -> str:
+    if row.ended_by is EndedBy.MENDED:
+        return "since when rows had been missing, nobody knows"
     if row.relaunched_at is None:
         return "nobody here can relaunch what somebody else publishes"
     return f"the replay was relaunched after {_seconds(row, row.relaunched_at)} ({row.launcher})"

@@ -57,6 +57,8 @@ class Incident(BaseModel):
     retry_at: datetime | None = None
     """There is no further relaunch before this instant."""
     given_up: bool = False
+    lossy: bool = False
+    """Whether rows that were acknowledged may be missing from the tables: how many, only `reconcile` can tell."""
     recorded: bool = False
     """Whether its row is in the table of incidents."""
 

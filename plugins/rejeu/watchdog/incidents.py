@@ -59,7 +59,7 @@ def row_of(over: Over, spec: StreamSpec, state: StreamState, launcher: str) -> I
     """The row of an incident that is over."""
     incident, end = over.incident, over.end
     # A relaunch continues at the cursor, so nothing is lost; what somebody skipped who began anew, nobody counts.
-    continues = spec.replay is not None and incident.since == state.since
+    continues = spec.replay is not None and incident.since == state.since and not incident.lossy
     return IncidentRow(
         stream=spec.stream,
         lost_at=incident.lost_at,

@@ -104,6 +104,36 @@ def note(store: StateStore, stream: str, seen: Seen) -> Incident:
     return update_state(store, stream, write).incidents[-1]
 
 
+def note_loss(store: StateStore, stream: str, cause: str, dag_run_id: str) -> Incident:
+    """Write down that acknowledged rows may be missing: with the silence that lasts, else as an incident of its own.
+
+    It is for what is mended already: since when rows went nowhere, nobody knows.
+    """
+    now = datetime.now(UTC)
+
+    def write(state: StreamState) -> StreamState:
+        last = _last(state)
+        if last is not None and _is_open(last):
+            both = last.cause if cause in last.cause else f"{last.cause}; {cause}"
+            incident = last.model_copy(update={"lossy": True, "cause": both})
+        else:
+            incident = Incident(
+                lost_at=now,
+                detected_at=now,
+                end=End(at=now, by=EndedBy.MENDED),
+                cause=cause,
+                probe="look at the subscription",
+                dag_run_id=dag_run_id,
+                cursor=state.cursor,
+                since=state.since,
+                attempts=0,
+                lossy=True,
+            )
+        return state.model_copy(update={"incidents": _with_last(state, incident)})
+
+    return update_state(store, stream, write).incidents[-1]
+
+
 def _incident(state: StreamState, verdict: Verdict, seen: Seen, now: datetime) -> Incident:
     """The same one as the last where that left the stream where it was, else a new one.
 

@@ -27,7 +27,7 @@ def spec() -> StreamSpec:
 def made(monkeypatch: pytest.MonkeyPatch, bigquery: FakeBigQuery) -> list[str]:
     """What the task makes sure of."""
     names: list[str] = []
-    monkeypatch.setattr(EnsureStream, "ensure_topic", lambda self: names.append("topic"))
+    monkeypatch.setattr(EnsureStream, "ensure_topic", lambda self, context: names.append("topic"))
     monkeypatch.setattr(ensure_module, "ensure_tables", lambda *_: names.append("tables"))
     monkeypatch.setattr(bigtable, "ensure_served", lambda client, instance, table: names.append(f"{instance}/{table}"))
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", '{"conn_type": "google_cloud_platform"}')

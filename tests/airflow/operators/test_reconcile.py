@@ -78,6 +78,13 @@ Ended = Callable[..., Callable[[], None]]
 
 
 @pytest.mark.usefixtures("streamed")
+def test_what_is_published_again_does_not_go_where_nobody_reads(reconcile: Reconcile, made_sure: list[str]) -> None:
+    with pytest.raises(TaskDeferred):
+        reconcile.execute(a_run())
+    assert made_sure == [STREAM]
+
+
+@pytest.mark.usefixtures("streamed")
 def test_the_job_gets_the_replays_own_source_and_what_was_streamed(
     reconcile: Reconcile, launcher: FakeLauncher
 ) -> None:

@@ -56,14 +56,6 @@ def pair(store: MemoryStore, launcher: FakeLauncher, request_: ReplayRequest) ->
     remember(store, **alive(request=tuple(request_.to_argv())))
 
 
-@pytest.fixture(autouse=True)
-def made_sure(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The streams whose topic was made sure of."""
-    streams: list[str] = []
-    monkeypatch.setattr(base.StreamOperator, "ensure_topic", lambda self: streams.append(self.spec.stream))
-    return streams
-
-
 def test_where_nothing_lacks_nothing_is_done(
     restore: Restore, store: MemoryStore, launcher: FakeLauncher, pair: None
 ) -> None:

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rejeu.airflow.operators import base, watchdog
 from rejeu.airflow.operators.watchdog import RelaunchReplay
-from rejeu.errors import LaunchError, LeaseLostError
+from rejeu.errors import LaunchError, LeaseLostError, RequestError
 from rejeu.jobs.build import replay_request, standby_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Job, JobRequest, Signal, Verdict
@@ -53,14 +53,6 @@ def dead_replay(store: MemoryStore, launcher: FakeLauncher, first_request: Repla
     launcher.start(first_request)
     launcher.started.clear()
     remember(store, **dead(request=tuple(first_request.to_argv())))
-
-
-@pytest.fixture
-def made_sure(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The streams whose topic was made sure of."""
-    streams: list[str] = []
-    monkeypatch.setattr(base.StreamOperator, "ensure_topic", lambda self: streams.append(self.spec.stream))
-    return streams
 
 
 @pytest.fixture
@@ -194,7 +186,7 @@ def test_nobody_else_starts_or_stops_the_streams_replays_meanwhile(
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.RUNNING])
-def test_where_the_replay_failed_its_topic_is_made_sure_of(
+def test_however_the_replay_ended_its_topic_is_made_sure_of(
     relaunch: RelaunchReplay,
     store: MemoryStore,
     first_request: ReplayRequest,
@@ -203,7 +195,19 @@ def test_where_the_replay_failed_its_topic_is_made_sure_of(
 ) -> None:
     remember(store, **dead(request=tuple(first_request.to_argv()), status=status))
     relaunch.execute(a_run())
-    assert made_sure == ([STREAM] if status is Status.FAILED else [])
+    assert made_sure == [STREAM]
+
+
+@pytest.mark.usefixtures("dead_replay")
+def test_a_topic_that_cannot_be_looked_at_keeps_no_replay_from_being_relaunched(
+    relaunch: RelaunchReplay, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: base.StreamOperator, context: Any) -> None:
+        raise RequestError("Pub/Sub is away")
+
+    monkeypatch.setattr(base.StreamOperator, "ensure_topic", refuse)
+    relaunch.execute(a_run())
+    assert len(launcher.started) == 1
 
 
 @pytest.mark.usefixtures("dead_replay")

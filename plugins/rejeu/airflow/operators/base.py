@@ -23,8 +23,10 @@ from rejeu.spec.model import StreamSpec
 from rejeu.spec.probes import PROBES
 from rejeu.state import open_store
 from rejeu.state.launch_lock import hold_launch_lock
+from rejeu.state.lease import read_state
 from rejeu.state.standby_marker import mark_standby
 from rejeu.target import Target
+from rejeu.watchdog.repair import note_loss
 from rejeu.watchdog.watch import Watch, WatchPlan
 
 if TYPE_CHECKING:
@@ -98,14 +100,22 @@ class StreamOperator(BaseOperator):
         statement = sql.insert_once(table, [each.name for each in columns], row.KEY)
         self.bigquery().query(statement, job_config=job_config).result()
 
-    def ensure_topic(self) -> None:
-        """Make what is missing of topic and subscriptions."""
+    def ensure_topic(self, context: Context) -> None:
+        """Make what is missing of topic and subscriptions, and mend what differs; rows that may be lost are told.
+
+        Raises RequestError where what exists cannot serve the stream.
+        """
         from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
 
         from rejeu.gcp.topics import ensure_topic
 
         hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
-        ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
+        lost = ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
+        if lost:
+            self.log.warning("%s: %s", self.spec.stream, lost)
+            # A stream that never ran has lost nothing that anybody awaited.
+            if read_state(self.store, self.spec.stream) is not None:
+                note_loss(self.store, self.spec.stream, lost, str(context["run_id"]))
         if any(PROBES[name].needs_tap for name in self.spec.watchdog.probe):
             from rejeu.gcp.topics import ensure_tap
 
@@ -120,6 +130,13 @@ class StreamOperator(BaseOperator):
 
 class WaitingOperator(StreamOperator):
     """Waits for a trigger's event without a worker slot.
+    def mend_topic(self, context: Context) -> None:
+        """Make sure of the topic as far as that can be had: nothing about it keeps a part from being brought back."""
+        try:
+            self.ensure_topic(context)
+        except Exception as error:
+            self.log.warning("%s: the topic was not looked at: %s", self.spec.stream, error)
+
 
     A run that the patrol called waits in its worker: as a rule the triggerer is dead then.
     """

@@ -37,7 +37,7 @@ class EnsureStream(StreamOperator):
         from rejeu.replay.source.columns import output_columns
 
         self._check_source()
-        self.ensure_topic()
+        self.ensure_topic(context)
         client = self.bigquery()
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
         if self.spec.pipeline.serves_bigtable and self.target.bigtable:

@@ -39,6 +39,8 @@ class Reconcile(JobOperator):
 
     def execute(self, context: Context) -> Any:
         request = reconcile_request(self.spec, self.target, self._span(context), self._report(context))
+        # What is published again must not go where nobody reads.
+        self.ensure_topic(context)
         return self.start(context, request)
 
     def resume(self, context: Context, event: dict[str, str]) -> dict[str, Any]:

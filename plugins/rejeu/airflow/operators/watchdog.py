@@ -16,7 +16,7 @@ from rejeu.jobs.build import standby_request, stream_job_request
 from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import ENDED, Missing
 from rejeu.state.lease import read_state
-from rejeu.state.model import Incident, Status, StreamState
+from rejeu.state.model import Incident
 from rejeu.timeline import parse_instant
 from rejeu.watchdog.incidents import ended, mark_recorded, row_of
 from rejeu.watchdog.repair import Seen, claim, note, relaunch_request
@@ -49,21 +49,21 @@ class RelaunchReplay(StreamOperator):
             seen = Seen(verdict, detected_at, str(context["run_id"]))
             try:
                 if self.spec.replay is None or not verdict.signal.needs_relaunch:
-                    return note(self.store, self.spec.stream, seen).model_dump(mode="json")
-                before = read_state(self.store, self.spec.stream)
+                    noted = note(self.store, self.spec.stream, seen)
+                    self.mend_topic(context)
+                    return noted.model_dump(mode="json")
                 claimed = claim(self.store, self.spec.stream, watch.heartbeat, seen, self.spec.watchdog.attempts)
             except NothingToRepairError as error:
                 raise AirflowSkipException(str(error)) from None
             except GivenUpError as error:
                 notify(context, *given_up_text(self.spec.stream, str(error)))
                 raise AirflowFailException(str(error)) from None
-            return self._relaunch(*claimed, before).model_dump(mode="json")
+            return self._relaunch(context, *claimed).model_dump(mode="json")
 
-    def _relaunch(self, request: ReplayRequest, incident: Incident, before: StreamState | None) -> Incident:
+    def _relaunch(self, context: Context, request: ReplayRequest, incident: Incident) -> Incident:
         # One that only fell silent may still exist, paused or cut off: it must be gone before another comes.
         self.stop_replays(request, drain=False)
-        if before is not None and before.status is Status.FAILED:
-            self.ensure_topic()
+        self.mend_topic(context)
         state = read_state(self.store, self.spec.stream)
         if state is None or not state.wanted:
             raise AirflowSkipException(f"{self.spec.stream}: stopped on request meanwhile")
@@ -93,7 +93,7 @@ class Restore(JobOperator):
                 self._restore_standby()
         if Missing.STREAM_JOB in missing:
             self.log.warning("%s: %s", self.spec.stream, Missing.STREAM_JOB)
-            self.ensure_topic()
+            self.mend_topic(context)
             self.start(context, stream_job_request(self.spec, self.target))
 
     def _restore_standby(self) -> None:
