@@ -45,6 +45,8 @@ class JobState(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
+    DRAINING = "draining"
+    """It was asked to end: it takes nothing new on, finishes what it has in hand, and then it ends."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     STOPPED = "stopped"
@@ -89,7 +91,11 @@ class Launcher(Protocol):
     """Starts, finds, watches and stops jobs; never has two running jobs of one name."""
 
     def start(self, request: JobRequest) -> Job:
-        """Start the job, or adopt the one of that name that still runs. Raises LaunchError."""
+        """Start the job, or adopt the one of that name that runs. Raises LaunchError.
+
+        One that drains is not adopted: it is returned as it is, and nothing was started. Await its end (`stop` does),
+        then start the job.
+        """
         ...
 
     def find(self, name: str) -> Job | None:
@@ -97,7 +103,10 @@ class Launcher(Protocol):
         ...
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
-        """End the job: with `drain` it may finish what it has in hand first. None where there is no such job."""
+        """End the job and await its end; with `drain` it may finish what it has in hand first.
+
+        One that drains already is only waited for. None where there is no such job. Raises LaunchError.
+        """
         ...
 
 
@@ -158,6 +167,8 @@ class EndedBy(StrEnum):
     """A person stopped the stream: from then on nobody waited for rows."""
     NEXT = "next"
     """The next silence began before anything was seen to end this one."""
+    MENDED = "mended"
+    """What the streaming job reads had been cut off from the topic, and was made anew: from then on rows arrive."""
 
 
 class Missing(StrEnum):
@@ -167,8 +178,6 @@ class Missing(StrEnum):
     STREAM_JOB = "the streaming job is gone"
 
 
-    MENDED = "mended"
-    """What the streaming job reads had been cut off from the topic, and was made anew: from then on rows arrive."""
 @dataclass(frozen=True)
 class Verdict:
     """What a probe saw: `lost_at` is when the first row was due that did not come.

@@ -241,6 +241,8 @@ class CloudRunServer:
         seen.conditions = [condition]
         if seen.running_count or not (codes or run.cancelled):
             condition.message = "Waiting for execution to complete."
+            if run.cancelled:
+                condition.execution_reason = Reason.CANCELLING
         else:
             run.ended = seen.completion_time = run.ended or datetime.now(UTC)
             seen.succeeded_count = codes.count(0)

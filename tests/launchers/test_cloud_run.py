@@ -186,6 +186,8 @@ def test_a_job_that_does_not_end_is_an_error_that_names_it(rig: CloudRunRig, mon
     job = rig.run("deaf")
     with pytest.raises(LaunchError, match=f"still runs .* Delete the execution {job.id}$"):
         rig.launcher.stop(NAME)
+    drains = rig.launcher.start(SmallJob(("wait",)))
+    assert (drains.id, drains.state, rig.made()) == (job.id, JobState.DRAINING, 1)
 
 
 # Starters

@@ -110,7 +110,9 @@ def test_a_job_is_starting_until_it_has_workers(rig: DataflowRig) -> None:
         ("STOPPED", JobState.STARTING),
         ("PENDING", JobState.STARTING),
         ("PAUSED", JobState.RUNNING),
-        ("DRAINING", JobState.RUNNING),
+        ("DRAINING", JobState.DRAINING),
+        ("CANCELLING", JobState.DRAINING),
+        ("RESOURCE_CLEANING_UP", JobState.DRAINING),
         ("DRAINED", JobState.STOPPED),
         ("UPDATED", JobState.STOPPED),
     ],
@@ -165,8 +167,13 @@ def test_a_job_that_another_starter_made_meanwhile_is_adopted(rig: DataflowRig) 
 def test_a_job_that_is_draining_is_not_taken_for_one_that_runs(rig: DataflowRig) -> None:
     request = _running(rig)
     rig.server.move(rig.server.jobs[-1], "DRAINING")
+    drains = rig.launcher.start(request)
+    assert (drains.id, drains.state) == ("job-1", JobState.DRAINING)
     with pytest.raises(LaunchError, match=r"is ending \(JOB_STATE_DRAINING\).*: start it again once it has ended"):
-        rig.launcher.start(request)
+        rig.launcher.update(request)
+    assert rig.made() == 1
+    rig.server.move(rig.server.jobs[-1], "DRAINED")
+    assert rig.launcher.start(request).id == "job-2"
 
 
 def test_a_job_that_runs_with_other_arguments_is_adopted_and_said_to_be_so(

@@ -18,6 +18,8 @@ from rejeu.errors import RejeuError
 from rejeu.launchers.choose import job_launcher
 from rejeu.ports import ENDED, JobState, Signal, Verdict
 from rejeu.spec.model import StreamSpec
+from rejeu.state import open_store
+from rejeu.state.lease import read_state
 from rejeu.target import Target
 from rejeu.timeline import format_instant, parse_instant
 from rejeu.watchdog.watch import Watch, WatchPlan
@@ -177,24 +179,37 @@ class JobTrigger(BaseTrigger):
 
 
 class DrainTrigger(BaseTrigger):
-    """Drains a job once so many seconds have passed, and fires when it has ended, or could not be ended."""
+    """Drains a job once so many seconds have passed, and fires when it has ended, or could not be ended.
 
-    def __init__(self, name: str, after_seconds: float) -> None:
+    With a `stream`, the job is left alone if that is wanted again by then.
+    """
+
+    def __init__(self, name: str, after_seconds: float, stream: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
         self.after_seconds = after_seconds
+        self.stream = stream
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return class_path(self), {"name": self.name, "after_seconds": self.after_seconds}
+        return class_path(self), {"name": self.name, "after_seconds": self.after_seconds, "stream": self.stream}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         await asyncio.sleep(self.after_seconds)
         try:
-            job = await asyncio.to_thread(job_launcher(Target.from_env()).stop, self.name)
+            left = await asyncio.to_thread(self._drain)
         except RejeuError as error:
             yield TriggerEvent({"error": str(error)})
             return
-        yield TriggerEvent({"left": "there was none" if job is None else f"{job.state}: {job.detail}"})
+        yield TriggerEvent({"left": left})
+
+    def _drain(self) -> str:
+        """What is left of the job, in words."""
+        target = Target.from_env()
+        state = read_state(open_store(target.state), self.stream) if self.stream else None
+        if state is not None and state.wanted:
+            return "it was left alone: the stream is wanted again"
+        job = job_launcher(target).stop(self.name)
+        return "there was none" if job is None else f"{job.state}: {job.detail}"
 
 
 class LoadJobTrigger(BaseTrigger):

@@ -169,7 +169,9 @@ class CloudRunLauncher:
 
         completed = next((each for each in execution.conditions if each.type_ == "Completed"), Condition())
         message = completed.message
-        if execution.completion_time is None:
+        if execution.completion_time is None and completed.execution_reason is Condition.ExecutionReason.CANCELLING:
+            state = JobState.DRAINING
+        elif execution.completion_time is None:
             state = JobState.RUNNING if execution.running_count else JobState.STARTING
         elif execution.cancelled_count or completed.execution_reason is Condition.ExecutionReason.CANCELLED:
             state = JobState.STOPPED

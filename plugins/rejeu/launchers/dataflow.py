@@ -39,9 +39,9 @@ STATES: Final = {
     "JOB_STATE_RUNNING": JobState.RUNNING,
     "JOB_STATE_PAUSING": JobState.RUNNING,
     "JOB_STATE_PAUSED": JobState.RUNNING,
-    "JOB_STATE_DRAINING": JobState.RUNNING,
-    "JOB_STATE_CANCELLING": JobState.RUNNING,
-    "JOB_STATE_RESOURCE_CLEANING_UP": JobState.RUNNING,
+    "JOB_STATE_DRAINING": JobState.DRAINING,
+    "JOB_STATE_CANCELLING": JobState.DRAINING,
+    "JOB_STATE_RESOURCE_CLEANING_UP": JobState.DRAINING,
     "JOB_STATE_DONE": JobState.SUCCEEDED,
     "JOB_STATE_FAILED": JobState.FAILED,
     "JOB_STATE_CANCELLED": JobState.STOPPED,
@@ -49,7 +49,6 @@ STATES: Final = {
     "JOB_STATE_UPDATED": JobState.STOPPED,
 }
 """In any other state a job waits for its workers."""
-ENDING: Final = frozenset({"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"})
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,15 @@ class DataflowLauncher:
     patience: float = 10.0
 
     def start(self, request: JobRequest) -> Job:
-        """Start the job, or adopt the running one, even if its arguments differ: only `update` changes those."""
+        """Start the job, or adopt the running one, even if its arguments differ: only `update` changes those.
+
+        Dataflow allows one active job of a name, and one that drains is active for minutes.
+        """
         name = request.job_name
         with self._asking(name):
             active = self._active(name) or self._launch_or_find(request)
-            if active.get("currentState") in ENDING:
-                rule = f"{name} is ending ({active['currentState']}), and Dataflow allows one active job of a name"
-                raise LaunchError(f"{rule}: start it again once it has ended; {self._console(active)} shows it")
+            if _state(active) is JobState.DRAINING:
+                return self._describe(name, active)
             if self._fingerprint_of(active) not in (None, _fingerprint(self._launch_parameter(request))):
                 hint = "`rejeu update` updates it in place"
                 log.warning("%s: runs with other arguments than its spec has now: %s", name, hint)
@@ -94,6 +95,9 @@ class DataflowLauncher:
         name = request.job_name
         with self._asking(name):
             old = self._active(name)
+            if old is not None and _state(old) is JobState.DRAINING:
+                rule = f"{name} is ending ({old['currentState']}), and what is ending cannot be updated"
+                raise LaunchError(f"{rule}: start it again once it has ended; {self._console(old)} shows it")
             parameter = self._launch_parameter(request)
             if old is None or self._fingerprint_of(old) == _fingerprint(parameter):
                 return self.start(request)
@@ -173,7 +177,7 @@ class DataflowLauncher:
         """Drain or cancel the job. Without workers it cannot drain; while it is ending it can only be cancelled."""
         from google.api_core.exceptions import BadRequest, Conflict
 
-        if drain and job.get("currentState") in ENDING:
+        if drain and _state(job) is JobState.DRAINING:
             return
         drains = drain and _state(job) is JobState.RUNNING
         wanted = "JOB_STATE_DRAINED" if drains else "JOB_STATE_CANCELLED"
@@ -181,7 +185,7 @@ class DataflowLauncher:
             self._ask("PUT", f"{self._parent}/jobs/{job['id']}", json={"requestedState": wanted})
         except (BadRequest, Conflict):
             now = self._get(job["id"])
-            if _is_active(now) and now["currentState"] not in ENDING:
+            if _is_active(now) and _state(now) is not JobState.DRAINING:
                 raise
 
     def _active(self, name: str) -> dict[str, Any] | None:

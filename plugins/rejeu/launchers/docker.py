@@ -37,7 +37,7 @@ EMULATORS = (
 NAME_LABEL = "rejeu.job"
 READY_LABEL = "rejeu.ready-text"
 
-# Labels never change, but names do: a stopped job's container is renamed, which records the stop and frees the name.
+# Labels never change, but names do: a job's container is renamed when it is asked to end, which records that.
 STOPPED_SUFFIX = ".stopped-"
 
 
@@ -160,10 +160,21 @@ def _end(container: Container, drain: bool) -> None:
     from docker.errors import NotFound
 
     with suppress(NotFound):  # it has ended and been removed by the starter of the next one
+        # Before the signal: a starter must not adopt what is about to end.
+        _note_stop(container)
         container.stop(timeout=DRAIN_SECONDS if drain else 0)
-        container.reload()
-        if _describe(container).state is JobState.FAILED:
-            container.rename(f"{container.name}{STOPPED_SUFFIX}{container.short_id}")
+
+
+def _note_stop(container: Container) -> None:
+    from docker.errors import APIError
+
+    if STOPPED_SUFFIX in container.name:
+        return
+    try:
+        container.rename(f"{container.name}{STOPPED_SUFFIX}{container.short_id}")
+    except APIError as error:
+        if error.status_code != 409:  # else somebody else stops it, too, and was faster
+            raise
 
 
 def _ended(container: Container) -> bool:
@@ -176,6 +187,8 @@ def _describe(container: Container) -> Job:
     if container.status == "created":
         return Job(name, container.id, JobState.STARTING, where)
     if not _ended(container):
+        if STOPPED_SUFFIX in container.name:
+            return Job(name, container.id, JobState.DRAINING, where)
         ready = JobState.RUNNING if _is_ready(container) else JobState.STARTING
         return Job(name, container.id, ready, where)
     code = state["ExitCode"]

@@ -326,6 +326,8 @@ def _state(job: Resource, pod: Resource) -> JobState:
     """The state by the pod while it runs, then by the job, which learns of the pod's end a little later."""
     phase, conditions = _phase(pod), _conditions(job)
     if phase is not None and phase not in OVER:
+        if job["spec"].get("suspend"):
+            return JobState.DRAINING
         return JobState.RUNNING if phase == "Running" else JobState.STARTING
     if "Complete" in conditions:
         return JobState.SUCCEEDED

@@ -75,14 +75,7 @@ class ProcessLauncher:
             return None
         process = _living(record)
         if process is not None:
-            own = process.children(recursive=True)
-            # The keeper ends by itself once it has reaped the job: killing it too could leave zombies.
-            for number in (signal.SIGTERM, signal.SIGKILL) if drain else (signal.SIGKILL,):
-                _signal(own or [process], number)
-                psutil.wait_procs([process], timeout=DRAIN_SECONDS)
-            # The keeper's process group also has children that it had not yet forked when we looked.
-            with suppress(ProcessLookupError):
-                os.killpg(record.keeper, signal.SIGKILL)
+            _end(record, process, drain)
             if self._describe(record).state is JobState.FAILED:
                 Path(record.exit_file).write_text(JobState.STOPPED, encoding="utf-8")
         return self._describe(record)
@@ -123,6 +116,8 @@ class ProcessLauncher:
         if process is not None:
             ready = record.ready_text is None or record.ready_text in _text(record.log, first=READY_BYTES)
             state = JobState.RUNNING if ready else JobState.STARTING
+            if _asked_to_end(record).exists():
+                state = JobState.DRAINING
             return Job(record.name, record.id, state, f"{_own_pid(process)}log {record.log}")
         code = _text(record.exit_file).strip()
         if code in ("0", JobState.STOPPED):
@@ -160,6 +155,28 @@ def _living(record: Record) -> psutil.Process | None:
         return process if abs(process.create_time() - record.started) < 1 else None
     except (psutil.NoSuchProcess, ChildProcessError):  # another thread has reaped it
         return None
+
+
+def _end(record: Record, keeper: psutil.Process, drain: bool) -> None:
+    """Have the job end, and return once it has."""
+    own = keeper.children(recursive=True) or [keeper]
+    asked = _asked_to_end(record)
+    # A second SIGTERM could break off what the first one began.
+    gentle = [] if asked.exists() else own
+    # Before the signal: a starter must not adopt what is about to end.
+    asked.touch()
+    # The keeper ends by itself once it has reaped the job: killing it too could leave zombies.
+    for number, told in ((signal.SIGTERM, gentle), (signal.SIGKILL, own)) if drain else ((signal.SIGKILL, own),):
+        _signal(told, number)
+        psutil.wait_procs([keeper], timeout=DRAIN_SECONDS)
+    # The keeper's process group also has children that it had not yet forked when we looked.
+    with suppress(ProcessLookupError):
+        os.killpg(record.keeper, signal.SIGKILL)
+
+
+def _asked_to_end(record: Record) -> Path:
+    """The file that says so of a job that still lives."""
+    return Path(record.exit_file).with_suffix(".draining")
 
 
 def _own_pid(keeper: psutil.Process) -> str:

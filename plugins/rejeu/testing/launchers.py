@@ -256,6 +256,24 @@ class ProcessesContract(LauncherContract):
         assert rig.said() == "drained\n"
         assert not rig.lives()
 
+    def test_a_job_that_drains_is_awaited_and_never_adopted(self, rig: ProcessesRig, tmp_path: Path) -> None:
+        folder = tmp_path / "drain"
+        folder.mkdir()
+        meetings = Meetings(folder)
+        drains, may_end = meetings.new(), meetings.new()
+        job = rig.run("slow", str(drains), str(may_end))
+        with ThreadPoolExecutor(2) as pool:
+            stops = [pool.submit(rig.another().stop, NAME)]
+            drains.read_text(encoding="utf-8")
+            stops.append(pool.submit(rig.another().stop, NAME))
+            for seen in (found(rig.another()), rig.launcher.start(SmallJob(("wait",)))):
+                assert _facts(seen) == (NAME, job.id, JobState.DRAINING)
+            assert rig.made() == 1
+            may_end.read_text(encoding="utf-8")
+            ends = [stop.result() for stop in stops]
+        assert [end is not None and end.state in ENDED - {JobState.FAILED} for end in ends] == [True, True]
+        self._start_after(rig, found(rig.launcher))
+
     def test_a_job_that_does_not_listen_is_ended_where_it_is_not_drained(self, rig: ProcessesRig) -> None:
         rig.run("deaf")
         stopped = rig.launcher.stop(NAME, drain=False)

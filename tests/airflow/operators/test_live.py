@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import TaskDeferred
 
 from rejeu.airflow.operators import base
 from rejeu.airflow.operators.live import BeginWatch, HandOverInstant, StartReplay, StartStreamJob
+from rejeu.airflow.triggers import DrainTrigger, JobTrigger
 from rejeu.errors import LaunchError, RequestError
 from rejeu.jobs.build import replay_request, standby_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
@@ -22,6 +24,7 @@ from rejeu.state.model import Status
 from rejeu.state.standby_marker import stands_by
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
+from rejeu.testing.launchers import SmallJob
 from rejeu.timeline import MICROSECOND, Position, parse_instant, to_us
 from tests.airflow.builders import (
     LAST_ROW,
@@ -35,7 +38,9 @@ from tests.airflow.builders import (
     carry_out,
     dead,
     event_of,
+    fired,
     remember,
+    revive,
     text,
 )
 
@@ -149,6 +154,28 @@ def test_a_streaming_job_that_runs_is_adopted_at_once(spec: StreamSpec, launcher
     assert len(launcher.started) == 1
 
 
+def test_a_streaming_job_that_drains_is_awaited_and_then_started_afresh(
+    spec: StreamSpec, launcher: FakeLauncher, end: End
+) -> None:
+    task = StartStreamJob(task_id="start_stream", spec=spec)
+    carry_out(task, a_run(), end(STREAM_JOB, JobState.RUNNING))
+    launcher.end(STREAM_JOB, JobState.DRAINING)
+    with pytest.raises(TaskDeferred) as drains:
+        task.execute(a_run(run_id="run-2"))
+    assert isinstance(drains.value.trigger, DrainTrigger)
+    event = fired(revive(drains.value.trigger))
+    assert len(launcher.started) == 1
+    with pytest.raises(TaskDeferred) as starts:
+        task.resume_execution(drains.value.method_name, {"event": event}, a_run(run_id="run-2"))
+    assert isinstance(starts.value.trigger, JobTrigger)
+    assert len(launcher.started) == 2
+
+
+def test_a_streaming_job_whose_drain_does_not_end_fails_the_task(spec: StreamSpec) -> None:
+    with pytest.raises(LaunchError, match="it still runs"):
+        StartStreamJob(task_id="start_stream", spec=spec).start_afresh(a_run(), {"error": "it still runs"})
+
+
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.STOPPED, JobState.SUCCEEDED])
 def test_a_streaming_job_that_ends_instead_of_running_fails_the_task(
     spec: StreamSpec, end: End, state: JobState
@@ -162,6 +189,18 @@ def test_a_streaming_job_that_ends_instead_of_running_fails_the_task(
 
 
 # The replay
+
+
+def test_a_replay_that_somebody_else_stops_just_now_is_awaited_not_adopted(
+    start: Callable[..., StartReplay], launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start("at", "2021-04-30T23:59:58.500001Z")
+    # A person at a terminal begins to stop it once we have made sure that none runs.
+    monkeypatch.setattr(first, "stop_replays", lambda request: launcher.end(REPLAY_JOB, JobState.DRAINING))
+    launcher.start(SmallJob((), REPLAY_JOB))
+    first.execute(a_run())
+    assert (len(launcher.started), launcher.jobs[REPLAY_JOB].state) == (2, JobState.RUNNING)
+    assert launcher.stopped == [REPLAY_JOB]
 
 
 def test_the_replay_starts_at_the_hand_over(

@@ -168,6 +168,18 @@ def test_the_streaming_job_is_drained(spec: StreamSpec, launcher: FakeLauncher, 
     assert launcher.stopped == [STREAM_JOB]
 
 
+def test_the_streaming_job_of_a_stream_that_is_wanted_again_is_left_alone(
+    spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, end: End
+) -> None:
+    carry_out(StartStreamJob(task_id="start_stream", spec=spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
+    remember(store, wanted=False)
+    left = carry_out(
+        DrainStreamJob(task_id="drain_stream", spec=spec), a_run(), lambda: remember(store, **alive(wanted=True))
+    )
+    assert left == "it was left alone: the stream is wanted again"
+    assert launcher.jobs[STREAM_JOB].state is JobState.RUNNING
+
+
 def test_a_job_that_cannot_be_drained_fails_the_task_with_the_launchers_words(
     spec: StreamSpec, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

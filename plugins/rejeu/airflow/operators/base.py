@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from rejeu.airflow.triggers import JobTrigger, first_event
+from rejeu.airflow.triggers import DrainTrigger, JobTrigger, first_event
 from rejeu.bigquery import sql
 from rejeu.bigquery.records import Record
 from rejeu.errors import LaunchError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
 
 GOOGLE_CONNECTION = "google_cloud_default"
+DRAIN_LIMIT = timedelta(minutes=30)
 PATROL_LIMIT = timedelta(seconds=60)
 """How long a run that the patrol called holds a worker slot to wait."""
 
@@ -66,7 +67,7 @@ class StreamOperator(BaseOperator):
 
     def start_replays(self, request: ReplayRequest) -> Job:
         """Start the replay, and its standby where the spec wants one."""
-        job = self.replays.start(request)
+        job = self._start_replay(request)
         if self.spec.replay is not None and self.spec.replay.standby:
             self.start_standby(standby_request(request))
         return job
@@ -74,7 +75,15 @@ class StreamOperator(BaseOperator):
     def start_standby(self, request: ReplayRequest) -> Job:
         """Start the standby, and say that it is coming: no watchdog takes it for missing until then."""
         mark_standby(self.store, request.state_name, request.job_name, datetime.now(UTC) + self.spec.watchdog.grace)
-        return self.replays.start(request)
+        return self._start_replay(request)
+
+    def _start_replay(self, request: ReplayRequest) -> Job:
+        """Start it; one that somebody else stops just now, as a person at a terminal may, is awaited first."""
+        job = self.replays.start(request)
+        if job.state is JobState.DRAINING:
+            self.replays.stop(request.job_name)
+            job = self.replays.start(request)
+        return job
 
     def stop_replays(self, request: ReplayRequest, *, drain: bool = True) -> None:
         """Stop both of a pair. The standby goes first, or it would take over."""
@@ -121,6 +130,13 @@ class StreamOperator(BaseOperator):
 
             ensure_tap(hook.subscriber_client, self.spec, self.target)
 
+    def mend_topic(self, context: Context) -> None:
+        """Make sure of the topic as far as that can be had: nothing about it keeps a part from being brought back."""
+        try:
+            self.ensure_topic(context)
+        except Exception as error:
+            self.log.warning("%s: the topic was not looked at: %s", self.spec.stream, error)
+
     def bigquery(self) -> bigquery.Client:
         """A client with the credentials of the Airflow connection."""
         from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
@@ -130,22 +146,15 @@ class StreamOperator(BaseOperator):
 
 class WaitingOperator(StreamOperator):
     """Waits for a trigger's event without a worker slot.
-    def mend_topic(self, context: Context) -> None:
-        """Make sure of the topic as far as that can be had: nothing about it keeps a part from being brought back."""
-        try:
-            self.ensure_topic(context)
-        except Exception as error:
-            self.log.warning("%s: the topic was not looked at: %s", self.spec.stream, error)
-
 
     A run that the patrol called waits in its worker: as a rule the triggerer is dead then.
     """
 
-    def wait(self, context: Context, trigger: BaseTrigger, limit: timedelta) -> Any:
-        """Go on with `resume` when the trigger has fired. Raises TimeoutError where it did not in time."""
+    def wait(self, context: Context, trigger: BaseTrigger, limit: timedelta, then: str = "resume") -> Any:
+        """Go on with the method `then` when the trigger has fired. Raises TimeoutError where it did not in time."""
         if "seen_by" not in conf_of(context):
-            self.defer(trigger=trigger, method_name="resume", timeout=limit)
-        return self.resume(context, asyncio.run(first_event(trigger, PATROL_LIMIT)))
+            self.defer(trigger=trigger, method_name=then, timeout=limit)
+        return getattr(self, then)(context, asyncio.run(first_event(trigger, PATROL_LIMIT)))
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """What the task does with the event."""
@@ -153,7 +162,8 @@ class WaitingOperator(StreamOperator):
 
 
 class JobOperator(WaitingOperator):
-    """Starts a job, or adopts the one that runs, and waits for it without a worker slot.
+    """Starts a job, or adopts the one that runs, and waits for it without a worker slot. One that drains is awaited
+    first: adopted, it would take nothing on and end.
 
     Safe when its worker dies: a job is known by its name, so a second try finds the first one's job. When a person
     ends the task, the job is stopped.
@@ -167,10 +177,18 @@ class JobOperator(WaitingOperator):
         """Start the job; the task's result once it is in the awaited state."""
         job = self.jobs.start(request)
         self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
+        if job.state is JobState.DRAINING:
+            return self.wait(context, DrainTrigger(job.name, 0.0), DRAIN_LIMIT, then="start_afresh")
         self.job_name = job.name
         if self._arrived(job):
             return self.finish(context)
         return self.wait(context, JobTrigger(name=job.name, awaited=self.awaited), self.limit)
+
+    def start_afresh(self, context: Context, event: dict[str, str]) -> Any:
+        """The job that drained has ended: do the task once more. Raises LaunchError where it does not end."""
+        if "error" in event:
+            raise LaunchError(event["error"])
+        return self.execute(context)
 
     def resume(self, context: Context, event: dict[str, str]) -> Any:
         """The trigger saw the job where it was awaited, or ended. Raises LaunchError with the job's own detail."""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
-from rejeu.airflow.operators.base import GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
+from rejeu.airflow.operators.base import DRAIN_LIMIT, GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import DrainTrigger, ReturnTrigger
 from rejeu.bigquery import sql
 from rejeu.errors import LaunchError
 from rejeu.handover import Start, decide_start
 from rejeu.jobs.build import replay_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
-from rejeu.ports import ENDED, Signal
+from rejeu.ports import ENDED, JobState, Signal
 from rejeu.state.lease import read_state
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted, rewind
 from rejeu.timeline import HandOver, format_instant, parse_instant
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 SIGNAL_LIMIT = timedelta(minutes=10)
-DRAIN_LIMIT = timedelta(minutes=30)
 
 
 class EnsureStream(StreamOperator):
@@ -152,7 +151,7 @@ class StartReplay(StreamOperator):
     def _runs(self, request: ReplayRequest) -> bool:
         """Whether the running replay is the one asked for; where one was to be replaced, the old one may still run."""
         job = self.replays.find(request.job_name)
-        if job is None or job.state in ENDED:
+        if job is None or job.state in {*ENDED, JobState.DRAINING}:
             return False
         state = read_state(self.store, self.spec.stream)
         # One that goes on at the cursor keeps the arguments of the replay before it.
@@ -197,13 +196,15 @@ class DrainStreamJob(WaitingOperator):
     """Ends the streaming job after what it has in hand; what it has not read waits in the subscription.
 
     One that aggregates is given the time first (`reconcile.settle`) in which it reads what the replay published last:
-    a window that it writes half counted is counted anew by the next one, which begins at the cursor's window.
+    a window that it writes half counted is counted anew by the next one, which begins at the cursor's window. Where
+    somebody starts the stream again meanwhile, the job is left alone.
     """
 
     def execute(self, context: Context) -> Any:
         settle = timedelta() if self.spec.window is None else self.spec.reconcile.settle
         job = stream_job_request(self.spec, self.target).job_name
-        return self.wait(context, DrainTrigger(job, settle.total_seconds()), settle + DRAIN_LIMIT)
+        trigger = DrainTrigger(job, settle.total_seconds(), self.spec.stream)
+        return self.wait(context, trigger, settle + DRAIN_LIMIT)
 
     def resume(self, context: Context, event: dict[str, str]) -> str:
         if "error" in event:
