@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rejeu.errors import LaunchError, translated
+from rejeu.launchers.google_calls import look_until
 from rejeu.launchers.names import short_name
 from rejeu.ports import Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
@@ -160,9 +161,19 @@ def _end(container: Container, drain: bool) -> None:
     from docker.errors import NotFound
 
     with suppress(NotFound):  # it has ended and been removed by the starter of the next one
+        if drain and STOPPED_SUFFIX in container.name:
+            # A second SIGTERM could break off what the first one began.
+            look_until(lambda: _has_ended(container), DRAIN_SECONDS)
+            container.stop(timeout=0)
+            return
         # Before the signal: a starter must not adopt what is about to end.
         _note_stop(container)
         container.stop(timeout=DRAIN_SECONDS if drain else 0)
+
+
+def _has_ended(container: Container) -> bool | None:
+    container.reload()
+    return _ended(container) or None
 
 
 def _note_stop(container: Container) -> None:

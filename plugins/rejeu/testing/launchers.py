@@ -261,7 +261,7 @@ class ProcessesContract(LauncherContract):
         folder.mkdir()
         meetings = Meetings(folder)
         drains, may_end = meetings.new(), meetings.new()
-        job = rig.run("slow", str(drains), str(may_end))
+        job = rig.run("slow", str(drains), str(may_end), "at last")
         with ThreadPoolExecutor(2) as pool:
             stops = [pool.submit(rig.another().stop, NAME)]
             drains.read_text(encoding="utf-8")
@@ -269,8 +269,11 @@ class ProcessesContract(LauncherContract):
             for seen in (found(rig.another()), rig.launcher.start(SmallJob(("wait",)))):
                 assert _facts(seen) == (NAME, job.id, JobState.DRAINING)
             assert rig.made() == 1
-            may_end.read_text(encoding="utf-8")
+            # For both, so that it blocks nobody where the job is gone already.
+            place = os.open(may_end, os.O_RDWR)
             ends = [stop.result() for stop in stops]
+            os.close(place)
+        assert "at last" in rig.said()
         assert [end is not None and end.state in ENDED - {JobState.FAILED} for end in ends] == [True, True]
         self._start_after(rig, found(rig.launcher))
 

@@ -1,7 +1,8 @@
 """A job for launchers' tests, run as `python -m rejeu.testing.small_job`: it does what its arguments say, in order.
 
 `say TEXT` prints; `meet FIFO` waits until somebody reads from it; `deaf` ignores SIGTERM; `drained` answers SIGTERM
-by ending well, `slow FIFO FIFO` by meeting at both places first; `wait` does nothing for ever; `exit CODE` ends.
+by ending well, `slow FIFO FIFO TEXT` does so once it has met at both places and printed; `wait` does nothing for ever;
+`exit CODE` ends.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main(words: Iterator[str]) -> None:
         elif word == "drained":
             signal.signal(signal.SIGTERM, lambda *_: (print("drained", flush=True), os._exit(0)))
         elif word == "slow":
-            places = iter(["meet", next(words), "meet", next(words), "exit", "0"])
+            places = iter(["meet", next(words), "meet", next(words), "say", next(words), "exit", "0"])
             signal.signal(signal.SIGTERM, lambda *_, left=places: main(left))
         elif word == "wait":
             while True:
