@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from google.cloud import bigquery
 from rejeu.airflow import triggers
 from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger
 from rejeu.bigquery import load_jobs
+from rejeu.bigquery.load_jobs import OVERLAP, LoadJobSearch
 from rejeu.jobs.request import BatchJobRequest
 from rejeu.ports import JobState, Signal
 from rejeu.spec.model import StreamSpec
@@ -146,32 +147,88 @@ def test_a_deferred_task_that_is_killed_stops_its_job(launcher: FakeLauncher, jo
 TABLE = "rejeu-test.temp_crypto_batch.batch_timestamp"
 
 
-def load_job(name: str, table: str = "batch_timestamp", error: str | None = None) -> bigquery.LoadJob:
+DAY_AFTER = datetime(2021, 5, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def load_job(
+    name: str,
+    table: str = "batch_timestamp",
+    error: str | None = None,
+    state: str = "DONE",
+    created: datetime = DAY_AFTER + MINUTE,
+) -> bigquery.LoadJob:
     """A load job as BigQuery's API lists it."""
     destination = {"projectId": "rejeu-test", "datasetId": "temp_crypto_batch", "tableId": table}
     result = {"errorResult": {"reason": "invalid", "message": error}} if error else {}
     resource = {
         "jobReference": {"projectId": "rejeu-test", "jobId": name, "location": "US"},
         "configuration": {"load": {"destinationTable": destination}},
-        "status": {"state": "DONE", **result},
+        "statistics": {"creationTime": str(created.timestamp() * 1000)},
+        "status": {"state": state, **result},
     }
     return bigquery.LoadJob.from_api_repr(resource, client=None)
 
 
+def a_query(created: datetime) -> Any:
+    return SimpleNamespace(job_id="a query", created=created, state="DONE", error_result=None)
+
+
 @pytest.fixture
-def find(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeBigQuery:
+    """BigQuery, where the day has rows."""
+    fake = FakeBigQuery(measured(1000))
+    monkeypatch.setattr(load_jobs, "bigquery_client", lambda project: fake)
+    return fake
+
+
+@pytest.fixture
+def search() -> LoadJobSearch:
+    return LoadJobSearch("rejeu-test", TABLE, "timestamp", "2021-04-30")
+
+
+@pytest.fixture
+def find(client: FakeBigQuery, search: LoadJobSearch) -> Callable[..., str | None]:
     """Ask for the day's load job where these jobs are listed and the day has so many rows."""
 
     def ask(*jobs: Any, rows: int = 1000) -> str | None:
-        client = FakeBigQuery(measured(rows), jobs=jobs)
-        monkeypatch.setattr(load_jobs, "bigquery_client", lambda project: client)
-        found = load_jobs.find_load_job("rejeu-test", TABLE, "timestamp", "2021-04-30")
+        client.rows, client.jobs = [measured(rows)], list(jobs)
+        found = search.look()
         (listed,) = client.listed
         assert listed["all_users"] is True
-        assert listed["min_creation_time"] == datetime(2021, 5, 1, tzinfo=UTC)
+        assert listed["min_creation_time"] == DAY_AFTER
         return found
 
     return ask
+
+
+def test_every_further_look_asks_for_what_is_new(client: FakeBigQuery, search: LoadJobSearch) -> None:
+    for hour in range(1, 4):
+        client.jobs = [a_query(DAY_AFTER + timedelta(hours=hour)), load_job("another", "another_table")]
+        assert search.look() is None
+    assert [each["min_creation_time"] - DAY_AFTER for each in client.listed] == [
+        timedelta(0),
+        timedelta(hours=1) - OVERLAP,
+        timedelta(hours=2) - OVERLAP,
+    ]
+
+
+def test_a_load_that_has_not_ended_is_asked_for_again_however_old_it_is(
+    client: FakeBigQuery, search: LoadJobSearch
+) -> None:
+    created = DAY_AFTER + MINUTE
+    client.jobs = [a_query(DAY_AFTER + timedelta(hours=9)), load_job("ours", state="RUNNING", created=created)]
+    assert search.look() is None
+    client.jobs = [load_job("ours", created=created)]
+    assert search.look() == "ours"
+    assert client.listed[1]["min_creation_time"] == created
+
+
+def test_where_no_job_was_made_the_next_look_begins_where_the_first_did(
+    client: FakeBigQuery, search: LoadJobSearch
+) -> None:
+    assert [search.look(), search.look()] == [None, None]
+    assert {each["min_creation_time"] for each in client.listed} == {DAY_AFTER}
 
 
 @pytest.mark.parametrize("table", ["batch_timestamp", "batch_timestamp$20210430"])
@@ -185,7 +242,8 @@ def test_a_load_of_the_table_or_of_the_days_partition_is_found(find: Callable[..
         load_job("another table", "batch_timestamp_2"),
         load_job("another day", "batch_timestamp$20210429"),
         load_job("failed", error="no such file"),
-        SimpleNamespace(job_id="a query", error_result=None),
+        load_job("not ended", state="RUNNING"),
+        a_query(DAY_AFTER),
     ],
     ids=lambda job: job.job_id,
 )
@@ -199,14 +257,13 @@ def test_a_load_that_left_the_day_empty_is_not_the_one(find: Callable[..., str |
 
 def test_a_load_job_is_waited_for_until_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([None, None, "job_42"])
-    asked: list[dict[str, str]] = []
+    searches: list[LoadJobSearch] = []
 
-    def find(**question: str) -> str | None:
-        asked.append(question)
+    def look(search: LoadJobSearch) -> str | None:
+        searches.append(search)
         return next(answers)
 
-    monkeypatch.setattr(load_jobs, "find_load_job", find)
+    monkeypatch.setattr(LoadJobSearch, "look", look)
     trigger = LoadJobTrigger("rejeu-test", TABLE, "timestamp", "2021-04-30", poll_seconds=0.0)
     assert fired(revive(trigger)) == {"job_id": "job_42"}
-    question = {"project": "rejeu-test", "table": TABLE, "event_time": "timestamp", "partition": "2021-04-30"}
-    assert asked == [question] * 3
+    assert searches == [searches[0]] * 3

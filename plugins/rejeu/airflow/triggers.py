@@ -225,9 +225,10 @@ class LoadJobTrigger(BaseTrigger):
         return class_path(self), arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from rejeu.bigquery.load_jobs import find_load_job
+        from rejeu.bigquery.load_jobs import LoadJobSearch
 
-        while (job_id := await asyncio.to_thread(find_load_job, **self.question)) is None:
+        search = LoadJobSearch(**self.question)
+        while (job_id := await asyncio.to_thread(search.look)) is None:
             await asyncio.sleep(self.poll_seconds)
         yield TriggerEvent({"job_id": job_id})
 

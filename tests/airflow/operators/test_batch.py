@@ -166,7 +166,7 @@ def test_a_load_by_others_is_awaited_without_a_slot(spec: StreamSpec) -> None:
 
 
 def test_the_load_by_others_is_named(spec: StreamSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rejeu.bigquery.load_jobs.find_load_job", lambda **_: "job_42")
+    monkeypatch.setattr("rejeu.bigquery.load_jobs.LoadJobSearch.look", lambda self: "job_42")
     assert carry_out(AwaitLoadJob(task_id="await_load_job", spec=spec), a_run()) == "job_42"
 
 
