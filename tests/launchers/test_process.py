@@ -15,7 +15,7 @@ import pytest
 
 from rejeu.launchers import process
 from rejeu.ports import Job, JobState
-from rejeu.testing.launchers import NAME, SmallJob, found
+from rejeu.testing.launchers import NAME, OTHER, SmallJob, found
 from tests.launchers.rigs.process import ProcessRig
 from tests.launchers.rigs.rig import SECONDS, Build
 from tests.paths import ROOT
@@ -94,6 +94,22 @@ def test_a_job_that_does_not_listen_is_killed_in_the_end(rig: ProcessRig, monkey
     assert stopped is not None
     assert stopped.state is JobState.STOPPED
     assert not any(_lives(member) for member in members)
+
+
+def test_what_old_jobs_left_goes_but_for_the_newest_of_each_name(rig: ProcessRig) -> None:
+    rig.end(3)
+    first = set(rig.folder.glob("*.log")) | set(rig.folder.glob("*.exit"))
+    rig.start(OTHER)
+    quiet = set(rig.folder.glob(f"{OTHER}.*"))
+    rig.end(0)
+    kept = set(rig.folder.iterdir()) - first
+    for path in rig.folder.iterdir():
+        os.utime(path, (0, 0))
+    rig.start("rejeu-replay-third")
+    left = set(rig.folder.iterdir())
+    assert not first & left
+    assert kept <= left
+    assert quiet <= left
 
 
 def test_a_job_that_was_killed_from_outside_has_failed(rig: ProcessRig) -> None:

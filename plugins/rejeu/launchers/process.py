@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,9 @@ from rejeu.target import LauncherKind, Target
 DRAIN_SECONDS = 30.0
 READY_BYTES = 1_000_000
 LAST_BYTES = 4_000
+KEPT = timedelta(days=14)
+"""How long what a job left is kept, once there is a newer job of its name."""
+LEFT_BEHIND = frozenset({".log", ".exit", ".draining"})
 
 # The shell waits for the job and writes its exit code to a file, whole or not at all. It ignores the signals that the
 # job handles itself.
@@ -80,7 +84,20 @@ class ProcessLauncher:
                 Path(record.exit_file).write_text(JobState.STOPPED, encoding="utf-8")
         return self._describe(record)
 
+    def _forget_old(self) -> None:
+        """Remove what jobs left that ended long ago, but what the newest job of each name left."""
+        longest = time.time() - KEPT.total_seconds()
+        old = [path for path in self._folder.iterdir() if path.suffix in LEFT_BEHIND and _changed_at(path) < longest]
+        if not old:
+            return
+        records = [self._read(path.stem) for path in self._folder.glob("*.json")]
+        newest = {path for each in records if each is not None for path in _files_of(each)}
+        for path in old:
+            if path not in newest:
+                path.unlink(missing_ok=True)
+
     def _spawn(self, request: JobRequest) -> Job:
+        self._forget_old()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         log = self._folder / f"{request.job_name}.{stamp}.log"
         exit_file = self._folder / f"{request.job_name}.{stamp}.exit"
@@ -177,6 +194,19 @@ def _end(record: Record, keeper: psutil.Process, drain: bool) -> None:
 def _asked_to_end(record: Record) -> Path:
     """The file that says so of a job that still lives."""
     return Path(record.exit_file).with_suffix(".draining")
+
+
+def _files_of(record: Record) -> set[Path]:
+    """What the job leaves behind."""
+    return {Path(record.log), Path(record.exit_file), _asked_to_end(record)}
+
+
+def _changed_at(path: Path) -> float:
+    """When the file was written last, in seconds; a file that somebody removes meanwhile is none to remove."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _own_pid(keeper: psutil.Process) -> str:
