@@ -21,6 +21,8 @@ from rejeu.state.model import Status, StreamState
 from rejeu.target import Target
 from rejeu.timeline import MICROSECOND, Position, format_instant, from_us
 
+TOLD_SHARE = 0.001
+"""The share of the rows from which on a person is told that they were dropped."""
 WORST_SHOWN = 3
 
 
@@ -88,6 +90,16 @@ class Reconciliation(Comparison):
 
     minutes: int
     worst: tuple[FaultyMinute, ...] = ()
+
+    @property
+    def dropped(self) -> int:
+        """Rows that did not get into the table by themselves: missing at first, or dead letters only."""
+        return self.missing + self.dead_letters
+
+    @property
+    def must_be_told(self) -> bool:
+        """Whether so many rows were dropped that a person is told, though they may be healed by now."""
+        return self.dropped > 0 and self.dropped >= TOLD_SHARE * self.expected
 
     @property
     def span(self) -> Span:

@@ -13,6 +13,7 @@ from airflow.sdk import BaseNotifier
 from rejeu.bigquery.records import IncidentRow
 from rejeu.errors import RequestError
 from rejeu.ports import EndedBy
+from rejeu.reconcile import Reconciliation
 from rejeu.target import PREFIX, Target
 
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ def incident_text(row: IncidentRow) -> tuple[str, str]:
         f"Run {row.dag_run_id} of {row.stream}.watchdog; `rejeu incidents {row.stream}` shows those before.",
     ]
     return subject, "\n".join(filter(None, lines))
+
+
+def dropped_text(report: Reconciliation) -> tuple[str, str]:
+    """Subject and text for rows that were published and did not get into the table by themselves."""
+    subject = f"{report.stream}: {report.dropped:,} of {report.expected:,} rows were not written"
+    lines = [
+        _sentence(str(report)),
+        "Dead letters have their reasons with them. What was missing had been dropped as late or as a duplicate, or "
+        "went where nobody reads; it was published again.",
+    ]
+    return subject, "\n".join(lines)
 
 
 def given_up_text(stream: str, cause: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from rejeu.airflow.operators import reconcile as operators
 from rejeu.airflow.operators.reconcile import Reconcile
 from rejeu.airflow.triggers import JobTrigger
 from rejeu.bigquery.records import ReconciliationRow
@@ -153,6 +154,30 @@ def test_what_was_found_is_the_result_and_a_row(reconcile: Reconcile, bigquery: 
     assert statement.startswith("INSERT INTO `rejeu-test.rejeu.reconciliations`")
     assert list(row) == list(ReconciliationRow.model_fields)
     assert (row["stream"], row["dag_run_id"], row["from_time"], row["doubles"]) == (STREAM, "run-1", BEGAN, 1)
+
+
+@pytest.mark.usefixtures("streamed")
+@pytest.mark.parametrize(
+    ("counts", "subjects"),
+    [
+        ({"expected": 10_000, "missing": 0, "dead_letters": 10}, ["10 of 10,000 rows were not written"]),
+        ({"expected": 10_000, "missing": 9_999, "dead_letters": 1}, ["10,000 of 10,000 rows were not written"]),
+        ({"expected": 10_000, "missing": 4, "dead_letters": 5}, []),
+        ({"expected": 0, "missing": 0, "dead_letters": 0}, []),
+    ],
+)
+def test_a_person_is_told_of_rows_that_the_streaming_job_dropped(
+    reconcile: Reconcile,
+    bigquery: FakeBigQuery,
+    ended: Ended,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: dict[str, int],
+    subjects: list[str],
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(operators, "notify", lambda context, subject, text, **_: told.append(subject))
+    carry_out(reconcile, a_run(), ended(found(**counts)))
+    assert told == [f"{STREAM}: {subject}" for subject in subjects]
 
 
 @pytest.mark.usefixtures("streamed")

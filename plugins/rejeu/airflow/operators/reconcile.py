@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from rejeu.airflow.notify import dropped_text, notify
 from rejeu.airflow.operators.base import JobOperator
 from rejeu.bigquery.records import Comparison, ReconciliationRow
 from rejeu.errors import LaunchError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 class Reconcile(JobOperator):
     """Compares the source with what was written, publishes again what is missing, and waits for it to come.
 
-    What was found is the task's result, and a row of the table of reconciliations. Fails, and tries no more, where rows
+    What was found is the task's result, and a row of the table of reconciliations. A person is told where more than one
+    row of a thousand did not get into the table by itself. Fails, and tries no more, where rows
     are missing at the end; skips where nothing was streamed since the last comparison.
     """
 
@@ -90,3 +92,5 @@ class Reconcile(JobOperator):
         found = report.model_dump(include=set(Comparison.model_fields))
         row = ReconciliationRow(**found, dag_run_id=str(context["run_id"]))
         self.insert_once(self.target.reconciliations, row)
+        if report.must_be_told:
+            notify(context, *dropped_text(report), **report.model_dump(mode="json"))
