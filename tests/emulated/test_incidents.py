@@ -15,6 +15,9 @@ from rejeu.bigquery import sql
 from rejeu.bigquery.ensure import ensure_table
 from rejeu.bigquery.incidents import recent_incidents
 from rejeu.bigquery.records import IncidentRow
+from rejeu.ports import StateStore
+from rejeu.state import open_store
+from rejeu.state.model import Incident, StreamState
 from rejeu.target import Target
 
 pytestmark = pytest.mark.emulated
@@ -55,7 +58,14 @@ def target(client: bigquery.Client) -> Target:
 
 
 @pytest.fixture
-def environment(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateStore:
+    """A state store of the test's own, which the environment names."""
+    monkeypatch.setenv("REJEU_STATE", f"sqlite:{tmp_path}/state.db")
+    return open_store(f"sqlite:{tmp_path}/state.db")
+
+
+@pytest.fixture
+def environment(target: Target, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that works with this target, in a narrow terminal."""
     monkeypatch.setenv("REJEU_PROJECT", target.project)
     monkeypatch.setenv("REJEU_DATASET", target.dataset)
@@ -114,6 +124,31 @@ def test_a_program_reads_every_column_as_json(capsys: pytest.CaptureFixture[str]
     assert list(row) == list(TYPES)
     assert row["lost_at"] == "2026-11-20T14:00:00.250000Z"
     assert (row["stream"], row["gap_seconds"], row["rows_owed"]) == ("iot_sensors", 9.0, 1118)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_silence_that_lasts_is_shown_from_its_first_death(
+    store: StateStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crash = Incident(
+        lost_at=NOON, detected_at=NOON, relaunched_at=NOON, cause="no such table", probe="heartbeat", dag_run_id="run-1"
+    )
+    for stream, fields in {
+        "crypto_rates": {"incidents": (crash,)},
+        "iot_sensors": {"incidents": (crash,), "wanted": False},
+        "clickstream": {"incidents": (crash.model_copy(update={"recorded": True}),)},
+    }.items():
+        state = StreamState(stream=stream).model_copy(update=fields)
+        store.save(stream, state.model_dump(mode="json"), None)
+    assert cli.main(["incidents", "--limit", "1"]) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "crypto_rates: silent since 2026-11-20 12:00:00 UTC, relaunched 1 times so far: no such table" in said
+    assert said.count("silent since") == 1
+    assert cli.main(["incidents", "--limit", "1", "--json"]) == 0
+    lasting, _ = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert list(lasting) == list(TYPES)
+    assert (lasting["stream"], lasting["lost_at"]) == ("crypto_rates", "2026-11-20T12:00:00.250000Z")
+    assert (lasting["resumed_at"], lasting["rows_lost"]) == (None, None)
 
 
 @pytest.mark.usefixtures("environment")

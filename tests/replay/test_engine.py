@@ -42,6 +42,7 @@ def test_a_replay_publishes_every_row_and_says_so(
     assert json.loads((tmp_path / "report.json").read_text()) == found.model_dump(mode="json")
     state = store.stream
     assert (state.status, state.holder, state.published) == (Status.FINISHED, None, 10)
+    assert state.ready
     assert state.cursor == Position(T0 + 9 * SECOND, 1)
     assert relaunch_request(state) == made._request.model_copy(update={"from_": CURSOR})
 
@@ -99,6 +100,7 @@ def test_a_missing_topic_is_an_error_that_the_state_and_the_report_know(
         replay(report=str(tmp_path / "report.json")).run()
     state = store.stream
     assert (state.status, state.holder, state.error) == (Status.FAILED, None, str(caught.value))
+    assert not state.ready, "it was never known whether a row is due"
     assert json.loads((tmp_path / "report.json").read_text())["error"] == str(caught.value)
 
 

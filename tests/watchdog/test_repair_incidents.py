@@ -198,6 +198,12 @@ def test_nothing_that_is_recorded_is_without_an_end(stream: Watched, repaired: I
     assert all(each.end.at >= repaired.lost_at for each in stream.ended(Verdict(signal)))
 
 
+def test_a_replay_that_has_not_read_its_source_ends_no_silence(stream: Watched, repaired: Incident) -> None:
+    stream.is_back(next_due=None).checkpoint(ready=False)
+    stream.pass_(SILENCE_SECONDS - LEASE_SECONDS / 2)
+    assert stream.ended(Verdict(Signal.QUIET)) == []
+
+
 # Rows that went where nobody reads
 
 

@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -21,9 +22,11 @@ from rejeu.cli.folders import dags_folder
 from rejeu.spec.files import read_spec
 from rejeu.spec.types import parse_speed
 from rejeu.target import Target
+from rejeu.timeline import format_instant
 
 if TYPE_CHECKING:
     from rejeu.bigquery.records import IncidentRow
+    from rejeu.state.model import Incident
 
 
 def add_to(commands: Commands) -> None:
@@ -45,7 +48,7 @@ def add_to(commands: Commands) -> None:
     pace_.add_argument("wish", metavar="SPEED|max|pause|resume")
     pace_.add_argument("--state", metavar="URI", help="state store; default: REJEU_STATE, else the local stack's")
     incidents_ = commands.add(
-        "incidents", incidents, "Show the last silences, newest first: what was lost, when, and why."
+        "incidents", incidents, "Show the silences that last, then the last ones: what was lost, when, and why."
     )
     incidents_.add_argument("stream", nargs="?", metavar="STREAM")
     incidents_.add_argument("--limit", type=count, default=20, metavar="N", help="how many at most; default: 20")
@@ -91,22 +94,47 @@ def pace(arguments: argparse.Namespace) -> int:
 
 
 def incidents(arguments: argparse.Namespace) -> int:
-    """The table of incidents, for a person or a program."""
+    """The silences that last, as the state store knows them, and the table of those that are over."""
     from rejeu.bigquery.incidents import recent_incidents
     from rejeu.gcp.clients import bigquery_client
+    from rejeu.state import open_store
+    from rejeu.watchdog.incidents import still_open
 
     target = homes.target()
     table = target.incidents
+    lasting = still_open(open_store(target.state), arguments.stream)
     rows = recent_incidents(bigquery_client(target.project), table, arguments.stream, arguments.limit)
     if arguments.json:
+        for stream, incident in lasting:
+            print(json.dumps(_as_json(stream, incident)))
         for row in rows or ():
             print(json.dumps(row.as_json()))
-    elif rows:
+        return 0
+    for stream, incident in lasting:
+        say(_words(stream, incident))
+    if rows:
         console.print(_table_of(rows))
-    else:
+    elif not lasting:
         where = f"in {table}" if rows is not None else f"yet: {table} comes with a stream's first live run"
         say(f"no incident {where}")
     return 0
+
+
+def _as_json(stream: str, incident: Incident) -> dict[str, Any]:
+    """A silence that lasts, with the columns of one that is over: those of its end are null."""
+    from rejeu.bigquery.records import IncidentRow
+
+    told = incident.model_dump(mode="json") | {"stream": stream}
+    for name, value in incident:
+        if isinstance(value, datetime):
+            told[name] = format_instant(value)
+    return {name: told.get(name) for name in IncidentRow.model_fields}
+
+
+def _words(stream: str, incident: Incident) -> str:
+    """A silence that lasts, for a person."""
+    tried = "given up" if incident.given_up else f"relaunched {incident.attempts} times so far"
+    return f"{stream}: silent since {incident.lost_at:%Y-%m-%d %H:%M:%S} UTC, {tried}: {incident.cause}"
 
 
 def _renaming(text: str) -> tuple[str, str]:

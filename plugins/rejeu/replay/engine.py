@@ -109,7 +109,8 @@ class Replay:
         request = self._request
         # A relaunch repeats these arguments to publish, not to stand by.
         alone = request.model_copy(update={"standby": False, "twin": False})
-        fields: dict[str, Any] = {"request": tuple(alone.to_argv())}
+        # The rows of an API are due when they come, so nothing is to be known before.
+        fields: dict[str, Any] = {"request": tuple(alone.to_argv()), "ready": bool(request.api)}
         if not request.resumes:
             start = Position(to_us(request.from_)) if isinstance(request.from_, datetime) else None
             fields |= {

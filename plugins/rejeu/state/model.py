@@ -93,6 +93,8 @@ class StreamState(BaseModel):
     heartbeat: datetime | None = None
     next_due: datetime | None = None
     """When the next unacknowledged row is due; None while that is not known."""
+    ready: bool = True
+    """Whether this epoch's replay has read its source; until then `next_due` is what the one before it knew."""
     last_published: datetime | None = None
     resumed_at: datetime | None = None
     """When the first row of this epoch was acknowledged."""

@@ -9,7 +9,8 @@ from typing import Final
 from rejeu.bigquery.records import IncidentRow
 from rejeu.ports import EndedBy, Signal, StateStore, Verdict
 from rejeu.spec.model import StreamSpec
-from rejeu.state.lease import update_state
+from rejeu.state.documents import stream_names
+from rejeu.state.lease import read_state, update_state
 from rejeu.state.model import End, Incident, Status, StreamState
 
 OVER: Final = frozenset({Signal.FLOWING, Signal.QUIET, Signal.FINISHED, Signal.STOPPED})
@@ -38,6 +39,13 @@ def ended(state: StreamState, verdict: Verdict, silence: timedelta, now: datetim
         if end is not None and not incident.recorded:
             found.append(Over(incident, end))
     return found
+
+
+def still_open(store: StateStore, stream: str | None) -> list[tuple[str, Incident]]:
+    """The silences that last, each with its stream: they have no row before they are over. Raises StateError."""
+    states = [read_state(store, name) for name in stream_names(store) if stream in (None, name)]
+    lasts = [(state, state.ended_incidents[-1]) for state in states if state is not None and state.incidents]
+    return [(state.stream, last) for state, last in lasts if state.wanted and not (last.end or last.recorded)]
 
 
 def mark_recorded(store: StateStore, stream: str, recorded: list[Over]) -> None:
@@ -99,6 +107,6 @@ def _end(incident: Incident, state: StreamState, verdict: Verdict, silence: time
 
 def _knows_of_nothing_due(state: StreamState, patience_ends: datetime, now: datetime) -> bool:
     """Whether the replay that holds the lease has said that no row is due, or has been silent about it for long."""
-    if state.lease_until is None or state.lease_until <= now:
+    if state.lease_until is None or state.lease_until <= now or not state.ready:
         return False
     return patience_ends <= now if state.next_due is None else state.next_due > now

@@ -106,6 +106,37 @@ def test_where_there_is_no_job_the_state_says_what_it_last_heard(await_signal: A
         carry_out(await_signal, a_run(), lambda: remember(store, **dead()))
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        dead(status=Status.FAILED, holder=None, lease_until=None, next_due=ago(-3600), error="no such table"),
+        dead(status=Status.FAILED, holder=None, lease_until=None, next_due=None, ready=False, error="no such table"),
+    ],
+    ids=["it knew when the next row is due", "it never read its source"],
+)
+def test_a_replay_that_has_ended_is_no_start_though_no_row_is_due(
+    await_signal: AwaitSignal,
+    store: MemoryStore,
+    launcher: FakeLauncher,
+    old_replay: ReplayRequest,
+    left: dict[str, Any],
+) -> None:
+    def dies() -> None:
+        remember(store, **left)
+        launcher.end(REPLAY_JOB, JobState.FAILED, "exit code 3: no such table")
+
+    with pytest.raises(AirflowFailException, match=f"{REPLAY_JOB} is failed: exit code 3: no such table"):
+        carry_out(await_signal, a_run(), dies)
+
+
+def test_a_replay_that_lives_and_knows_when_the_next_row_is_due_is_a_start(
+    await_signal: AwaitSignal, store: MemoryStore
+) -> None:
+    remember(store, **alive(last_published=None, ready=False))
+    found = carry_out(await_signal, a_run(), lambda: remember(store, **alive(last_published=None)))
+    assert found["signal"] == "QUIET"
+
+
 # Stop
 
 

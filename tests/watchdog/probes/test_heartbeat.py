@@ -22,6 +22,7 @@ ALIVE = {"holder": "host:7", "lease_until": NOW + SECOND}
 LAPSED = {"holder": "host:7", "lease_until": NOW}
 RELEASED: dict[str, Any] = {"holder": None, "lease_until": None}
 OVERDUE, DUE_LATER = {"next_due": NOW - SILENCE}, {"next_due": NOW + SECOND}
+NOT_READY = {"ready": False}
 BARELY_DUE = {"next_due": NOW - SILENCE + TICK}
 ANNOUNCED = {"announced": ("--topic=t",), "status": Status.STARTING}
 HERE, FURTHER = Position(7, 1), Position(8, 1)
@@ -58,6 +59,16 @@ SEEN: dict[str, tuple[dict[str, Any], Signal]] = {
     "rows came, and the next is due later": (ALIVE | DUE_LATER | {"last_published": NOW - SILENCE}, Signal.QUIET),
     "no row came yet, and none is due": (ALIVE | DUE_LATER, Signal.QUIET),
     "a living replay does not know its next row": (ALIVE, Signal.QUIET),
+    "a living replay has not read its source, though rows came before": (
+        ALIVE | DUE_LATER | NOT_READY | {"last_published": NOW - SECOND},
+        Signal.STARTING,
+    ),
+    "a living replay has not read its source for long, and a row is due": (ALIVE | OVERDUE | NOT_READY, Signal.STALLED),
+    "the replay failed before it had read its source": (
+        RELEASED | DUE_LATER | NOT_READY | {"status": Status.FAILED},
+        Signal.SILENT,
+    ),
+    "the lease ran out before the source was read": (LAPSED | DUE_LATER | NOT_READY, Signal.SILENT),
     "a row is due, though not for long": (ALIVE | BARELY_DUE, Signal.QUIET),
     "a living replay does not get its rows acknowledged": (ALIVE | OVERDUE, Signal.STALLED),
     "the lease ran out and rows are due": (LAPSED | OVERDUE, Signal.SILENT),

@@ -159,9 +159,9 @@ class StartReplay(StreamOperator):
 
 
 class AwaitSignal(WaitingOperator):
-    """Waits, without a worker slot, until the replay gives signs of life, and says what they are.
+    """Waits, without a worker slot, until rows are acknowledged, or the replay lives and knows when the next is due.
 
-    Fails, with the job's own last words, where none come.
+    Fails, with the job's own last words, where it does not come to that.
     """
 
     def execute(self, context: Context) -> Any:
@@ -169,13 +169,21 @@ class AwaitSignal(WaitingOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         signal = Signal[event["signal"]]
-        if signal not in OVER:
+        if signal not in OVER or (signal is Signal.QUIET and not self._lives()):
             job = self.replays.find(replay_request(self.spec, self.target, None, None).job_name)
             why = event["detail"] if job is None else f"{event['detail']}; {job.name} is {job.state}: {job.detail}"
             # Another try of this task would only wait for the next replay.
             raise AirflowFailException(f"{self.spec.stream}: the replay was started and gives no signal: {why}")
         self.log.info("%s: the signal is %s", self.spec.stream, signal)
         return event
+
+    def _lives(self) -> bool:
+        """Whether a replay of ours is there, that no row is due for; a dead one may have known that, too."""
+        if self.spec.replay is None:
+            return True
+        state = read_state(self.store, self.spec.stream)
+        lease_until = None if state is None or state.holder is None else state.lease_until
+        return lease_until is not None and lease_until > datetime.now(UTC)
 
 
 class StopReplay(StreamOperator):

@@ -119,7 +119,7 @@ class Sender:
             pending_us = self._publisher.oldest_pending()
             next_us = self._next_us if pending_us is None else pending_us
             due = None if next_us is None or self._paused else from_us(timeline.due_us(next_us))
-            fields["next_due"] = due
+            fields |= {"next_due": due, "ready": True}
         return fields
 
     def describe(self) -> str:

@@ -61,6 +61,9 @@ class HeartbeatProbe:
             signal = Signal.STARTING
         elif overdue:
             signal = Signal.STALLED
+        elif not state.ready:
+            # Whether a row is due it knows once it has read its source, which may not be there at all.
+            signal = Signal.STARTING
         return Verdict(
             signal,
             seen,
@@ -68,7 +71,7 @@ class HeartbeatProbe:
             state.error or "",
             missing=self._missing(now),
             # Where it dies before it knows a row, that is silence at once.
-            look_again=lease_until if lost_at is None else max(lease_until, lost_at + self._silence),
+            look_again=lease_until if lost_at is None or not state.ready else max(lease_until, lost_at + self._silence),
         )
 
     def _judge_gone(self, state: StreamState, now: datetime) -> Verdict:
@@ -84,10 +87,11 @@ class HeartbeatProbe:
             until = f"until {format_instant(trouble.retry_at)}"
             return Verdict(Signal.WAITING, seen, trouble.lost_at, until, look_again=trouble.retry_at)
         # Where the replay never came to know its next row, nobody can say that none is due.
-        if state.next_due is not None and state.next_due + self._silence > now:
+        if state.ready and state.next_due is not None and state.next_due + self._silence > now:
             return Verdict(Signal.QUIET, seen, look_again=state.next_due + self._silence)
-        lost_at = state.next_due or state.heartbeat or state.status_at or now
-        return Verdict(Signal.SILENT, seen, lost_at, _words(state), _reason(state))
+        gone_at = state.heartbeat or state.status_at or now
+        due = state.next_due if state.next_due is not None and state.next_due <= now else None
+        return Verdict(Signal.SILENT, seen, due or gone_at, _words(state), _reason(state))
 
     def _within_grace(self, state: StreamState, now: datetime) -> bool:
         return state.status_at is not None and state.status_at + self._grace > now
