@@ -8,13 +8,20 @@ from types import SimpleNamespace
 import pytest
 
 from docs.generate.dags import STREAMS
+from rejeu.airflow.operators import base
 from rejeu.airflow.operators.live import EnsureStream
 from rejeu.bigquery import ensure as ensure_module
 from rejeu.errors import RequestError
 from rejeu.gcp import bigtable
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
+from rejeu.state.lease import read_state
+from rejeu.state.model import StreamState
+from rejeu.testing import MemoryStore
 from tests.airflow.builders import FakeBigQuery, a_run
+
+ENSURE_TOPIC = base.StreamOperator.ensure_topic
+"""The real one; tests of tasks have another in its place."""
 
 
 @pytest.fixture
@@ -35,6 +42,31 @@ def made(monkeypatch: pytest.MonkeyPatch, bigquery: FakeBigQuery) -> list[str]:
     monkeypatch.setattr(f"{hooks}.get_credentials", lambda self: None)
     monkeypatch.setattr("google.cloud.bigtable.Client", SimpleNamespace)
     return names
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pub/Sub, where the stream's subscription had lost its topic."""
+    hook = SimpleNamespace(get_conn=lambda: None, subscriber_client=None)
+    monkeypatch.setattr("airflow.providers.google.cloud.hooks.pubsub.PubSubHook", lambda gcp_conn_id: hook)
+    monkeypatch.setattr("rejeu.gcp.topics.ensure_topic", lambda *_: "it was cut off")
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_rows_that_went_where_nobody_reads_are_an_incident(spec: StreamSpec, store: MemoryStore) -> None:
+    stream = spec.stream
+    store.save(stream, StreamState(stream=stream).model_dump(mode="json"), None)
+    ENSURE_TOPIC(EnsureStream(task_id="ensure", spec=spec), a_run())
+    state = read_state(store, stream)
+    assert state is not None
+    (incident,) = state.incidents
+    assert (incident.cause, incident.lossy, incident.dag_run_id) == ("it was cut off", True, "run-1")
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_a_stream_that_never_ran_has_lost_nothing(spec: StreamSpec, store: MemoryStore) -> None:
+    ENSURE_TOPIC(EnsureStream(task_id="ensure", spec=spec), a_run())
+    assert store.names() == []
 
 
 def ensure(spec: StreamSpec) -> None:

@@ -29,7 +29,7 @@ SIGNAL_LIMIT = timedelta(minutes=10)
 
 
 class EnsureStream(StreamOperator):
-    """Makes what is missing of topic, subscription, dataset, tables and views; leaves alone what exists."""
+    """Makes what is missing of topic, subscription, dataset, tables and views. What exists is mended, or refused."""
 
     def execute(self, context: Context) -> None:
         from rejeu.bigquery.ensure import ensure_tables
