@@ -183,7 +183,8 @@ class Verdict:
     """What a probe saw: `lost_at` is when the first row was due that did not come.
 
     `last_seen` is when the signal was last there, as far as this probe knows. `look_again` is the earliest instant at
-    which the probe could see silence if nothing changes; None where it does not know.
+    which the probe could see silence if nothing changes; None where it does not know. A silence is certain once the
+    `lease` of its replay has stood still for `unsure_seconds` more: another machine's clock may be behind.
     """
 
     signal: Signal
@@ -194,6 +195,8 @@ class Verdict:
     probe: str = "heartbeat"
     missing: frozenset[Missing] = frozenset()
     look_again: datetime | None = None
+    unsure_seconds: float = 0.0
+    lease: str = ""
 
 
 class Probe(Protocol):

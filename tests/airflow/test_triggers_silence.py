@@ -125,6 +125,7 @@ def test_silence_is_told_with_what_is_known_of_it(silence: SilenceTrigger, trigg
         reason=Reason.DIED,
         probe="heartbeat+tap",
         missing=frozenset({Missing.STREAM_JOB, Missing.STANDBY}),
+        lease="3/2026-11-20T11:59:59.000000Z",
     )
     triggerer.watch(silence, {0: seen}, 1)
     ((_, event),) = triggerer.told
@@ -138,8 +139,18 @@ def test_silence_is_told_with_what_is_known_of_it(silence: SilenceTrigger, trigg
         "last_seen": "2026-11-20T11:59:58.000000Z",
         "probe": "heartbeat+tap",
         "detail": "epoch 3 was last heard of at noon",
+        "lease": "3/2026-11-20T11:59:59.000000Z",
     }
     assert json.loads(json.dumps(event)) == event
+
+
+def test_a_silence_is_told_once_it_is_certain(silence: SilenceTrigger, triggerer: Triggerer) -> None:
+    unsure = Verdict(Signal.SILENT, unsure_seconds=2.0)
+    assert triggerer.watch(silence, {0: unsure, 2: Verdict(Signal.SILENT)}, 10) == [2]
+
+
+def test_a_silence_that_never_becomes_certain_is_not_told(silence: SilenceTrigger, triggerer: Triggerer) -> None:
+    assert triggerer.watch(silence, {0: Verdict(Signal.SILENT, unsure_seconds=2.0)}, 60) == []
 
 
 @pytest.mark.parametrize("signal", Signal)

@@ -83,6 +83,9 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
         told = await self._recall()
         while True:
             verdict = await self._look_on()
+            if verdict.unsure_seconds > 0:
+                await asyncio.sleep(verdict.unsure_seconds)
+                continue
             now = datetime.now(UTC)
             if not needs_repair(verdict):
                 if told.get("needs"):
@@ -146,7 +149,8 @@ class ReturnTrigger(_WatchTrigger):
         yield TriggerEvent(event_of(self.plan.stream, verdict))
 
     def _is_open(self, verdict: Verdict) -> bool:
-        return verdict.signal in UNSETTLED or (verdict.signal.needs_relaunch and not self.plan.replays)
+        unsettled = verdict.signal in UNSETTLED or verdict.unsure_seconds > 0
+        return unsettled or (verdict.signal.needs_relaunch and not self.plan.replays)
 
 
 class JobTrigger(BaseTrigger):
@@ -267,4 +271,5 @@ def event_of(stream: str, verdict: Verdict) -> dict[str, Any]:
         "last_seen": format_instant(verdict.last_seen) if verdict.last_seen else None,
         "probe": verdict.probe,
         "detail": verdict.detail,
+        "lease": "" if verdict.unsure_seconds > 0 else verdict.lease,
     }

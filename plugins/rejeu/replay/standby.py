@@ -18,6 +18,7 @@ from rejeu.replay.read_ahead import ReadAhead
 from rejeu.replay.reading import read_chunks
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, read_state
+from rejeu.state.lease_watch import LeaseWatch
 from rejeu.state.model import Status, StreamState
 from rejeu.state.standby_marker import RENEWALS_MISSED, mark_standby
 from rejeu.timeline import Position
@@ -44,6 +45,7 @@ class Standby:
         self._read_from: Position | None = None
         self._reading = ExitStack()
         self._ahead: ReadAhead | None = None
+        self._lease = LeaseWatch()
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +64,7 @@ class Standby:
                 state = read_state(self._store, self._request.state_name)
                 if state is not None and is_over(state):
                     return None
-                if state is not None and is_free(state, datetime.now(UTC)):
+                if state is not None and self._is_gone(state, datetime.now(UTC)):
                     with suppress(LeaseHeldError):
                         return self._taken(take_lease())
                 self._show(datetime.now(UTC))
@@ -78,6 +80,12 @@ class Standby:
                     raise
             time.sleep(self._look_seconds)
         return None
+
+    def _is_gone(self, state: StreamState, now: datetime) -> bool:
+        """Whether the lease is free, though this machine's clock may differ from the holder's."""
+        holders_now = now - self._lease.ahead(state, now)
+        held = self._lease.is_held(state, holders_now) or self._lease.unsure_seconds(state) > 0
+        return not held and is_free(state, holders_now)
 
     def _show(self, now: datetime) -> None:
         """Renew the standby marker when it is due."""

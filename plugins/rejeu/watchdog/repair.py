@@ -57,6 +57,8 @@ def claim(
         verdict = probe.judge(state, now)
         if not verdict.signal.needs_relaunch:
             raise NothingToRepairError(f"{stream}: {verdict.signal}: nothing to repair")
+        if verdict.unsure_seconds > 0 and verdict.lease != seen.verdict.lease:
+            raise NothingToRepairError(f"{stream}: its lease was renewed just now: nothing to repair")
         if not (state.request or state.announced):
             raise NothingToRepairError(f"{stream}: no replay was ever started: run {stream}.live")
         incident = _incident(state, verdict, seen, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, Self
 
@@ -110,6 +110,18 @@ class Watch:
             return verdict
         missing = verdict.missing | ({Missing.STREAM_JOB} if self._misses_job() else set())
         return replace(verdict, missing=missing)
+
+    def look_surely(self, watched: frozenset[str] = frozenset()) -> Verdict:
+        """Look now, and again after as long as makes a silence certain: at once where its lease was `watched` before.
+
+        A verdict that is not certain even then is of a replay that lives. Raises RejeuError as `look` does.
+        """
+        self.heartbeat.lease.believe(watched)
+        verdict = self.look(datetime.now(UTC))
+        if verdict.unsure_seconds > 0:
+            time.sleep(verdict.unsure_seconds)
+            verdict = self.look(datetime.now(UTC))
+        return verdict
 
     @cached_property
     def _store(self) -> StateStore:

@@ -19,12 +19,14 @@ from rejeu.jobs.build import replay_request, standby_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Job, JobRequest, Signal, Verdict
 from rejeu.spec.model import StreamSpec
+from rejeu.state import lease_watch
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from rejeu.timeline import Position, parse_instant, to_us
+from rejeu.watchdog import watch
 from tests.airflow.builders import LAST_ROW, REPLAY_JOB, STREAM, a_run, ago, alive, dead, event_of, remember, text
 
 SIGNAL = Asset(name="crypto_rates.signal", uri="x-rejeu://crypto_rates/signal")
@@ -34,6 +36,29 @@ class FakeLook(FakeProbe):
     """A watch that sees what it is told."""
 
     look = FakeProbe.check
+
+    def look_surely(self, watched: frozenset[str]) -> Verdict:
+        return self.check(ago(0))
+
+
+class Waits:
+    """What a task waits for a lease, which takes no time here; `meanwhile` happens then."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        self.meanwhile: Callable[[], object] | None = None
+        patch.setattr(lease_watch, "elapsed", lambda: self.seconds)
+        patch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=self._sleep))
+
+    def _sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        if self.meanwhile is not None:
+            self.meanwhile()
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    return Waits(monkeypatch)
 
 
 @pytest.fixture
@@ -340,6 +365,42 @@ def test_the_incident_begins_with_the_first_row_that_did_not_come(relaunch: Rela
 
 
 @pytest.mark.usefixtures("dead_replay")
+def test_a_lease_that_nobody_watched_is_watched_before_its_holder_is_fenced_off(
+    relaunch: RelaunchReplay, store: MemoryStore, waits: Waits
+) -> None:
+    relaunch.execute(a_run())
+    assert waits.seconds == pytest.approx(1.0, abs=0.01), "as long as the lease lasts"
+    assert known(store).epoch == 4
+
+
+@pytest.mark.usefixtures("dead_replay")
+def test_a_lease_that_the_trigger_watched_is_not_watched_again(
+    relaunch: RelaunchReplay, store: MemoryStore, waits: Waits
+) -> None:
+    relaunch.execute(a_run(silent_event(text(ago(1)), lease=lease_watch.lease_of(known(store)))))
+    assert (waits.seconds, known(store).epoch) == (0, 4)
+
+
+@pytest.mark.usefixtures("dead_replay")
+@pytest.mark.parametrize("hears_of_it", [True, False])
+def test_a_living_replay_whose_clock_is_behind_is_left_alone(
+    relaunch: RelaunchReplay, store: MemoryStore, waits: Waits, launcher: FakeLauncher, hears_of_it: bool
+) -> None:
+    before = known(store)
+    told = [silent_event(text(ago(1)), lease=lease_watch.lease_of(before))] if hears_of_it else []
+
+    def renew() -> None:
+        remember(store, **dead(lease_until=ago(19.8), heartbeat=ago(20.8), request=before.request))
+
+    waits.meanwhile = renew
+    if hears_of_it:
+        renew()
+    with pytest.raises(AirflowSkipException, match="flowing: nothing to relaunch"):
+        relaunch.execute(a_run(*told))
+    assert (known(store).epoch, launcher.started) == (3, [])
+
+
+@pytest.mark.usefixtures("dead_replay")
 def test_the_silence_was_detected_when_the_trigger_first_saw_it(relaunch: RelaunchReplay) -> None:
     first, reminder, earlier_silence = text(ago(15)), text(ago(5)), text(ago(300))
     events = [silent_event(instant) for instant in (reminder, first, earlier_silence)]
@@ -356,11 +417,11 @@ def test_the_silence_was_detected_when_the_patrol_saw_it(relaunch: RelaunchRepla
 def test_the_watch_goes_on_from_what_was_seen_last(relaunch: RelaunchReplay, monkeypatch: pytest.MonkeyPatch) -> None:
     begun_with: list[datetime | None] = []
 
-    def watch(self: RelaunchReplay, last_seen: datetime | None = None) -> FakeLook:
+    def begin(self: RelaunchReplay, last_seen: datetime | None = None) -> FakeLook:
         begun_with.append(last_seen)
         return FakeLook([Verdict(Signal.QUIET)])
 
-    monkeypatch.setattr(RelaunchReplay, "watch", watch)
+    monkeypatch.setattr(RelaunchReplay, "watch", begin)
     events = [silent_event(text(ago(5)), last_seen=text(LAST_ROW - timedelta(seconds=at))) for at in (0, 9)]
     with pytest.raises(AirflowSkipException):
         relaunch.execute(a_run(*events))

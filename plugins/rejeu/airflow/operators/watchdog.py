@@ -42,7 +42,11 @@ class RelaunchReplay(StreamOperator):
         events = self._events(context)
         with self.alone(context):
             watch = self.watch(_latest(events, "last_seen"))
-            verdict = watch.look(now)
+            verdict = watch.look_surely(_leases(events))
+            if verdict.unsure_seconds > 0:
+                raise AirflowSkipException(
+                    f"{self.spec.stream}: its replay lives, by a clock that differs from this one's"
+                )
             if verdict.signal not in CALLING:
                 raise AirflowSkipException(f"{self.spec.stream}: {verdict.signal}: nothing to relaunch")
             detected_at = min(_instants(events, "detected_at", since=verdict.lost_at), default=now)
@@ -137,6 +141,11 @@ class RecordIncident(StreamOperator):
 def _instants(events: list[dict[str, Any]], name: str, since: datetime | None) -> list[datetime]:
     told = [parse_instant(event[name]) for event in events if event.get(name)]
     return [instant for instant in told if since is None or instant >= since]
+
+
+def _leases(events: list[dict[str, Any]]) -> frozenset[str]:
+    """Those that whoever sent these events has watched stand still."""
+    return frozenset(event["lease"] for event in events if event.get("lease"))
 
 
 def _latest(events: list[dict[str, Any]], name: str) -> datetime | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from rejeu.ports import Missing, ProbeKind, Reason, Signal, StateStore, Verdict, Watched
 from rejeu.state.lease import read_state
+from rejeu.state.lease_watch import LeaseWatch, lease_of
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.standby_marker import stands_by
 from rejeu.timeline import format_instant
@@ -37,19 +39,25 @@ class HeartbeatProbe:
         self._grace = grace
         self._standby = standby
         self._takeover = takeover
+        self.lease = LeaseWatch()
 
     def check(self, now: datetime) -> Verdict:
         state = read_state(self._store, self._stream)
         return Verdict(Signal.UNKNOWN) if state is None else self.judge(state, now)
 
     def judge(self, state: StreamState, now: datetime) -> Verdict:
-        """What this state means at this instant."""
+        """What this state means at this instant; it is seen by the clock of whoever wrote it."""
+        ahead = self.lease.ahead(state, now)
+        verdict = self._judge(state, now - ahead)
+        return verdict if verdict.look_again is None else replace(verdict, look_again=verdict.look_again + ahead)
+
+    def _judge(self, state: StreamState, now: datetime) -> Verdict:
         seen = state.last_published
         if not state.wanted:
             return Verdict(Signal.STOPPED, seen)
         if state.status is Status.FINISHED:
             return Verdict(Signal.FINISHED, seen)
-        if state.holder is not None and state.lease_until is not None and state.lease_until > now:
+        if state.lease_until is not None and self.lease.is_held(state, now):
             return self._judge_living(state, state.lease_until, now)
         return self._judge_gone(state, now)
 
@@ -90,8 +98,9 @@ class HeartbeatProbe:
         if state.ready and state.next_due is not None and state.next_due + self._silence > now:
             return Verdict(Signal.QUIET, seen, look_again=state.next_due + self._silence)
         gone_at = state.heartbeat or state.status_at or now
-        due = state.next_due if state.next_due is not None and state.next_due <= now else None
-        return Verdict(Signal.SILENT, seen, due or gone_at, _words(state), _reason(state))
+        lost_at = state.next_due if state.next_due is not None and state.next_due <= now else gone_at
+        unsure, lease = self.lease.unsure_seconds(state), lease_of(state)
+        return Verdict(Signal.SILENT, seen, lost_at, _words(state), _reason(state), unsure_seconds=unsure, lease=lease)
 
     def _within_grace(self, state: StreamState, now: datetime) -> bool:
         return state.status_at is not None and state.status_at + self._grace > now

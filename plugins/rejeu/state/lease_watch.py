@@ -1,0 +1,87 @@
+"""Whether a lease's holder is gone, by how long its document stands still: no time of day is believed alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from typing import Final
+
+from rejeu.clocks import elapsed
+from rejeu.state.model import StreamState
+from rejeu.timeline import format_instant
+
+KNOWN_CLOCK_SHARE: Final = 0.4
+"""How much of a lease a document must stand still where the holder's clock is known: two checkpoints."""
+LEAST_SHARE: Final = 0.25
+"""How much of a lease clocks differ by at least before that is a difference."""
+RENEWALS_KNOWN: Final = 5
+"""From how many renewals a clock is known: after so many, a step of either clock is forgotten."""
+
+
+class LeaseWatch:
+    """What one watcher has seen of a stream's lease, measured by its own elapsed time.
+
+    A document that stood still for a lease is dead, whatever the clocks say. One whose lease has run out by this
+    machine's clock alone may be renewed at this moment by another machine, whose clock is behind.
+    """
+
+    def __init__(self) -> None:
+        self._seen = ""
+        self._epoch = -1
+        self._since = 0.0
+        self._ages: deque[timedelta] = deque(maxlen=RENEWALS_KNOWN)
+        self._told: frozenset[str] = frozenset()
+
+    def believe(self, leases: frozenset[str]) -> None:
+        """Somebody else has watched each of these leases stand still for long enough."""
+        self._told = leases
+
+    def ahead(self, state: StreamState, now: datetime) -> timedelta:
+        """By how much this machine's clock is ahead of the holder's, as far as is known; notes what is seen now."""
+        self._note(state, now)
+        ahead = min(self._ages, default=timedelta(0))
+        # Less is the age of what was seen, rather than a difference of clocks.
+        return ahead if abs(ahead).total_seconds() > _length(state) * LEAST_SHARE else timedelta(0)
+
+    def is_held(self, state: StreamState, now: datetime) -> bool:
+        """Whether somebody holds the lease at this time of the holder's, as far as is known."""
+        if state.holder is None or state.lease_until is None:
+            return False
+        length = _length(state)
+        stands_still = length > 0 and self._stood() >= length
+        return not stands_still and state.lease_until > now
+
+    def unsure_seconds(self, state: StreamState) -> float:
+        """For how long a lease that is not held must still stand still before that is certain; 0 where it is."""
+        if state.holder is None or state.lease_until is None or lease_of(state) in self._told:
+            return 0.0
+        length = _length(state)
+        return max(0.0, (KNOWN_CLOCK_SHARE * length if self._ages else length) - self._stood())
+
+    def _note(self, state: StreamState, now: datetime) -> None:
+        lease = lease_of(state)
+        if not lease or lease == self._seen:
+            return
+        if state.epoch != self._epoch:
+            self._ages.clear()
+        elif state.heartbeat is not None:
+            # It was renewed while we watched, so it is not old: our clock is ahead by this much at most.
+            self._ages.append(now - state.heartbeat)
+        self._seen, self._epoch, self._since = lease, state.epoch, elapsed()
+
+    def _stood(self) -> float:
+        return elapsed() - self._since
+
+
+def lease_of(state: StreamState) -> str:
+    """What is another text after each renewal; empty where nobody holds the lease."""
+    if state.holder is None or state.lease_until is None:
+        return ""
+    return f"{state.epoch}/{format_instant(state.lease_until)}"
+
+
+def _length(state: StreamState) -> float:
+    """How many seconds this lease lasts, by the holder's own clock; 0 where it does not say."""
+    if state.lease_until is None or state.heartbeat is None:
+        return 0.0
+    return max(0.0, (state.lease_until - state.heartbeat).total_seconds())
