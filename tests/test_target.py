@@ -90,7 +90,11 @@ def test_googles_own_variable_names_the_project_where_ours_does_not() -> None:
             {"REJEU_JOBS": "docker", "REJEU_IMAGE": "i"},
             "REJEU_JOBS: it is 'docker': it must be one of dataflow, process.",
         ),
-        ({"REJEU_SPEED": "0"}, 'REJEU_SPEED: it is 0: it must be a number above 0, or "max"'),
+        ({"REJEU_SPEED": "1e308"}, "REJEU_SPEED: it is 1e308: it must be a number from 0.001 to 1,000,000"),
+        (
+            {"REJEU_SPEED": "0"},
+            'REJEU_SPEED: it is 0: it must be a number from 0.001 to 1,000,000, or "max" for no waiting',
+        ),
     ],
 )
 def test_a_wrong_variable_is_named(changes: dict[str, str], message: str) -> None:

@@ -152,6 +152,16 @@ def test_a_timeline_without_a_pace_has_no_event_time_to_tell() -> None:
         Timeline(event_us=0, wall_us=WALL_US, speed=None).event_at(WALL_US)
 
 
+@given(
+    st.floats(min_value=5e-324, allow_infinity=False), st.integers(-(2**63), 2**63 - 1), st.integers(-(2**62), 2**62)
+)
+def test_no_speed_that_was_ever_saved_leads_out_of_the_calendar(speed: float, event_us: int, wall_us: int) -> None:
+    timeline = Timeline(event_us=0, wall_us=WALL_US, speed=speed)
+    assert from_us(timeline.due_us(event_us)).tzinfo is UTC
+    assert from_us(timeline.event_at(wall_us)).tzinfo is UTC
+    assert timeline.at_speed(1.0, wall_us).speed == 1.0
+
+
 # Another speed
 
 

@@ -6,6 +6,7 @@ are integers, microseconds since the epoch, and say so in their name (`_us`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -32,6 +33,20 @@ def to_us(instant: datetime) -> int:
 def from_us(microseconds: int) -> datetime:
     """The instant so many microseconds after the epoch."""
     return EPOCH + timedelta(microseconds=microseconds)
+
+
+FIRST_US = to_us(datetime.min.replace(tzinfo=UTC))
+LAST_US = to_us(datetime.max.replace(tzinfo=UTC))
+
+
+def _finite(microseconds: float) -> float:
+    """So many microseconds, or all that a calendar has."""
+    return min(max(microseconds, FIRST_US - LAST_US), LAST_US - FIRST_US)
+
+
+def _in_calendar(instant_us: int) -> int:
+    """The instant, or the last one of the calendar before it: no row happens beyond, and no replay waits longer."""
+    return min(max(instant_us, FIRST_US), LAST_US)
 
 
 def parse_instant(text: str) -> datetime:
@@ -95,13 +110,13 @@ class Timeline:
         """When a row is due on the wall clock; rounded up, so that no row is ever early."""
         if self.speed is None:
             return self.wall_us
-        return self.wall_us - int(-((event_us - self.event_us) / self.speed) // 1)
+        return _in_calendar(self.wall_us + math.ceil(_finite((event_us - self.event_us) / self.speed)))
 
     def event_at(self, wall_us: int) -> int:
         """The event time that is due at this wall time. Raises RequestError for `max`, which has no pace."""
         if self.speed is None:
             raise RequestError("speed is max: such a timeline has no pace, so no event time is due at a given time")
-        return self.event_us + int((wall_us - self.wall_us) * self.speed // 1)
+        return _in_calendar(self.event_us + math.floor(_finite((wall_us - self.wall_us) * self.speed)))
 
     def at_speed(self, speed: float | None, wall_us: int) -> Timeline:
         """The same position, at another speed from now on: rows not yet due keep their order, none is skipped."""

@@ -238,7 +238,10 @@ def test_the_spec_says_who_loads_a_day_on_schedule(spec: StreamSpec, spec_with: 
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
-        *[("live", "speed", value) for value in (0, -1, "fast", "0", "0.0", "nan", "", True, "1e3", "max ")],
+        *[
+            ("live", "speed", value)
+            for value in (0, -1, "fast", "0", "0.0", "nan", "", True, "1e3", "max ", 1e308, 1e-300, "9" * 20)
+        ],
         *[("live", "from", value) for value in ("2021-05-01T00:00:00", "2021-05-01", "yesterday", "", 5)],
         *[("live", "hand_over", value) for value in ("next_hour", None)],
         *[("batch", "partition", value) for value in ("2021-13-01", "yesterday", "2021-05-01T00:00:00Z")],

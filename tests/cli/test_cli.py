@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -184,9 +185,27 @@ def test_a_wish_is_left_where_the_replay_hears_it(wish: str, left: dict[str, obj
     assert {name: getattr(state, name) for name in left} == left
 
 
-def test_a_pace_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["pace", "clicks", "fast", "--state", f"sqlite:{tmp_path / 'state.db'}"]) == 2
-    assert 'speed: it is fast: it must be a number above 0, or "max"' in capsys.readouterr().err
+@pytest.mark.parametrize("wish", ["fast", "1e308", "1e-300", "nan", "0"])
+def test_a_pace_that_is_none_is_refused(wish: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = f"sqlite:{tmp_path / 'state.db'}"
+    Lease.acquire(open_store(uri), "clicks", "host:1", 3.0)
+    assert cli.main(["pace", "clicks", wish, "--state", uri]) == 2
+    assert f'speed: it is {wish}: it must be a number from 0.001 to 1,000,000, or "max"' in capsys.readouterr().err
+
+
+# env
+
+
+@pytest.mark.parametrize("value", ["$(echo run)", "`echo run`", "it's", 'a "b" $HOME', "a\nb", "\\", "é", ""])
+def test_a_shell_takes_the_stacks_variables_as_they_are(
+    value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack.homes, "running", Path)
+    monkeypatch.setattr(stack.homes, "stack_of", lambda _: SimpleNamespace(variables=lambda: {"REJEU_HOME": value}))
+    assert cli.main(["env"]) == 0
+    script = capsys.readouterr().out + 'printf %s "$REJEU_HOME"'
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True)
+    assert done.stdout.decode() == value
 
 
 # validate

@@ -157,7 +157,10 @@ def test_a_missing_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("speed", [0, -2, "0", "-0.5", "inf", "nan", "fast", ""])
 def test_a_speed_is_above_zero_or_max(speed: object) -> None:
-    assert _refusal(speed=speed) == f'--speed: it is {speed}: it must be a number above 0, or "max"'
+    assert (
+        _refusal(speed=speed)
+        == f'--speed: it is {speed}: it must be a number from 0.001 to 1,000,000, or "max" for no waiting'
+    )
 
 
 def test_from_after_until_is_refused() -> None:

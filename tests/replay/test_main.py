@@ -213,7 +213,10 @@ def test_a_cursor_without_a_state_store_is_refused(run: Run) -> None:
 
 @pytest.mark.parametrize("speed", ["0", "-1", "fast"])
 def test_a_speed_that_is_none_is_refused(run: Run, speed: str) -> None:
-    assert run(f"--speed={speed}") == (2, f'rejeu: --speed: it is {speed}: it must be a number above 0, or "max"')
+    assert run(f"--speed={speed}") == (
+        2,
+        f'rejeu: --speed: it is {speed}: it must be a number from 0.001 to 1,000,000, or "max" for no waiting',
+    )
 
 
 def test_a_flag_that_there_is_not_is_refused(run: Run) -> None:

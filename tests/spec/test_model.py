@@ -16,6 +16,7 @@ from tests.paths import STREAMS
 
 CRYPTO_RATES = STREAMS / "crypto_rates.yaml"
 SCHEMA_HINT = "`rejeu schema` describes every field."
+SPEED_RULE = 'it must be a number from 0.001 to 1,000,000, or "max" for no waiting'
 SMALLEST: dict[str, Any] = {
     "stream": "clicks",
     "event_time": "at",
@@ -119,6 +120,13 @@ def test_speed_is_a_number_or_max() -> None:
     assert [replay and replay.speed for replay in replays] == [60, 0.5, "max"]
 
 
+@pytest.mark.parametrize("speed", [0.001, 1_000_000, "0.001", "1e6"])
+def test_the_bounds_of_a_speed_are_speeds(speed: float | str) -> None:
+    replay = StreamSpec.model_validate(_changed({"replay.speed": speed})).replay
+    assert replay is not None
+    assert replay.speed == float(speed)
+
+
 def test_a_spec_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         StreamSpec.model_validate(SMALLEST).stream = "other"
@@ -166,19 +174,27 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "speed 0": (
         {"replay.speed": 0},
-        f'replay.speed: it is 0: it must be a number above 0, or "max". {SCHEMA_HINT}',
+        f"replay.speed: it is 0: {SPEED_RULE}. {SCHEMA_HINT}",
     ),
     "a speed below 0": (
         {"replay.speed": -2},
-        f'replay.speed: it is -2: it must be a number above 0, or "max". {SCHEMA_HINT}',
+        f"replay.speed: it is -2: {SPEED_RULE}. {SCHEMA_HINT}",
     ),
     "a speed in words": (
         {"replay.speed": "fast"},
-        f'replay.speed: it is fast: it must be a number above 0, or "max". {SCHEMA_HINT}',
+        f"replay.speed: it is fast: {SPEED_RULE}. {SCHEMA_HINT}",
     ),
     "an endless speed": (
         {"replay.speed": float("inf")},
-        f'replay.speed: it is inf: it must be a number above 0, or "max". {SCHEMA_HINT}',
+        f"replay.speed: it is inf: {SPEED_RULE}. {SCHEMA_HINT}",
+    ),
+    "a speed beyond every clock": (
+        {"replay.speed": 1e308},
+        f"replay.speed: it is 1e+308: {SPEED_RULE}. {SCHEMA_HINT}",
+    ),
+    "a speed that stands still": (
+        {"replay.speed": "1e-300"},
+        f"replay.speed: it is 1e-300: {SPEED_RULE}. {SCHEMA_HINT}",
     ),
     "an unknown pipeline": (
         {"live.pipeline": "rate"},

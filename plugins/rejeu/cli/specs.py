@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -96,7 +97,8 @@ def new(arguments: argparse.Namespace) -> int:
     say(f"{write_spec(dags / 'streams', wish.name, text)}: written")
     if made := add_dag_file(dags):
         say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
-    say(f"Read it through. Then start `rejeu up --dags {dags}`, and trigger {wish.name}.live in Airflow.")
+    up = f"rejeu up --dags {shlex.quote(str(dags))}"
+    say(f"Read it through. Then start `{up}`, and trigger {wish.name}.live in Airflow.")
     say("A stack of this folder that is up shows the new DAGs within a minute, without a restart.")
     return 0
 
@@ -114,7 +116,7 @@ def _new_pipeline(arguments: argparse.Namespace) -> int:
         return 0
     say(f"{write_pipeline(folder, name)}: written")
     # The plugin that BigQuery's emulator brings for pytest needs a library that it does not bring.
-    say(f"Try it with `pytest -p no:bqemulator {folder / name}`.")
+    say(f"Try it with `pytest -p no:bqemulator {shlex.quote(str(folder / name))}`.")
     say(f"Then a spec of {folder} names it: `live: {{pipeline: {name}}}`.")
     return 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -98,7 +98,8 @@ def seed(arguments: argparse.Namespace) -> int:
     say(f"{arguments.stream}: raw files are written of the days {days[0]} to {days[-1]}")
     say(f"Switch on {batch} in Airflow to load the last day. To load them all:")
     say('  eval "$(rejeu env)"')
-    say(f"  {airflow} backfill create --dag-id {batch} --from-date {days[0]} --to-date {days[-1] + timedelta(days=1)}")
+    dates = f"--from-date {days[0]} --to-date {days[-1] + timedelta(days=1)}"
+    say(f"  {shlex.quote(str(airflow))} backfill create --dag-id {batch} {dates}")
     return 0
 
 
@@ -129,7 +130,7 @@ def logs(arguments: argparse.Namespace) -> int:
 def env(_: argparse.Namespace) -> int:
     """The variables that a shell needs to work with the stack."""
     for name, value in homes.stack_of(homes.running()).variables().items():
-        print(f"export {name}={json.dumps(value)}")
+        print(f"export {name}={shlex.quote(value)}")
     return 0
 
 

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from croniter import croniter
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from rejeu.errors import ExtensionError, RequestError
+from rejeu.errors import ExtensionError, RequestError, brief
 from rejeu.registry import Registry
 
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
@@ -21,6 +21,10 @@ TOPIC = r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
 DURATION = r"^(\d+(?:\.\d+)?)(ms|s|m|h)$"
 
 MAX: Literal["max"] = "max"
+SLOWEST: Final = 0.001
+"""An hour lasts six weeks. Beyond these two, instants of centuries leave every calendar."""
+FASTEST: Final = 1_000_000.0
+"""A year lasts half a minute."""
 
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
 
@@ -32,9 +36,14 @@ def _speed(value: object) -> float | Literal["max"]:
         speed = float(str(value))
     except ValueError:
         speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise ValueError(f'it is {value}: it must be a number above 0, or "{MAX}"')
+    if not SLOWEST <= speed <= FASTEST:
+        rule = f'it must be a number from {SLOWEST:g} to {FASTEST:,.0f}, or "{MAX}" for no waiting'
+        raise ValueError(f"it is {brief(str(value))}: {rule}")
     return speed
+
+
+def _nearest(value: object) -> object:
+    return min(max(value, SLOWEST), FASTEST) if isinstance(value, (int, float)) and value > 0 else value
 
 
 def parse_speed(text: str) -> Speed:
@@ -107,6 +116,8 @@ class OneOrList:
 
 Speed = Annotated[float | Literal["max"], BeforeValidator(_speed)]
 """Event seconds per wall second; `max` does not wait at all."""
+SavedSpeed = Annotated[Speed, BeforeValidator(_nearest)]
+"""A speed that was saved; one beyond the bounds, which earlier versions took, is brought to the nearest of them."""
 TimeUnit = Literal["s", "ms", "us"]
 Duration = Annotated[
     timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]})

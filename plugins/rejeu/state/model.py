@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from rejeu.ports import EndedBy
-from rejeu.spec.types import Speed
+from rejeu.spec.types import SavedSpeed
 from rejeu.timeline import Position, Timeline
 
 
@@ -78,7 +78,7 @@ class StreamState(BaseModel):
     """Whether somebody wants the stream to run: `stop` says no, and then silence is no fault."""
     paused: bool = False
     """Whether somebody wants the replay to pause; its time stands still meanwhile."""
-    speed: Speed | None = None
+    speed: SavedSpeed | None = None
     """The speed that somebody wants instead of the request's."""
     epoch: int = 0
     """The fencing number: grows with each new holder of the lease."""

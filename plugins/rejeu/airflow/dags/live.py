@@ -17,11 +17,11 @@ from rejeu.airflow.operators.live import (
     StartStreamJob,
 )
 from rejeu.spec.model import StreamSpec
-from rejeu.spec.types import MAX
+from rejeu.spec.types import FASTEST, MAX, SLOWEST
 from rejeu.target import Target
 from rejeu.timeline import HandOver
 
-SPEED: Final = r"^(max|(?=.*[1-9])\d+([.]\d+)?)$"
+SPEED: Final = r"^(max|(?=.*[1-9])\d{1,7}([.]\d{1,6})?)$"
 
 
 def _batch_asset(spec: StreamSpec) -> Asset | None:
@@ -72,10 +72,11 @@ def _form(spec: StreamSpec) -> dict[str, Param]:
             None,
             type=["null", "string", "number"],
             pattern=SPEED,
-            exclusiveMinimum=0,
+            minimum=SLOWEST,
+            maximum=FASTEST,
             examples=["1", "60", MAX],
             title="Speed",
-            description=f"Event seconds per second, above 0, or {MAX} for no waiting. Empty: the target's or else the "
+            description=f"Event seconds per second, or {MAX} for no waiting. Empty: the target's or else the "
             f"spec's, which is {speed(spec.replay)}.",
         ),
     }
