@@ -80,7 +80,7 @@ def test_googles_own_variable_names_the_project_where_ours_does_not() -> None:
         ),
         (
             {"REJEU_LAUNCHER": "cloud-run", "REJEU_IMAGE": "i", "REJEU_REGION": "europe"},
-            "REJEU_REGION: it is 'europe': String should match",
+            "REJEU_REGION: it is 'europe': it must be a region, such as europe-west1",
         ),
         (
             {"REJEU_LAUNCHER": "dataflow"},

@@ -195,7 +195,7 @@ def explain(detail: Any) -> str:
 
 
 _VALUES: Final = reprlib.Repr()
-_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 200
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 80
 _VALUES.maxlevel = 2
 
 

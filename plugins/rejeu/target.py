@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from rejeu.errors import ExtensionError, RequestError, explain
 from rejeu.ports import Launcher
 from rejeu.registry import Registry
+from rejeu.spec.shapes import Shape
+from rejeu.spec.sharing import own_project
 from rejeu.spec.types import Speed
 from rejeu.spec.workers import ServiceAccount
 
 PREFIX = "REJEU_"
-REGION: Final = r"^([a-z]+-[a-z]+[0-9]+)?$"
-TEMPLATE: Final = r"^(gs://.+/.+)?$"
+REGION: Final = Shape(r"^([a-z]+-[a-z]+[0-9]+)?$", "it must be a region, such as europe-west1")
+TEMPLATE: Final = Shape(r"^(gs://.+/.+)?$", "it must be gs://BUCKET/PATH")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Target(BaseModel):
     """BigQuery location of new datasets."""
     image: str = ""
     """The replay's image (docker/replay.Dockerfile), for launchers that start containers."""
-    region: Annotated[str, Field(pattern=REGION)] = ""
+    region: Annotated[str, REGION] = ""
     """Where Cloud Run and Vertex AI run it, and Dataflow the streaming jobs, such as europe-west1."""
     service_account: str = ""
     """Whose rights it has in the cloud, an e-mail address; on Kubernetes the account's name in the namespace."""
@@ -87,7 +89,7 @@ class Target(BaseModel):
     """Kubernetes namespace of the replay."""
     network: str = ""
     """Docker network of the replay."""
-    template: Annotated[str, Field(pattern=TEMPLATE)] = ""
+    template: Annotated[str, TEMPLATE] = ""
     """Where `gcloud dataflow flex-template build` put the streaming jobs' template, gs://…"""
     jobs_image: str = ""
     """The streaming jobs' image (docker/beam.Dockerfile), the same as the template's."""
@@ -120,7 +122,7 @@ class Target(BaseModel):
         """Raises RequestError naming the variable where one is missing or wrong."""
         given = os.environ if environment is None else environment
         values = {name: given[PREFIX + name.upper()] for name in cls.model_fields if PREFIX + name.upper() in given}
-        values.setdefault("project", given.get("GOOGLE_CLOUD_PROJECT", ""))
+        values.setdefault("project", own_project(given))
         try:
             return cls.model_validate(values)
         except ValidationError as error:

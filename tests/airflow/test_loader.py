@@ -18,10 +18,13 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from docs.generate.dags import STREAMS
 from rejeu import extensions
+from rejeu.airflow import loader
 from rejeu.airflow.dags.patrol import PATROL
+from rejeu.airflow.factory import build_dag
 from rejeu.airflow.loader import load_dags
 from rejeu.errors import RequestError
-from rejeu.target import LAUNCHERS
+from rejeu.spec.model import StreamSpec
+from rejeu.target import LAUNCHERS, Target
 from tests.paths import ROOT
 
 DAG_FILE = ROOT / "dags" / "streams.py"
@@ -54,8 +57,12 @@ def load(tmp_path: Path) -> Load:
 
 
 def variant(**fields: Any) -> str:
-    """The good spec with other fields, as YAML."""
-    return yaml.safe_dump(yaml.safe_load(GOOD) | fields)
+    """The good spec with other fields, as YAML; another stream has a topic and tables of its own."""
+    spec = yaml.safe_load(GOOD)
+    if "stream" in fields:
+        spec["batch"]["table"] = f"{fields['stream']}.batch"
+        spec["live"] = {"topic": fields["stream"], "table": f"{fields['stream']}.rows", "pipeline": "rates"}
+    return yaml.safe_dump(spec | fields)
 
 
 def test_the_dag_file_registers_every_dag_under_its_id(dags: dict[str, DAG]) -> None:
@@ -70,11 +77,7 @@ def test_the_dag_file_registers_every_dag_under_its_id(dags: dict[str, DAG]) -> 
         ("unknown", variant(stream="other", colour="red"), ("`colour`", "there is no such field", "Fields here:")),
         ("missing", variant(stream="other", event_time=None), ("`event_time`", "it is None", "rejeu schema")),
         ("empty", "", ("the whole file", "it holds NoneType", "Start with `stream: my_stream`.")),
-        (
-            "refused",
-            variant(stream="refused", tags=["x" * 101]),
-            ("the whole file", "Airflow refuses it: ValueError", "Mend the spec."),
-        ),
+        ("tagged", variant(stream="tagged", tags=["x" * 101]), ("`tags.0`", "it must have 1 to 100", "rejeu schema")),
     ],
 )
 def test_a_broken_spec_says_so_and_leaves_the_others_alone(
@@ -89,6 +92,30 @@ def test_a_broken_spec_says_so_and_leaves_the_others_alone(
     for words in (f"`{file}`", *said):
         assert words in invalid.doc_md
     assert DagSerialization.to_dict(invalid)
+
+
+def test_a_spec_that_airflow_refuses_says_so_and_leaves_the_others_alone(
+    write: Write, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(spec: StreamSpec, kind: str, target: Target) -> DAG:
+        if spec.stream == "refused":
+            raise ValueError("no such thing")
+        return build_dag(spec, kind, target)
+
+    monkeypatch.setattr(loader, "build_dag", refuse)
+    write("refused.yaml", variant(stream="refused"))
+    dags = load()
+    assert set(dags) == GOOD_DAGS | {"refused.invalid", PATROL}
+    assert "Airflow refuses it: ValueError: no such thing" in (dags["refused.invalid"].doc_md or "")
+
+
+def test_streams_that_share_a_table_are_both_refused_and_no_other(write: Write, load: Load) -> None:
+    one, other = variant(stream="one"), yaml.safe_load(variant(stream="other"))
+    write("one.yaml", one)
+    write("other.yaml", yaml.safe_dump(other | {"batch": yaml.safe_load(one)["batch"]}))
+    dags = load()
+    assert set(dags) == GOOD_DAGS | {"one.invalid", "other.invalid", PATROL}
+    assert "one.batch is also batch.table of the stream other" in (dags["one.invalid"].doc_md or "")
 
 
 @pytest.mark.parametrize("stem", ["x" * 245, "é" * 100, "a b", "\udcff"])

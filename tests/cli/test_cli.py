@@ -213,7 +213,7 @@ def test_a_shell_takes_the_stacks_variables_as_they_are(
 
 def test_good_specs_are_told_one_a_line(streams: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("clicks", "views"):
-        (streams / f"{name}.yaml").write_text(GOOD.replace("stream: clicks", f"stream: {name}"), encoding="utf-8")
+        (streams / f"{name}.yaml").write_text(GOOD.replace("clicks", name), encoding="utf-8")
     assert cli.main(["validate"]) == 0
     assert capsys.readouterr() == (f"{streams}/clicks.yaml: ok\n{streams}/views.yaml: ok\n", "")
 

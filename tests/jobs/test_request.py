@@ -14,7 +14,7 @@ from rejeu.jobs.flags import Request
 from rejeu.jobs.request import CURSOR, BatchJobRequest, ReconcileRequest, ReplayRequest, Shard, StreamJobRequest
 from rejeu.spec.names import SHARD_SUFFIX
 from rejeu.spec.sources import GENERATORS
-from rejeu.spec.types import MAX
+from rejeu.spec.types import FASTEST, MAX, SLOWEST
 
 NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
 NEEDED_ARGV = ["--topic", "projects/p/topics/rates", "--table", "crypto.requests", "--event-time", "at"]
@@ -48,7 +48,7 @@ def replay_requests(draw: st.DrawFn) -> ReplayRequest:
         standby=not isinstance(start, datetime) and draw(st.booleans()),
         from_=start,
         until=end,
-        speed=draw(st.just(MAX) | positive),
+        speed=draw(st.just(MAX) | st.floats(SLOWEST, FASTEST)),
         state=draw(texts),
         report=draw(st.none() | texts),
         lease_seconds=draw(st.none() | st.floats(0.1, 600)),
@@ -227,7 +227,7 @@ def test_a_topic_alone_needs_a_project() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"stream": "Crypto-Rates"}, "--stream: it is 'Crypto-Rates': String should match pattern"),
+        ({"stream": "Crypto-Rates"}, "--stream: it is 'Crypto-Rates': it must be 3 to 63 small letters"),
         ({"time_unit": "ns"}, "--time-unit: it is 'ns': Input should be 's', 'ms' or 'us'"),
         ({"lease_seconds": 0}, "--lease-seconds: it is 0: Input should be greater than 0"),
         ({"checkpoint_seconds": "soon"}, "--checkpoint-seconds: it is 'soon': Input should be a valid number"),
@@ -258,7 +258,7 @@ def test_the_shards_of_a_stream_have_jobs_and_states_of_their_own() -> None:
     shard = plain.model_copy(update={"shard": Shard(0, 4)})
     assert [each.job_name for each in (plain, shard)] == [
         "rejeu-replay-crypto-rates",
-        "rejeu-replay-crypto-rates-0-of-4",
+        "rejeu-shard-crypto-rates-0-of-4",
     ]
     assert [each.state_name for each in (plain, shard)] == ["crypto_rates", "crypto_rates-0-of-4"]
     for name in (shard.state_name, plain.state_name):
@@ -269,7 +269,7 @@ def test_the_other_one_of_a_pair_has_a_job_of_its_own_and_the_same_state() -> No
     plain = ReplayRequest.of(**NEEDED, stream="crypto_rates", shard="0/4")
     twin = ReplayRequest.from_argv([*plain.to_argv(), "--twin"])
     assert twin == plain.model_copy(update={"twin": True})
-    assert (twin.job_name, twin.state_name) == ("rejeu-replay-crypto-rates-0-of-4-twin", plain.state_name)
+    assert (twin.job_name, twin.state_name) == ("rejeu-shard-crypto-rates-0-of-4-twin", plain.state_name)
 
 
 def test_one_that_stands_by_keeps_the_name_it_has_among_the_pair() -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from rejeu.spec.files import Loaded, load_specs
 from rejeu.spec.model import StreamSpec
@@ -106,3 +106,43 @@ def test_a_misspelt_field_is_answered_with_the_fields_of_its_own_part(streams: P
     assert found.error is not None
     assert found.error.field == ".".join((*path, "misspelt"))
     assert found.error.remedy == f"Fields here: {', '.join(PARTS[path].model_fields)}."
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: ".".join(path) or "spec")
+def test_a_misspelt_field_is_told_with_the_one_that_was_meant(streams: Path, path: tuple[str, ...]) -> None:
+    for name in PARTS[path].model_fields:
+        document = deepcopy(FULL)
+        part: Any = document
+        for each in path:
+            part = part.setdefault(each, {})
+        misspelt = name + name[-1]
+        part[misspelt] = 1
+        (found,) = load_specs([_write(streams / "a.yaml", document).parent])
+        assert found.error is not None
+        assert found.error.field == ".".join((*path, misspelt))
+        assert found.error.remedy.startswith(f"Is {name} meant? Fields here: ")
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    """Every pattern of a JSON Schema."""
+    for name, each in schema.items() if isinstance(schema, dict) else enumerate(schema):
+        if name == "pattern" and isinstance(each, str):
+            yield each
+        elif name == "patternProperties":
+            yield from each
+        if isinstance(each, (dict, list)):
+            yield from _patterns(each)
+
+
+def test_no_refusal_shows_a_pattern(streams: Path) -> None:
+    patterns = set(_patterns(StreamSpec.model_json_schema()))
+    assert len(patterns) > 5
+    wrong = {"stream": "!", "live": {"topic": "!", "table": "!", "workers": {"machine": "!", "labels": {"!": "!"}}}}
+    wrong["live"]["workers"]["service_account"] = "!"  # type: ignore[index]
+    for field in ("event_time", "key", "watchdog"):
+        wrong[field] = {"event_time": "!", "key": ["!"], "watchdog": {"silence": "!"}}[field]
+    with pytest.raises(ValidationError) as caught:
+        StreamSpec.model_validate(FULL | wrong)
+    said = str([error["msg"] for error in caught.value.errors()])
+    assert caught.value.error_count() >= 8
+    assert [pattern for pattern in patterns if pattern in said or "pattern" in said] == []

@@ -145,12 +145,12 @@ def test_every_field_is_described_in_the_schema() -> None:
 WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     "an unknown field": (
         {"owner_name": "me"},
-        "owner_name: there is no such field. Fields here: stream, description, owner, tags, event_time, key, cluster, "
-        "batch, live, replay, watchdog, reconcile.",
+        "owner_name: there is no such field. Is owner meant? Fields here: stream, description, owner, tags, "
+        "event_time, key, cluster, batch, live, replay, watchdog, reconcile.",
     ),
     "an unknown field of a part": (
         {"replay.sped": 2},
-        "replay.sped: there is no such field. Fields here: source, speed, standby, ordering_key.",
+        "replay.sped: there is no such field. Is speed meant? Fields here: source, speed, standby, ordering_key.",
     ),
     "an ordering key that is not of the key": (
         {"replay.ordering_key": ["symbol"]},
@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "an unknown field of the source": (
         {"replay.source.tabel": "a.b"},
-        "replay.source.tabel: there is no such field. Fields here: "
+        "replay.source.tabel: there is no such field. Is table meant? Fields here: "
         "table, query, files, generator, api, raw, reader, options, every, time, time_unit, key.",
     ),
     "a missing field": (
@@ -171,6 +171,67 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     "a number for a part": (
         {"live": 5},
         f"live: it is 5: Input should be a valid dictionary or instance of Live. {SCHEMA_HINT}",
+    ),
+    "a field that is misspelt and so is missing": (
+        {"event_time": None, "eventtime": "at"},
+        "eventtime: there is no such field (1 more after this one). Is event_time meant? Fields here: stream, "
+        "description, owner, tags, event_time, key, cluster, batch, live, replay, watchdog, reconcile.",
+    ),
+    "a form in a path": (
+        {"replay.source": {"files": "gs://{bucket!r}/x"}},
+        "replay.source.files: it is 'gs://{bucket!r}/x': {bucket} has a form, and is filled as it is; write {bucket} "
+        f"only. {SCHEMA_HINT}",
+    ),
+    "a width in a path": (
+        {"batch": {"files": "gs://b/{partition:>9999}", "table": "web.batch"}},
+        "batch.files: it is 'gs://b/{partition:>9999}': {partition} has a form, and is filled as it is; write {bucket} "
+        f"and {{partition}} only. {SCHEMA_HINT}",
+    ),
+    "a quote in a path, which stands in SQL": (
+        {"batch": {"files": "gs://b/{partition}' OR TRUE --", "table": "web.batch"}},
+        "batch.files: it is \"gs://b/{partition}' OR TRUE --\": a file's path must be without quotes, backslashes and "
+        f"line breaks. {SCHEMA_HINT}",
+    ),
+    "a brace that stays open": (
+        {"batch": {"files": "gs://b/{partition", "table": "web.batch"}},
+        "batch.files: it is 'gs://b/{partition': expected '}' before end of string; write {bucket} and {partition} "
+        f"only. {SCHEMA_HINT}",
+    ),
+    "a day that is written and not filled": (
+        {"batch": {"files": "gs://b/{{partition}}", "table": "web.batch"}},
+        "batch: files is 'gs://b/{{partition}}': it must say where one day's files lie; put {partition} into the path. "
+        + SCHEMA_HINT,
+    ),
+    "an API that is a file": (
+        {"replay.source": {"api": "file:///etc/passwd", "raw": "gs://b/{partition}"}},
+        "replay.source.api: it is 'file:///etc/passwd': it must be a web address, https://HOST/PATH or "
+        f"http://HOST/PATH. {SCHEMA_HINT}",
+    ),
+    "a tag that Airflow refuses": (
+        {"tags": ["x" * 101]},
+        f"tags.0: it is '{'x' * 37}...{'x' * 38}': it must have 1 to 100 characters. {SCHEMA_HINT}",
+    ),
+    "a text that a database refuses": (
+        {"description": "a\0b"},
+        f"description: it is 'a\\x00b': it must have characters that can be seen, and no others. {SCHEMA_HINT}",
+    ),
+    "a day that never comes": (
+        {"reconcile.schedule": "0 0 30 2 *"},
+        f"reconcile.schedule: it is '0 0 30 2 *': there is no such day; name one that comes. {SCHEMA_HINT}",
+    ),
+    "too many columns to cluster by": (
+        {"cluster": list("abcde")},
+        "cluster: it is ['a', 'b', 'c', 'd', 'e']: Tuple should have at most 4 items after validation, not 5. "
+        + SCHEMA_HINT,
+    ),
+    "a table that is replayed into itself": (
+        {"replay.source.table": "web.clicks"},
+        "replay.source.table is 'web.clicks', which the stream writes: it would replay itself for ever. " + SCHEMA_HINT,
+    ),
+    "a name that is no stream's": (
+        {"stream": "Web-Clicks"},
+        "stream: it is 'Web-Clicks': it must be 3 to 63 small letters, digits and underscores, of which the first is a "
+        f"letter. {SCHEMA_HINT}",
     ),
     "speed 0": (
         {"replay.speed": 0},
@@ -253,10 +314,10 @@ def test_a_duration_without_number_or_unit_is_refused(field: str, duration: obje
     assert _refusal(tmp_path / "clicks.yaml", _changed({field: duration})) == f"{field}: {rule}. {SCHEMA_HINT}"
 
 
-@pytest.mark.parametrize("duration", ["99999999999999h", "9" * 400 + "s"])
+@pytest.mark.parametrize("duration", ["99999999999999h", "9" * 400 + "s", "0.000001ms"])
 def test_a_duration_beyond_every_clock_is_refused(duration: str, tmp_path: Path) -> None:
     refusal = _refusal(tmp_path / "clicks.yaml", _changed({"watchdog.silence": duration}))
-    assert "no clock counts that far; give seconds, minutes or hours" in refusal
+    assert "it must be from 1ms to 87600h, which is ten years" in refusal
 
 
 @pytest.mark.parametrize("name", ["Clicks", "web-clicks", "1clicks", "ab", "a" * 64, "a/b", "a.b", ""])

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestError, RowError, SourceError, StateError
 from rejeu.jobs.flags import Request, flag_of
-from rejeu.spec.names import OBSERVED_AT, STREAM_JOB, STREAM_NAME
+from rejeu.spec.names import OBSERVED_AT, StreamName, dashed, replay_job, stream_job
+from rejeu.spec.shapes import Shape
 from rejeu.spec.sources import GeneratorText, Options, ReaderName, ReaderOptions
-from rejeu.spec.types import Speed, TimeUnit
+from rejeu.spec.types import Speed, TimeUnit, WebAddress
 from rejeu.spec.workers import Workers
 from rejeu.timeline import format_instant, parse_instant
 
 CURSOR: Literal["cursor"] = "cursor"
+INSTANCE: Final = Shape(r"^projects/[^/]+/instances/[^/]+$", "it must be projects/P/instances/I")
 
 
 def _instant(value: object) -> object:
@@ -59,13 +61,15 @@ class SourceRequest(Request):
     """A source, which of its rows are meant, and the topic that they belong to."""
 
     topic: str = Field(description="projects/P/topics/T, or T in the project of the environment")
-    stream: str = Field("adhoc", pattern=STREAM_NAME, description="the stream's name: state, logs, row ids")
+    stream: StreamName = Field("adhoc", description="the stream's name: state, logs, row ids")
     project: str | None = Field(None, description="Google Cloud project that pays for reading")
     table: str | None = Field(None, description="source: a BigQuery table, [project.]dataset.table")
     query: str | None = Field(None, description="source: a BigQuery query")
     file: str | None = Field(None, description="source: Parquet or NDJSON, a path or gs:// URI, * allowed")
     generator: GeneratorText | None = Field(None, description="source: a simulator's name, name:option=value,...")
-    api: str | None = Field(None, description="source: an API's URL, whose answers are JSON with a list `records`")
+    api: WebAddress | None = Field(
+        None, description="source: an API's URL, whose answers are JSON with a list `records`"
+    )
     reader: ReaderName | None = Field(None, description="source: one of your own, by its name")
     options: ReaderOptions = Field(Options({}), description="what the reader is given, as JSON")
     raw: str | None = Field(
@@ -153,8 +157,7 @@ class ReplayRequest(SourceRequest):
 
     @property
     def job_name(self) -> str:
-        shard = self.shard.suffix if self.shard else ""
-        return f"rejeu-replay-{self.stream.replace('_', '-')}{shard}{'-twin' if self.twin else ''}"
+        return replay_job(self.stream, self.shard.suffix if self.shard else "", twin=self.twin)
 
     @property
     def resumes(self) -> bool:
@@ -190,7 +193,7 @@ class ReplayRequest(SourceRequest):
 class PipelineRequest(Request):
     """Which pipeline turns messages into rows, and how."""
 
-    stream: str = Field(pattern=STREAM_NAME, description="the stream's name")
+    stream: StreamName = Field(description="the stream's name")
     pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
     window_seconds: float | None = Field(None, gt=0, description="fixed windows of this length, in event time")
     session_seconds: float | None = Field(
@@ -200,10 +203,8 @@ class PipelineRequest(Request):
     lateness_seconds: float | None = Field(
         None, gt=0, description="how long a window waits for late messages, in event time; default: for ever"
     )
-    bigtable: str | None = Field(
-        None,
-        pattern=r"^projects/[^/]+/instances/[^/]+$",
-        description="Bigtable instance that serves rows, projects/P/instances/I",
+    bigtable: Annotated[str, INSTANCE] | None = Field(
+        None, description="Bigtable instance that serves rows, projects/P/instances/I"
     )
 
     @model_validator(mode="after")
@@ -230,7 +231,7 @@ class StreamJobRequest(PipelineRequest):
 
     @property
     def job_name(self) -> str:
-        return STREAM_JOB + self.stream.replace("_", "-")
+        return stream_job(self.stream)
 
 
 class BatchJobRequest(PipelineRequest):
@@ -247,7 +248,7 @@ class BatchJobRequest(PipelineRequest):
     @property
     def job_name(self) -> str:
         """Includes the folder's name: two runs for one day are two jobs, each with a folder of its own."""
-        return f"rejeu-batch-{self.stream.replace('_', '-')}-{self.partition}-{self.output.rpartition('/')[2]}"
+        return f"rejeu-batch-{dashed(self.stream)}-{self.partition}-{self.output.rpartition('/')[2]}"
 
 
 class ReconcileRequest(SourceRequest):
@@ -269,7 +270,7 @@ class ReconcileRequest(SourceRequest):
 
     @property
     def job_name(self) -> str:
-        return f"rejeu-reconcile-{self.stream.replace('_', '-')}"
+        return f"rejeu-reconcile-{dashed(self.stream)}"
 
     @property
     def decoding(self) -> PipelineRequest:

@@ -7,8 +7,9 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -18,12 +19,15 @@ from rejeu import extensions
 from rejeu.errors import SpecError, brief, explain
 from rejeu.spec.document import read_document
 from rejeu.spec.model import StreamSpec
+from rejeu.spec.sharing import Clash, clashes
 
 SUFFIXES = (".yaml", ".yml")
 FOLDERS = "REJEU_STREAMS"
 """The variable that names folders of specs, apart by colons, in the place of the one beside the DAG file."""
 NAME_LENGTH: Final = 90
 """Of the name that a file without a spec has, before the mark that tells it from another."""
+ALIKE: Final = 0.65
+"""How much two words must have in common for one to be the other, misspelt: `colour` is no `cluster`."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ def read_spec(file: Path) -> StreamSpec:
 
 
 def load_specs(folders: Iterable[Path]) -> list[Loaded]:
-    """Every spec of these folders, each good or bad on its own; two of one name are both refused."""
+    """Every spec of these folders, each good or bad on its own; two that share what must be their own are refused."""
     return load_files(sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES))
 
 
@@ -69,7 +73,7 @@ def load_files(files: Iterable[Path]) -> list[Loaded]:
     for each in loaded:
         if each.spec is not None:
             owners.setdefault(each.name, []).append(each.file)
-    return _names_apart([_refuse_twin(each, owners.get(each.name, [])) for each in loaded])
+    return _names_apart(_refuse_clashes([_refuse_twin(each, owners.get(each.name, [])) for each in loaded]))
 
 
 def _load(file: Path) -> Loaded:
@@ -111,18 +115,42 @@ def _refuse_twin(loaded: Loaded, owners: list[Path]) -> Loaded:
     return _invalid(loaded.file, error)
 
 
+def _refuse_clashes(loaded: list[Loaded]) -> list[Loaded]:
+    """Two that would write, publish or be called the same are both refused, for nobody knows whose it is."""
+    files = {each.name: each.file for each in loaded if each.spec is not None}
+    found = clashes([each.spec for each in loaded if each.spec is not None])
+    return [
+        each if each.spec is None or each.name not in found else _refused(each, found[each.name], files)
+        for each in loaded
+    ]
+
+
+def _refused(loaded: Loaded, shared: list[tuple[Clash, str]], files: Mapping[str, Path]) -> Loaded:
+    (clash, other), *others = shared
+    more = f" ({len(others)} more after this one)" if others else ""
+    reason = f"{clash.reason}, in {files[other]}{more}"
+    return _invalid(loaded.file, SpecError(str(loaded.file), clash.field, reason, "Give each stream one of its own."))
+
+
 def _spec_error(file: Path, error: ValidationError) -> SpecError:
+    """The first thing that is wrong; a field that there is not comes before the one that is missing for it."""
     details = error.errors()
-    first: Any = details[0]
+    first: Any = next((each for each in details if each["type"] == "extra_forbidden"), details[0])
     field = brief(".".join(map(str, first["loc"])))
     if first["type"] == "extra_forbidden":
-        reason, remedy = "there is no such field", f"Fields here: {', '.join(_siblings(first['loc']))}."
+        reason, remedy = "there is no such field", _fields_here(str(first["loc"][-1]), _siblings(first["loc"]))
     elif first["type"] == "missing":
         reason, remedy = "it is missing", "Add it; `rejeu schema` describes every field."
     else:
         reason, remedy = explain(first), "`rejeu schema` describes every field."
     more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
     return SpecError(str(file), field, reason + more, remedy)
+
+
+def _fields_here(written: str, fields: list[str]) -> str:
+    """The field that was meant, where one is written alike, and all that there are."""
+    meant = get_close_matches(written[:100].casefold(), fields, n=1, cutoff=ALIKE)
+    return f"{f'Is {meant[0]} meant? ' if meant else ''}Fields here: {', '.join(fields)}."
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:

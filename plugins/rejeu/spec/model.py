@@ -6,7 +6,7 @@ Nothing here says which operator or service runs a feed: that is the target's bu
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,9 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from rejeu.spec.names import OBSERVED_AT, STREAM_NAME
+from rejeu.spec.names import OBSERVED_AT, StreamName, dashed
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.spec.probes import PROBES
+from rejeu.spec.shapes import Words
 from rejeu.spec.sources import GeneratorText, ReaderName
 from rejeu.spec.types import (
     ColumnName,
@@ -31,10 +32,16 @@ from rejeu.spec.types import (
     TableName,
     TimeUnit,
     TopicName,
+    WebAddress,
+    filled,
     path_of,
 )
 from rejeu.spec.workers import Workers
 from rejeu.timeline import HandOver
+
+SOONEST: Final = timedelta(seconds=1)
+LONGEST_ID: Final = 255
+"""Characters of a subscription's id, by Pub/Sub's rule."""
 
 Metric = Literal[
     "pubsub.googleapis.com/topic/send_request_latencies",
@@ -60,7 +67,7 @@ class Source(Part):
     """Parquet or newline-delimited JSON: a path or `gs://` URI; `*` is allowed, `{bucket}` is the target's bucket."""
     generator: GeneratorText | None = None
     """A simulator, `name` or `name:option=value,...`. Yours stands beside the specs."""
-    api: Annotated[str, path_of("open_data")] | None = None
+    api: Annotated[WebAddress, path_of("open_data")] | None = None
     """A URL that is asked again and again for a list `records`; `{open_data}` is the target's open-data server."""
     raw: Annotated[str, path_of("bucket", "partition")] | None = None
     """Where the API's answers are kept first: a folder or `gs://` URI for each day, which `{partition}` stands for."""
@@ -87,8 +94,12 @@ class Source(Part):
             )
         if self.options and self.reader is None:
             raise ValueError(f"options is {self.options}: only a reader has options; name one")
-        if self.api and "{partition}" not in (self.raw or ""):
-            raise ValueError(f"raw is {self.raw!r}: an API's answers need a place, with {{partition}} for the day")
+        if self.api and filled(self.raw or "").count("partition") != 1:
+            raise ValueError(
+                f"raw is {self.raw!r}: an API's answers need a place, with {{partition}} once, for the day"
+            )
+        if self.api and self.every < SOONEST:
+            raise ValueError(f"every is {self.every.total_seconds():g}s: an API is asked once a second at most")
         return self
 
 
@@ -106,7 +117,7 @@ class Batch(Part):
 
     @model_validator(mode="after")
     def _partitioned(self) -> Self:
-        if "{partition}" not in self.files:
+        if "partition" not in filled(self.files):
             raise ValueError(
                 f"files is {self.files!r}: it must say where one day's files lie; put {{partition}} into the path"
             )
@@ -218,20 +229,20 @@ class Reconcile(Part):
 class StreamSpec(Part):
     """One feed."""
 
-    stream: Annotated[str, Field(pattern=STREAM_NAME)]
+    stream: StreamName
     """The feed's name: letters, digits and underscores; DAGs, jobs and state are named after it."""
-    description: str = ""
+    description: Annotated[str, Words(2_000, line=False)] = ""
     """What the feed is, for the people who see its DAGs."""
-    owner: str = "rejeu"
+    owner: Annotated[str, Words(100)] = "rejeu"
     """Who looks after it."""
-    tags: tuple[str, ...] = ()
+    tags: tuple[Annotated[str, Words(100)], ...] = ()
     """More tags for its DAGs."""
     event_time: ColumnName
     """The column of the written rows that says when each happened (TIMESTAMP)."""
     key: tuple[ColumnName, ...] = ()
     """Columns that name a written row."""
-    cluster: tuple[ColumnName, ...] = ()
-    """Columns that the tables are clustered by."""
+    cluster: Annotated[tuple[ColumnName, ...], Field(max_length=4)] = ()
+    """Columns that the tables are clustered by, at most four."""
     batch: Batch | None = None
     live: Live
     replay: Replay | None = None
@@ -266,7 +277,7 @@ class StreamSpec(Part):
     @property
     def subscription(self) -> str:
         """The id of the streaming job's subscription."""
-        return f"{self.live.topic}-{self.stream.replace('_', '-')}"
+        return f"{self.live.topic}-{dashed(self.stream)}"
 
     @property
     def tap(self) -> str:
@@ -293,6 +304,24 @@ class StreamSpec(Part):
             raise ValueError(
                 f"watchdog.probe has {due[0]!r} and there is no replay: what somebody else publishes has no heartbeat "
                 "of ours; watch it with probe: tap or metric"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subscriptions_can_be(self) -> Self:
+        if len(self.tap) > LONGEST_ID:
+            raise ValueError(
+                f"live.topic has {len(self.live.topic)} characters, and the subscription {self.tap!r} {len(self.tap)}: "
+                f"Pub/Sub takes {LONGEST_ID}; give the topic or the stream a shorter name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _source_is_not_its_own_table(self) -> Self:
+        source = self.replay and self.replay.source.table
+        if source in (self.live.table, self.view, self.dead_letters):
+            raise ValueError(
+                f"replay.source.table is {source!r}, which the stream writes: it would replay itself for ever"
             )
         return self
 

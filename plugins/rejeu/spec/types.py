@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from string import Formatter
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from croniter import croniter
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from croniter import CroniterError, croniter
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from rejeu.errors import ExtensionError, RequestError, brief
+from rejeu.errors import ExtensionError, RequestError, brief, told
 from rejeu.registry import Registry
+from rejeu.spec.shapes import Shape
 
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 TABLE = r"^([a-z][a-z0-9-]{4,28}[a-z0-9]\.)?[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$"
-TOPIC = r"^[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
+TOPIC = r"^(?!goog)[A-Za-z][A-Za-z0-9_.~+%-]{2,254}$"
 DURATION = r"^(\d+(?:\.\d+)?)(ms|s|m|h)$"
 
 MAX: Literal["max"] = "max"
@@ -25,6 +27,12 @@ SLOWEST: Final = 0.001
 """An hour lasts six weeks. Beyond these two, instants of centuries leave every calendar."""
 FASTEST: Final = 1_000_000.0
 """A year lasts half a minute."""
+
+SHORTEST: Final = timedelta(milliseconds=1)
+LONGEST: Final = timedelta(days=3650)
+NOT_IN_FILES: Final = frozenset("'\"`\\")
+"""What would end a text in SQL, in which paths of files stand."""
+LONGEST_CRON: Final = 200
 
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
 
@@ -57,33 +65,70 @@ def parse_speed(text: str) -> Speed:
 def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    match = re.match(DURATION, str(value))
+    match = re.fullmatch(DURATION, str(value))
     if match is None or float(match[1]) == 0:
-        raise ValueError(f"it is {value!r}: it must be a number above 0 and a unit, such as 500ms, 5s, 2m or 1h")
+        raise ValueError(f"it is {told(value)}: it must be a number above 0 and a unit, such as 500ms, 5s, 2m or 1h")
     try:
-        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+        duration = timedelta(**{_UNITS[match[2]]: float(match[1])})
     except OverflowError:
-        raise ValueError(f"it is {value!r}: no clock counts that far; give seconds, minutes or hours") from None
+        duration = timedelta.max
+    if not SHORTEST <= duration <= LONGEST:
+        raise ValueError(f"it is {told(value)}: it must be from 1ms to {LONGEST.days * 24}h, which is ten years")
+    return duration
 
 
 def _cron(value: object) -> str:
-    if len(str(value).split()) != 5 or not croniter.is_valid(str(value)):
-        raise ValueError(f'it is {value!r}: it must be a cron expression of five fields, such as "0 1 * * *" (UTC)')
-    return str(value)
+    text = str(value)
+    if len(text) > LONGEST_CRON or len(text.split()) != 5 or not croniter.is_valid(text):
+        raise ValueError(f'it is {told(value)}: it must be a cron expression of five fields, such as "0 1 * * *" (UTC)')
+    try:
+        croniter(text, datetime(2024, 1, 1)).get_next()
+    except CroniterError:
+        raise ValueError(f"it is {told(value)}: there is no such day; name one that comes") from None
+    return text
 
 
 def path_of(*known: str) -> AfterValidator:
-    """A path whose names in braces are all among those that somebody fills."""
+    """A path whose names in braces are all among those that somebody fills, and stand there alone."""
 
     def check(text: str) -> str:
-        named = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-        unknown = sorted(named - set(known))
+        fillable = " and ".join(f"{{{name}}}" for name in known)
+        if "bucket" in known and (NOT_IN_FILES & set(text) or not text.isprintable()):
+            raise ValueError(f"it is {told(text)}: a file's path must be without quotes, backslashes and line breaks")
+        try:
+            named = filled(text)
+        except ValueError as error:
+            raise ValueError(f"it is {told(text)}: {error}; write {fillable} only") from None
+        unknown = sorted(set(named) - set(known))
         if unknown:
-            fillable = " and ".join(f"{{{name}}}" for name in known)
-            raise ValueError(f"it is {text!r}: nothing fills {{{unknown[0]}}}; write {fillable} only")
+            raise ValueError(f"it is {told(text)}: nothing fills {{{brief(unknown[0])}}}; write {fillable} only")
         return text
 
     return AfterValidator(check)
+
+
+def filled(path: str) -> list[str]:
+    """The names in braces, in their order. Raises ValueError where more than a name stands there."""
+    named = []
+    for _, name, form, conversion in Formatter().parse(path):
+        if name is None:
+            continue
+        if form or conversion:
+            raise ValueError(f"{{{brief(name)}}} has a form, and is filled as it is")
+        named.append(name)
+    return named
+
+
+def _web_address(text: str) -> str:
+    """An address that can be asked; `{open_data}` stands for one."""
+    try:
+        parts = urlsplit(text.replace("{open_data}", "http://open-data", 1) if text.startswith("{open_data}") else text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not text.isprintable() or " " in text:
+        raise ValueError(f"it is {told(text)}: it must be a web address, https://HOST/PATH or http://HOST/PATH")
+    return text
 
 
 @dataclass(frozen=True)
@@ -123,6 +168,14 @@ Duration = Annotated[
     timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]})
 ]
 Cron = Annotated[str, BeforeValidator(_cron)]
-ColumnName = Annotated[str, Field(pattern=COLUMN)]
-TableName = Annotated[str, Field(pattern=TABLE)]
-TopicName = Annotated[str, Field(pattern=TOPIC)]
+ColumnName = Annotated[
+    str, Shape(COLUMN, "it must be a column, such as user or request.user: letters, digits and underscores")
+]
+TableName = Annotated[str, Shape(TABLE, "it must be a table, dataset.table or project.dataset.table")]
+TopicName = Annotated[
+    str,
+    Shape(
+        TOPIC, "it must be 3 to 255 letters, digits and -_.~+%, of which the first is a letter, and not begin with goog"
+    ),
+]
+WebAddress = Annotated[str, AfterValidator(_web_address)]

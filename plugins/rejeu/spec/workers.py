@@ -7,19 +7,23 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rejeu.spec.shapes import Shape
+
 MACHINE: Final = r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$"
 LABEL_KEY: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 LABEL_VALUE: Final = r"^[a-z0-9_-]{0,63}$"
 SERVICE_ACCOUNT: Final = r"^[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com$"
+LABEL_RULE: Final = "it must be at most 63 small letters, digits, dashes and underscores"
+ACCOUNT_RULE: Final = "it must be a service account's address, such as job@my-project.iam.gserviceaccount.com"
 REQUEST_LABEL: Final = "rejeu-request"
 """Rejeu's own label, which tells what a job was asked to do."""
 MOST_LABELS: Final = 63
 """Dataflow takes 64, of which one is Rejeu's."""
 
-MachineType = Annotated[str, Field(pattern=MACHINE)]
-LabelKey = Annotated[str, Field(pattern=LABEL_KEY)]
-LabelValue = Annotated[str, Field(pattern=LABEL_VALUE)]
-ServiceAccount = Annotated[str, Field(pattern=SERVICE_ACCOUNT)]
+MachineType = Annotated[str, Shape(MACHINE, "it must be a machine type, such as n2-standard-2")]
+LabelKey = Annotated[str, Shape(LABEL_KEY, f"{LABEL_RULE}, of which the first is a letter")]
+LabelValue = Annotated[str, Shape(LABEL_VALUE, LABEL_RULE)]
+ServiceAccount = Annotated[str, Shape(SERVICE_ACCOUNT, ACCOUNT_RULE)]
 
 
 class Workers(BaseModel):

@@ -1,0 +1,79 @@
+"""What two streams may not have in common: where both would write, publish or be called the same, neither runs.
+
+Read together may be anything: sources, raw files of batches, a topic that one publishes and others only read. Rows in
+a table of dead letters say whose they are, so that streams may share one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from rejeu.spec.model import StreamSpec
+from rejeu.spec.names import replay_job
+from rejeu.spec.probes import PROBES
+
+
+class Claim(NamedTuple):
+    """Something that a stream has for itself, or `shared` with those who share it, too; `field` of its spec says so."""
+
+    kind: str
+    name: str
+    field: str
+    shared: bool = False
+
+
+class Clash(NamedTuple):
+    """What a stream has in common with another, and by which field of its spec."""
+
+    field: str
+    reason: str
+
+
+def own_project(environment: Mapping[str, str] | None = None) -> str:
+    """The project that tables without one lie in, by Rejeu's variable or else Google's."""
+    given = os.environ if environment is None else environment
+    return given.get("REJEU_PROJECT") or given.get("GOOGLE_CLOUD_PROJECT", "")
+
+
+def clashes(specs: Sequence[StreamSpec]) -> dict[str, list[tuple[Clash, str]]]:
+    """Of each stream that shares what must be its own: what that is, and with which other stream."""
+    project = own_project()
+    owners: dict[tuple[str, str], list[tuple[StreamSpec, Claim]]] = {}
+    for spec in specs:
+        for claim in _claims(spec, project):
+            owners.setdefault((claim.kind, claim.name), []).append((spec, claim))
+    found: dict[str, list[tuple[Clash, str]]] = {}
+    for (kind, name), claimed in owners.items():
+        for spec, claim in claimed:
+            for other, theirs in claimed:
+                if other is not spec and not (claim.shared and theirs.shared):
+                    reason = f"{kind} {name} is also {theirs.field} of the stream {other.stream}"
+                    found.setdefault(spec.stream, []).append((Clash(claim.field, reason), other.stream))
+    return found
+
+
+def _claims(spec: StreamSpec, project: str) -> Iterator[Claim]:
+    live, replay = spec.live, spec.replay
+    tables = [(live.table, "live.table"), (spec.view, "live.view")]
+    tables += [(f"{live.table}_{view.name}", "a view of live.pipeline") for view in spec.pipeline.views]
+    tables += [(spec.batch.table, "batch.table")] if spec.batch else []
+    for table, field in tables:
+        yield Claim("the table", _full(table, project), field)
+    yield Claim("the table", _full(spec.dead_letters, project), "live.dead_letters", shared=True)
+    yield Claim("the subscription", spec.subscription, "live.topic")
+    if any(PROBES[name].needs_tap for name in spec.watchdog.probe):
+        yield Claim("the subscription", spec.tap, "watchdog.probe")
+    yield Claim("the job", replay_job(spec.stream), "stream")
+    if replay is None:
+        return
+    yield Claim("the topic", live.topic, "live.topic")
+    if replay.standby:
+        yield Claim("the job", replay_job(spec.stream, twin=True), "replay.standby")
+    if replay.source.raw:
+        yield Claim("the folder", replay.source.raw.rstrip("/"), "replay.source.raw")
+
+
+def _full(table: str, project: str) -> str:
+    return table if table.count(".") == 2 or not project else f"{project}.{table}"

@@ -1,0 +1,165 @@
+"""Streams share nothing that must be their own: two that would are both refused, each naming the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rejeu.jobs.request import BatchJobRequest, ReconcileRequest, ReplayRequest, StreamJobRequest
+from rejeu.launchers.names import short_name
+from rejeu.spec.files import load_specs
+from rejeu.spec.model import StreamSpec
+from rejeu.spec.sharing import clashes
+from rejeu.state.documents import SideDocument
+
+
+def spec_of(stream: str, **changes: Any) -> dict[str, Any]:
+    """A spec with a topic and tables of its own, and some fields, such as `live__table`, set."""
+    document: dict[str, Any] = {
+        "stream": stream,
+        "event_time": "at",
+        "batch": {"files": "gs://{bucket}/{partition}/*", "table": f"{stream}.days"},
+        "live": {"topic": f"topic_of_{stream}", "table": f"{stream}.rows"},
+        "replay": {"source": {"table": "web.history"}},
+    }
+    for field, value in changes.items():
+        *parents, last = field.split("__")
+        part = document
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[last] = value
+        if value is None:
+            del part[last]
+    return document
+
+
+def refused(*specs: dict[str, Any]) -> dict[str, str]:
+    """The first reason of each stream that is refused."""
+    found = clashes([StreamSpec.model_validate(each) for each in specs])
+    return {stream: f"{clash.field}: {clash.reason}" for stream, [(clash, _), *_] in found.items()}
+
+
+ONE = spec_of("one")
+
+SHARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "the batch table": (ONE, spec_of("two", batch__table="one.days")),
+    "the streaming table": (ONE, spec_of("two", live__table="one.rows", live__view="two.live")),
+    "the view": (ONE, spec_of("two", live__view="one.rows_live")),
+    "one's batch table and the other's streaming table": (ONE, spec_of("two", live__table="one.days")),
+    "one's dead letters and the other's streaming table": (ONE, spec_of("two", live__table="one.rows_dead_letters")),
+    "a table with and without the target's project": (ONE, spec_of("two", batch__table="rejeu-here.one.days")),
+    "the topic that both publish to": (ONE, spec_of("two", live__topic="topic_of_one")),
+    "the job of a standby": (spec_of("orders", replay__standby=True), spec_of("orders_twin")),
+    "the subscription": (spec_of("feed_abc", live__topic="prod"), spec_of("abc", live__topic="prod-feed")),
+    "a tap and a subscription": (
+        spec_of("abc", live__topic="prod-x", watchdog={"probe": "tap"}),
+        spec_of("x_abc_tap", live__topic="prod"),
+    ),
+}
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_what_two_streams_share_refuses_both_and_no_third(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REJEU_PROJECT", "rejeu-here")
+    one, other = SHARED[shared]
+    said = refused(one, other, spec_of("third"))
+    assert said.keys() == {one["stream"], other["stream"]}
+    assert f"of the stream {other['stream']}" in said[one["stream"]]
+    assert f"of the stream {one['stream']}" in said[other["stream"]]
+
+
+FINE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a table of dead letters": (
+        spec_of("one", live__dead_letters="web.dead"),
+        spec_of("two", live__dead_letters="web.dead"),
+    ),
+    "a topic that only one publishes to": (
+        ONE,
+        spec_of("two", live__topic="topic_of_one", replay=None, watchdog={"probe": "tap"}),
+    ),
+    "a name and that with _twin, without a standby": (spec_of("orders"), spec_of("orders_twin")),
+    "a table in another project": (ONE, spec_of("two", batch__table="other-project.one.days")),
+    "a name and that of a shard": (spec_of("orders"), spec_of("orders_0_of_4")),
+}
+
+
+@pytest.mark.parametrize("fine", FINE)
+def test_what_streams_may_share_refuses_neither(fine: str) -> None:
+    assert refused(*FINE[fine]) == {}
+
+
+def test_a_refusal_names_both_files_and_the_remedy(tmp_path: Path) -> None:
+    for document in (ONE, spec_of("two", batch__table="one.days"), spec_of("third")):
+        (tmp_path / f"{document['stream']}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    one, third, two = load_specs([tmp_path])
+    assert third.error is None
+    assert str(one.error).startswith("batch.table: the table ")
+    assert str(one.error).endswith(
+        f"one.days is also batch.table of the stream two, in {two.file}. Give each stream one of its own. ({one.file})"
+    )
+    assert f"of the stream one, in {one.file}" in str(two.error)
+
+
+# One naming rule
+
+words = st.sampled_from(["abc", "feed", "prod", "tap", "twin", "x", "0_of_2", "1_of_2", "20210430", "dead", "", "live"])
+streams = st.lists(words, min_size=1, max_size=3).map("_".join).filter(lambda name: len(name) > 2 and name[0].isalpha())
+topics = st.lists(words, min_size=1, max_size=3).map("-".join).filter(lambda name: len(name) > 2 and name[0].isalpha())
+specs = st.builds(
+    lambda stream, topic, standby, probe: StreamSpec.model_validate(
+        spec_of(stream, live__topic=topic, replay__standby=standby, watchdog__probe=probe)
+    ),
+    streams,
+    topics,
+    st.booleans(),
+    st.sampled_from(["heartbeat", "tap"]),
+)
+
+SHORT = 40
+"""Characters of a short name: fewer than any platform takes."""
+
+
+def jobs_of(spec: StreamSpec) -> Iterator[str]:
+    """The names of all jobs that a stream can have."""
+    common = {"stream": spec.stream, "event_time": "at", "topic": "projects/p/topics/t", "table": "a.b"}
+    for shard, twin in itertools.product([None, "0/1", "0/2", "1/2", "0/20"], [False, True]):
+        assert spec.replay is not None
+        if not twin or shard or spec.replay.standby:
+            yield ReplayRequest.of(**common, shard=shard, twin=twin).job_name
+    pipeline = {"stream": spec.stream, "pipeline": "rates", "event_time": "at"}
+    yield StreamJobRequest.of(**pipeline, subscription="s", table="t", dead_letters="d").job_name
+    for folder, day in itertools.product(["0a", "1f"], ["2021-04-30", "2021-05-01"]):
+        yield BatchJobRequest.of(**pipeline, files="f", output=f"gs://b/{folder}", partition=day).job_name
+    more = {"pipeline": "rates", "streaming_table": "t", "streaming_time": "at", "dead_letters": "d"}
+    yield ReconcileRequest.of(**common, **more, until="2021-05-01T00:00:00Z").job_name
+
+
+def names_of(spec: StreamSpec) -> Iterator[tuple[str, str]]:
+    """Everything that is called after a stream, with its kind."""
+    for job in jobs_of(spec):
+        yield "job", job
+        yield "label", short_name(job, SHORT)
+    yield "subscription", spec.subscription
+    if spec.watchdog.probe == ("tap",):
+        yield "subscription", spec.tap
+    for shard in ("", "-0-of-2", "-1-of-2"):
+        for name in (spec.stream + shard, *(side.of(spec.stream + shard) for side in SideDocument)):
+            yield "document", name
+    for day in ("20210430", "20210501"):
+        yield "staging table", f"{spec.stream}_{day}"
+        yield "staging table", f"{spec.stream}_{day}_dead"
+
+
+@settings(max_examples=300)
+@given(st.lists(specs, min_size=2, max_size=6, unique_by=lambda spec: spec.stream))
+def test_no_two_streams_that_may_run_have_anything_of_one_name(found: list[StreamSpec]) -> None:
+    refused = clashes(found)
+    names = [name for spec in found if spec.stream not in refused for name in names_of(spec)]
+    assert sorted(set(names)) == sorted(names)
