@@ -104,6 +104,20 @@ def test_a_wrong_variable_is_named(changes: dict[str, str], message: str) -> Non
     assert str(caught.value).endswith("Set it in Airflow's environment")
 
 
+@pytest.mark.parametrize("launcher", ["cloud-run", "kubernetes", "vertex-ai"])
+@pytest.mark.parametrize("state", [{}, {"REJEU_STATE": "sqlite:/srv/state.db"}])
+def test_replays_of_other_machines_cannot_have_the_state_file_of_this_one(launcher: str, state: dict[str, str]) -> None:
+    given = LEAST | {"REJEU_LAUNCHER": launcher, "REJEU_IMAGE": "i", "REJEU_REGION": "europe-west1"}
+    with pytest.raises(RequestError, match="a file of this machine; set REJEU_STATE to gs://BUCKET/PREFIX"):
+        Target.from_env(given | state)
+    assert Target.from_env(given | {"REJEU_STATE": "gs://rejeu-state/streams"}).launcher == launcher
+
+
+def test_streaming_jobs_on_dataflow_need_no_state() -> None:
+    given = {"JOBS": "dataflow", "REGION": "europe-west1", "BUCKET": "b", "TEMPLATE": "gs://b/t", "JOBS_IMAGE": "i"}
+    assert Target.from_env(LEAST | {f"REJEU_{name}": value for name, value in given.items()}).jobs == "dataflow"
+
+
 def test_a_missing_project_is_asked_for() -> None:
     with pytest.raises(RequestError, match="REJEU_PROJECT"):
         Target.from_env({})
@@ -143,6 +157,7 @@ def test_a_replay_is_started_where_the_target_says_and_beams_jobs_here(
     name: str, launcher: type, tmp_path: Path
 ) -> None:
     given = {"LAUNCHER": name, "IMAGE": "replay:1", "REGION": "europe-west1", "HOME": str(tmp_path)}
+    given["STATE"] = "gs://rejeu-state/streams"
     target = Target.from_env(LEAST | {f"REJEU_{key}": value for key, value in given.items()})
     assert isinstance(replay_launcher(target), launcher)
     assert isinstance(job_launcher(target), ProcessLauncher)

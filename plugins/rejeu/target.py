@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from rejeu.errors import ExtensionError, RequestError, explain
+from rejeu.errors import ExtensionError, RequestError, brief, explain
 from rejeu.ports import Launcher
 from rejeu.registry import Registry
 from rejeu.spec.shapes import Shape
@@ -20,6 +20,8 @@ from rejeu.spec.types import Speed
 from rejeu.spec.workers import ServiceAccount
 
 PREFIX = "REJEU_"
+LOCAL_STATE: Final = "sqlite:"
+"""What the URI of a state store begins with that is a file of one machine."""
 REGION: Final = Shape(r"^([a-z]+-[a-z]+[0-9]+)?$", "it must be a region, such as europe-west1")
 TEMPLATE: Final = Shape(r"^(gs://.+/.+)?$", "it must be gs://BUCKET/PATH")
 
@@ -40,6 +42,8 @@ class LauncherKind:
     """Whether REJEU_LAUNCHER may name it."""
     starts_streams: bool = False
     """Whether REJEU_JOBS may name it."""
+    elsewhere: bool = False
+    """Whether its jobs run on other machines, which see no file of this one."""
 
     def __post_init__(self) -> None:
         for name in self.needs:
@@ -144,6 +148,11 @@ class Target(BaseModel):
             # A field that is wrong itself is missing here, too, and is told of first.
             if not others.data.get(name):
                 raise ValueError(f"it is {launcher!r}: set {PREFIX}{name.upper()} too")
+        state = str(others.data.get("state", ""))
+        if field == "launcher" and kind.elsewhere and state.startswith(LOCAL_STATE):
+            # Each relaunch would find no sign of life there, and kill a replay that lives.
+            rule = f"its replays run elsewhere, and cannot see {PREFIX}STATE {brief(state)!r}, a file of this machine"
+            raise ValueError(f"it is {launcher!r}: {rule}; set {PREFIX}STATE to gs://BUCKET/PREFIX")
         return launcher
 
     def place(self, text: str, **values: str) -> str:

@@ -107,6 +107,10 @@ def test_a_container_is_told_the_emulators_and_finds_extensions_in_its_own_folde
     here = replay_launcher(target(tmp_path, REJEU_LAUNCHER="docker", REJEU_IMAGE="i"))
     assert isinstance(here, DockerLauncher)
     assert here._environment == dict.fromkeys(EMULATORS, "here:1")
-    there = replay_launcher(target(tmp_path, REJEU_LAUNCHER="cloud-run", REJEU_IMAGE="i", REJEU_REGION="europe-west1"))
+    there = replay_launcher(
+        target(
+            tmp_path, REJEU_LAUNCHER="cloud-run", REJEU_IMAGE="i", REJEU_REGION="europe-west1", REJEU_STATE="gs://b/s"
+        )
+    )
     assert isinstance(there, CloudRunLauncher)
     assert there.environment == {}

@@ -295,5 +295,9 @@ def _make(target: Target, environment: Mapping[str, str]) -> DataflowLauncher:
 
 
 LAUNCHER = LauncherKind(
-    _make, needs=("region", "bucket", "template", "jobs_image"), starts_replays=False, starts_streams=True
+    _make,
+    needs=("region", "bucket", "template", "jobs_image"),
+    starts_replays=False,
+    starts_streams=True,
+    elsewhere=True,
 )

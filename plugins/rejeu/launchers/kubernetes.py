@@ -364,4 +364,4 @@ def _make(target: Target, environment: Mapping[str, str]) -> KubernetesLauncher:
     return KubernetesLauncher(target.image, target.namespace, target.service_account or None)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image",))
+LAUNCHER = LauncherKind(_make, needs=("image",), elsewhere=True)
