@@ -44,6 +44,7 @@ HOSTILE: Final[dict[str, str]] = {
     "a long list": "stream: [" + "a," * 30_000 + "]",
     "a long file": "# " + "x" * 5_000_000,
     "a tag that nobody knows": f"stream: !<{'a' * 30_000}> x",
+    "half a character": 'stream: {"\\ud800": 1}',
     "an object of Python": "stream: !!python/object/apply:os.system [exit]",
 }
 

@@ -6,6 +6,7 @@ the process, where brackets are deep.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -73,7 +74,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next value; what an alias stands for is counted again."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
         self._depth += 1
         _refuse_much(_Size(self._count, 0, self._depth), event.start_mark)
@@ -100,6 +101,8 @@ class _Loader(yaml.SafeLoader):
 
     def _size(self, node: yaml.Node) -> _Size:
         if isinstance(node, yaml.ScalarNode):
+            if not node.value.isascii() and _HALF.search(node.value):
+                raise yaml.MarkedYAMLError(None, None, "half a character is no text", node.start_mark)
             return _Size(1, len(node.value), 1)
         parts = [part for each in node.value for part in (each if isinstance(each, tuple) else (each,))]
         sizes = [self._sizes[part] for part in parts]
@@ -115,6 +118,10 @@ def _refuse_much(size: _Size, mark: Any) -> None:
     ):
         if found > most:
             raise yaml.MarkedYAMLError(None, None, what, mark)
+
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""What "\\ud800" in quotes is: no encoding has it, and no database takes it."""
 
 
 def _once(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
