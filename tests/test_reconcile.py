@@ -176,5 +176,5 @@ def test_a_request_survives_its_way_through_arguments() -> None:
 
 
 def test_a_comparison_without_an_end_is_refused() -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(RequestError, match="required: --until"):
         ReconcileRequest.from_argv(["--topic=projects/rejeu-test/topics/rates", "--file=x", "--event-time=at"])

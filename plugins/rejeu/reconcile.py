@@ -16,8 +16,8 @@ from rejeu.jobs.build import replay_request
 from rejeu.jobs.request import ReconcileRequest, SourceRequest
 from rejeu.ports import StateStore
 from rejeu.spec.model import StreamSpec
-from rejeu.state.documents import SideDocument
-from rejeu.state.model import Status, StreamState
+from rejeu.state.documents import Document, EventTime, SideDocument, read_document, save_document
+from rejeu.state.model import Status, StoredPosition, StreamState
 from rejeu.target import Target
 from rejeu.timeline import MICROSECOND, Position, format_instant, from_us
 
@@ -62,6 +62,18 @@ class Span(BaseModel):
         if last is None or (last, last.digest) == (cursor, cursor.digest):
             return self.until_time
         return from_us(last.event_us)
+
+
+class Compared(Document):
+    """The event times of which all rows are known to be in the table, as the state store has them."""
+
+    from_time: EventTime | None
+    until_time: EventTime
+    last: StoredPosition | None = None
+
+    @property
+    def span(self) -> Span:
+        return Span(from_time=self.from_time, until_time=self.until_time, last=self.last)
 
 
 class FaultyMinute(BaseModel):
@@ -159,8 +171,8 @@ def reconcile_request(spec: StreamSpec, target: Target, span: Span, report: str)
 
 def read_done(store: StateStore, stream: str) -> Span | None:
     """The event times of which all rows are known to be in the table. Raises StateError."""
-    found = store.load(SideDocument.RECONCILED.of(stream))
-    return None if found is None else Span.model_validate(found.document)
+    found, _ = read_document(store, SideDocument.RECONCILED.of(stream), Compared)
+    return None if found is None else found.span
 
 
 def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
@@ -170,16 +182,15 @@ def remember_done(store: StateStore, state: StreamState, new: Span) -> None:
     """
     if state.status is Status.FINISHED and state.cursor is not None and new.until_time == _reached(state):
         new = new.model_copy(update={"last": state.cursor})
-    found = store.load(SideDocument.RECONCILED.of(state.stream))
-    done = None if found is None else Span.model_validate(found.document)
-    if done is not None:
-        joined = done.joined(new)
+    name = SideDocument.RECONCILED.of(state.stream)
+    found, version = read_document(store, name, Compared)
+    if found is not None:
+        joined = found.span.joined(new)
         # With a gap, keep the one that the next comparison can go on from.
-        new = joined or (done if done.holds(_began(state)) else new)
+        new = joined or (found.span if found.span.holds(_began(state)) else new)
+    compared = Compared(**dict(new)) if found is None else found.model_copy(update=dict(new))
     with suppress(StateConflictError):
-        store.save(
-            SideDocument.RECONCILED.of(state.stream), new.model_dump(mode="json"), found.version if found else None
-        )
+        save_document(store, name, compared, version)
 
 
 def _began(state: StreamState) -> datetime | None:

@@ -10,11 +10,14 @@ import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any, ClassVar
 
 from rejeu.errors import RequestError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+KEEPING_UNKNOWN: dict[str, Any] = {"extra": "allow"}
+"""Pydantic's word for it: fields that only another version of Rejeu knows stay with a value that was read."""
 
 
 class HandOver(StrEnum):
@@ -89,6 +92,8 @@ class Position:
     `digest` tells which rows those `count` are, for a source may change; it is empty where nobody knows.
     """
 
+    __pydantic_config__: ClassVar = KEEPING_UNKNOWN
+
     event_us: int
     count: int = 0
     digest: str = field(default="", compare=False)
@@ -101,6 +106,8 @@ class Timeline:
     A relaunched replay keeps the timeline of the one before it: rows that fell due meanwhile are owed at once, and
     the rest stay on time. `speed` None means `max`: every row is due at once.
     """
+
+    __pydantic_config__: ClassVar = KEEPING_UNKNOWN
 
     event_us: int
     wall_us: int

@@ -136,20 +136,49 @@ def test_instants_of_another_zone_become_utc() -> None:
     assert "--from=2021-05-01T00:00:00.000000Z" in request_.to_argv()
 
 
-@pytest.mark.parametrize("argv", [["--nonsense", "1"], ["--topic"], ["stray"]])
-def test_a_wrong_flag_ends_with_the_exit_code_of_a_wrong_argument(
-    argv: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--nonsense", "1"], "unrecognized arguments: --nonsense 1"),
+        (["--topic"], "argument --topic: expected one argument"),
+        (["stray"], "unrecognized arguments: stray"),
+        (["--patience=5"], "unrecognized arguments: --patience=5"),
+    ],
+)
+def test_a_wrong_flag_is_an_error_of_the_request(argv: list[str], why: str) -> None:
+    with pytest.raises(RequestError) as caught:
         ReplayRequest.from_argv([*NEEDED_ARGV, *argv])
-    assert caught.value.code == RequestError.exit_code
-    assert "usage: rejeu replay" in capsys.readouterr().err
+    assert str(caught.value) == f"{why}: see `rejeu replay --help` for every flag"
 
 
-def test_a_missing_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+def test_a_missing_flag_is_named() -> None:
+    with pytest.raises(RequestError, match="the following arguments are required: --event-time"):
         ReplayRequest.from_argv(NEEDED_ARGV[:4])
-    assert "the following arguments are required: --event-time" in capsys.readouterr().err
+
+
+# Stored requests
+
+
+def test_flags_of_another_version_are_passed_on_as_they_are() -> None:
+    newer = ["--sift=a, b", "--fast", "--state-class=cold"]
+    request = ReplayRequest.from_stored([newer[0], *NEEDED_ARGV, *newer[1:]])
+    assert request.topic == ReplayRequest.from_argv(NEEDED_ARGV).topic
+    again = request.model_copy(update={"speed": 2.0})
+    assert again.to_argv()[-4:] == ["--speed=2.0", *newer]
+    with pytest.raises(RequestError, match="unrecognized arguments: --sift"):
+        ReplayRequest.from_argv(again.to_argv())
+
+
+def test_a_flag_that_begins_a_known_one_is_another_one() -> None:
+    request = ReplayRequest.from_stored([*NEEDED_ARGV, "--until-row=7", "--pro=7"])
+    assert (request.until, request.project) == (None, ReplayRequest.from_argv(NEEDED_ARGV).project)
+    assert request.to_argv()[-2:] == ["--until-row=7", "--pro=7"]
+
+
+@pytest.mark.parametrize("words", [["stray"], ["-x"], ["--Loud=1"], ["-h"], ["--"], ["--topic"], ["--speed=never"]])
+def test_what_is_no_request_is_told(words: list[str]) -> None:
+    with pytest.raises(RequestError):
+        ReplayRequest.from_stored([*NEEDED_ARGV, *words])
 
 
 # Wrong values

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from threading import Event
 
 import pytest
 
 from rejeu.errors import LaunchError, StateConflictError, StateError
 from rejeu.state import launch_lock
-from rejeu.state.launch_lock import LOCK_TIME, POLL_SECONDS, hold_launch_lock
+from rejeu.state.launch_lock import LOCK_TIME, POLL_SECONDS, LaunchLock, hold_launch_lock
 from rejeu.state.lease import Lease, read_state
 from tests.fakes.crowded_store import Clock, CrowdedStore
 
@@ -15,7 +16,7 @@ STREAM = "clicks"
 LIVE, WATCHDOG = "run-1/start_replay", "run-2/relaunch"
 
 Sleep = Callable[[float], None]
-Take = Callable[[str], AbstractContextManager[None]]
+Take = Callable[[str], AbstractContextManager[LaunchLock]]
 
 
 @pytest.fixture
@@ -43,9 +44,9 @@ def sleep(clock: Clock) -> Sleep:
 @pytest.fixture
 def take(store: CrowdedStore, clock: Clock) -> Take:
     """Takes the lock at once and keeps it, as one does that is slow or dies."""
-    kept: list[AbstractContextManager[None]] = []
+    kept: list[AbstractContextManager[LaunchLock]] = []
 
-    def enter(who: str) -> AbstractContextManager[None]:
+    def enter(who: str) -> AbstractContextManager[LaunchLock]:
         kept.append(hold_launch_lock(store, STREAM, who, never))
         kept[-1].__enter__()
         return kept[-1]
@@ -94,6 +95,56 @@ def test_the_lock_of_a_worker_that_died_runs_out(store: CrowdedStore, clock: Clo
     take(LIVE)
     with hold_launch_lock(store, STREAM, WATCHDOG, sleep):
         assert clock.elapsed == pytest.approx(LOCK_TIME.total_seconds(), abs=POLL_SECONDS)
+
+
+def test_one_that_lives_keeps_the_lock_however_long_it_takes(
+    store: CrowdedStore, clock: Clock, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_lock, "RENEW_SECONDS", 0.001)
+    slow = take(LIVE)
+    for _ in range(3):
+        clock.elapsed += LOCK_TIME.total_seconds() - 1
+        for _ in range(2):  # when the second renewal begins, the first one is made
+            begun = Event()
+            store.between = begun.set
+            assert begun.wait(10)
+    with pytest.raises(AssertionError, match="waited"):
+        take(WATCHDOG)
+    slow.__exit__(None, None, None)
+    take(WATCHDOG).__exit__(None, None, None)
+
+
+def test_a_store_that_fails_for_a_while_does_not_end_the_renewing(
+    store: CrowdedStore, clock: Clock, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_lock, "RENEW_SECONDS", 0.001)
+    slow = take(LIVE)
+    for lost in (StateError, StateConflictError, StateError):
+        begun = Event()
+        store.between, store.lost = begun.set, lost
+        assert begun.wait(10)
+    slow.__exit__(None, None, None)
+
+
+def test_a_lock_that_is_still_ours_is_confirmed(store: CrowdedStore, clock: Clock) -> None:
+    with hold_launch_lock(store, STREAM, LIVE, never) as lock:
+        clock.elapsed += LOCK_TIME.total_seconds() + 1
+        lock.confirm()
+        with pytest.raises(AssertionError, match="waited"), hold_launch_lock(store, STREAM, WATCHDOG, never):
+            pass
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_lock_that_another_one_has_had_is_not_confirmed(
+    store: CrowdedStore, clock: Clock, take: Take, over: bool
+) -> None:
+    with hold_launch_lock(store, STREAM, LIVE, never) as lock:
+        clock.elapsed += LOCK_TIME.total_seconds() + 1
+        other = take(WATCHDOG)
+        if over:
+            other.__exit__(None, None, None)
+        with pytest.raises(LaunchError, match=f"clicks: {LIVE} no longer holds the launch lock: .*run this task again"):
+            lock.confirm()
 
 
 def test_who_took_too_long_does_not_release_another_ones_lock(store: CrowdedStore, sleep: Sleep, take: Take) -> None:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import re
 import types
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Final, NoReturn, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from rejeu.errors import ExitCode, RejeuError, RequestError, exit_code, explain
 from rejeu.timeline import format_instant
+
+FLAG: Final = re.compile(r"--[a-z][a-z0-9-]*(=.*)?", re.DOTALL)
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser whose errors are RequestError: whoever reads a stored request must not end with it.
+
+    A flag is never written short: what is the beginning of a flag today may be another flag tomorrow.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises RequestError."""
+        raise RequestError(f"{message}: see `{self.prog} --help` for every flag")
 
 
 class Request(BaseModel):
@@ -27,6 +44,9 @@ class Request(BaseModel):
     errors: ClassVar[tuple[type[RejeuError], ...]] = (RequestError,)
     """What can end the program."""
 
+    _unknown: tuple[str, ...] = PrivateAttr(())
+    """Flags of a stored request that only another version of Rejeu knows."""
+
     def to_argv(self) -> list[str]:
         """The flags of this request; fields at their default are left out."""
         argv: list[str] = []
@@ -36,16 +56,17 @@ class Request(BaseModel):
                 continue
             # Flag and value are one word, because a value may begin with a dash.
             argv.append(flag_of(name) if value is True else f"{flag_of(name)}={_to_text(value)}")
-        return argv
+        return [*argv, *self._unknown]
 
     @classmethod
-    def parser(cls) -> argparse.ArgumentParser:
-        """A parser with one flag for each field."""
-        parser = argparse.ArgumentParser(
+    def parser(cls, *, add_help: bool = True) -> argparse.ArgumentParser:
+        """A parser with one flag for each field; it raises RequestError for a wrong one."""
+        parser = FlagParser(
             prog=cls.program,
             description=cls.__doc__,
             epilog="\n".join(["exit codes:", *(f"  {each.code}  {each.meaning}" for each in cls.exit_codes())]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=add_help,
         )
         for name, field in cls.model_fields.items():
             kind = field.annotation
@@ -67,8 +88,27 @@ class Request(BaseModel):
 
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> Self:
-        """Read the flags. Raises RequestError for a wrong value; for a wrong flag argparse ends the process with 2."""
-        given = {name: value for name, value in vars(cls.parser().parse_args(list(argv))).items() if value is not None}
+        """Read the flags; `--help` prints them and ends the process. Raises RequestError for a wrong flag or value."""
+        return cls._of_texts(cls.parser().parse_args(list(argv)))
+
+    @classmethod
+    def from_stored(cls, argv: Sequence[str]) -> Self:
+        """Read a request that some version of Rejeu wrote down with `to_argv`.
+
+        Flags that only another version knows are passed on as they are: it is for the job to understand them, and one
+        that does not ends with RequestError and leaves the cursor where it is. Raises RequestError for anything else.
+        """
+        arguments, unknown = cls.parser(add_help=False).parse_known_args(list(argv))
+        for word in unknown:
+            if not FLAG.fullmatch(word):
+                raise RequestError(f"{word!r} of a stored request is no flag: it must be --name or --name=value")
+        request = cls._of_texts(arguments)
+        request._unknown = tuple(unknown)
+        return request
+
+    @classmethod
+    def _of_texts(cls, arguments: argparse.Namespace) -> Self:
+        given = {name: value for name, value in vars(arguments).items() if value is not None}
         for name, field in cls.model_fields.items():
             if name in given and _is_tuple(field.annotation):
                 given[name] = tuple(part.strip() for part in given[name].split(",") if part.strip())

@@ -10,11 +10,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from rejeu.clocks import elapsed
-from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError, explain
+from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
 from rejeu.ports import StateStore
+from rejeu.state.documents import read_document, save_document
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import format_instant
 
@@ -24,8 +23,8 @@ MAX_CONFLICTS = 50
 
 def read_state(store: StateStore, stream: str) -> StreamState | None:
     """What the stream remembers, or None where it never ran."""
-    found = store.load(stream)
-    return None if found is None else _understand(stream, found.document)
+    state, _ = _read(store, stream)
+    return state
 
 
 def update_state(store: StateStore, stream: str, change: Callable[[StreamState], StreamState]) -> StreamState:
@@ -34,27 +33,23 @@ def update_state(store: StateStore, stream: str, change: Callable[[StreamState],
     A write whose answer was lost looks like another writer's, so applying `change` twice must do no harm.
     """
     for _ in range(MAX_CONFLICTS):
-        found = store.load(stream)
-        state = StreamState(stream=stream) if found is None else _understand(stream, found.document)
-        changed = change(state)
+        state, version = _read(store, stream)
+        changed = change(state or StreamState(stream=stream))
         try:
-            store.save(stream, changed.model_dump(mode="json"), found.version if found else None)
+            save_document(store, stream, changed, version)
         except StateConflictError:
             continue
         return changed
     raise StateConflictError(f"{stream}: {MAX_CONFLICTS} writers came first: check what writes in a loop")
 
 
-def _understand(stream: str, document: dict[str, Any]) -> StreamState:
-    try:
-        return StreamState.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+def _read(store: StateStore, stream: str) -> tuple[StreamState | None, int | None]:
+    state, version = read_document(store, stream, StreamState)
+    if state is not None and state.stream != stream:
         raise StateError(
-            f"state of {stream}: {field}: {explain(first)}: another version of Rejeu wrote it; run that one, or remove "
-            "the stream's document"
-        ) from None
+            f"state of {stream}: stream is {state.stream!r}: it is another stream's document; restore this one's own"
+        )
+    return state, version
 
 
 class Lease:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rejeu.errors import StateConflictError, StateError
 from rejeu.ports import Versioned
+from rejeu.state.documents import parse
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one; writes take well under a millisecond."""
@@ -50,7 +51,13 @@ class SqliteStore:
     def load(self, name: str) -> Versioned | None:
         with self._connect() as connection:
             row = connection.execute("SELECT body, version FROM document WHERE name = ?", (name,)).fetchone()
-        return None if row is None else Versioned(json.loads(row[0]), row[1])
+        if row is None:
+            return None
+        body, version = row
+        where = f"state store {self._path}, document {name!r}"
+        if not isinstance(version, int):
+            raise StateError(f"{where}: its version is {version!r}: it must be a whole number; restore an older file")
+        return Versioned(parse(body, where), version)
 
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         body = json.dumps(document)
@@ -68,7 +75,10 @@ class SqliteStore:
 
     def names(self) -> list[str]:
         with self._connect() as connection:
-            return [row[0] for row in connection.execute("SELECT name FROM document ORDER BY name")]
+            return [
+                row[0]
+                for row in connection.execute("SELECT name FROM document WHERE typeof(name) = 'text' ORDER BY name")
+            ]
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

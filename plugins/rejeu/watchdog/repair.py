@@ -7,11 +7,12 @@ Each decision is one compare-and-set on the stream's document, so however many l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from rejeu.errors import GivenUpError, NothingToRepairError
+from rejeu.errors import GivenUpError, NothingToRepairError, RequestError, StateError
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import EndedBy, StateStore, Verdict
 from rejeu.state.lease import update_state
@@ -33,10 +34,23 @@ class Seen:
 
 
 def relaunch_request(state: StreamState) -> ReplayRequest:
-    """The stream's last replay once more, from its cursor; one that never took the lease as it was asked for."""
+    """The stream's last replay once more, from its cursor; one that never took the lease as it was asked for.
+
+    Raises StateError where this version cannot read what is stored.
+    """
     if state.announced:
-        return ReplayRequest.from_argv(state.announced)
-    return ReplayRequest.from_argv(state.request).model_copy(update={"from_": CURSOR})
+        return _stored(state, state.announced)
+    return _stored(state, state.request).model_copy(update={"from_": CURSOR})
+
+
+def _stored(state: StreamState, argv: Sequence[str]) -> ReplayRequest:
+    try:
+        return ReplayRequest.from_stored(argv)
+    except RequestError as error:
+        raise StateError(
+            f"state of {state.stream}: the stored request cannot be read: {error}. If a newer Rejeu wrote it, run that "
+            f"version here too, else run {state.stream}.live; leave the document as it is: it holds the cursor"
+        ) from error
 
 
 def claim(
@@ -85,7 +99,7 @@ def claim(
     incident = state.incidents[-1]
     if incident.given_up:
         raise GivenUpError(f"{stream}: {incident.cause}; mend the cause, then run {stream}.live")
-    return ReplayRequest.from_argv(state.announced), incident
+    return _stored(state, state.announced), incident
 
 
 def note(store: StateStore, stream: str, seen: Seen) -> Incident:
