@@ -167,9 +167,16 @@ def _download(objects: dict[str, Object], name: str) -> Answer:
 
 def _page(objects: dict[str, Object], query: dict[str, str]) -> Answer:
     after = query.get("pageToken", "")
-    names = sorted(name for name in objects if name.startswith(query.get("prefix", "")) and name > after)
-    following = {"nextPageToken": names[PAGE - 1]} if len(names) > PAGE else {}
-    items = [{"name": name, "generation": str(objects[name].generation)} for name in names[:PAGE]]
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
+    below = len(prefix)
+    names = sorted(
+        name
+        for name in objects
+        if name.startswith(prefix) and name > after and not (delimiter and delimiter in name[below:])
+    )
+    page = min(PAGE, int(query.get("maxResults", PAGE)))
+    following = {"nextPageToken": names[page - 1]} if len(names) > page else {}
+    items = [{"name": name, "generation": str(objects[name].generation)} for name in names[:page]]
     return _json(200, {"items": items, **following})
 
 

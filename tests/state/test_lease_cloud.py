@@ -23,7 +23,7 @@ def acquire(store: GcsStore, holder: str = "one") -> Lease:
 
 
 def test_a_replay_does_not_meet_itself_on_cloud_storage(cloud: StorageServer) -> None:
-    store = GcsStore(BUCKET)
+    store = GcsStore(BUCKET, "state")
     cloud.faults = iter([None, None, "lost"])
     lease = acquire(store)
     cloud.faults = iter([None, "lost"])
@@ -41,10 +41,10 @@ def test_a_replay_that_was_told_nothing_asks_cloud_storage_again(
     monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
     cloud.faults = iter([None, None, "lost"])
     with pytest.raises(StateError):
-        acquire(GcsStore(BUCKET))
-    assert acquire(GcsStore(BUCKET)).epoch == 1
+        acquire(GcsStore(BUCKET, "state"))
+    assert acquire(GcsStore(BUCKET, "state")).epoch == 1
     with pytest.raises(LeaseHeldError):
-        acquire(GcsStore(BUCKET), "two")
+        acquire(GcsStore(BUCKET, "state"), "two")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -53,7 +53,7 @@ def test_of_many_that_ask_a_failing_cloud_storage_one_gets_the_lease(cloud: Stor
     cloud.faults = iter(fate.choices([None, 429, 503, "lost", "cut"], [4, 1, 1, 2, 1], k=200))
 
     def ask(number: int) -> Lease | None:
-        store = GcsStore(BUCKET)
+        store = GcsStore(BUCKET, "state")
         while True:
             try:
                 return Lease.acquire(store, STREAM, f"host:{number}", LONG_SECONDS)
@@ -64,6 +64,6 @@ def test_of_many_that_ask_a_failing_cloud_storage_one_gets_the_lease(cloud: Stor
 
     with ThreadPoolExecutor(8) as pool:
         held = [lease for lease in pool.map(ask, range(8)) if lease is not None]
-    state = read_state(GcsStore(BUCKET), STREAM)
+    state = read_state(GcsStore(BUCKET, "state"), STREAM)
     assert state is not None
     assert [(lease.epoch, lease.state.holder) for lease in held] == [(1, state.holder)]

@@ -3,10 +3,12 @@
 import itertools
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 from rejeu.errors import RequestError, StateConflictError, StateError
 from rejeu.ports import StateStore, Versioned
-from rejeu.state import Rhythm, gcs, open_store, rhythm
+from rejeu.state import Rhythm, documents, gcs, open_store, rhythm
 from rejeu.state.gcs import GcsStore
 from rejeu.state.memory import MemoryStore
 from rejeu.state.sqlite import SqliteStore
@@ -28,6 +30,18 @@ DOCUMENT: dict[str, Any] = {
     "cursor": {"event_us": 2**60, "count": 0},
     "request": ["--é", None, 1.5],
 }
+
+BROKEN = [
+    (b"", r"it is not JSON \("),
+    (b'{"stream": "cl', r"it is not JSON \("),
+    (b"\xff", r"it is not JSON \("),
+    (b"[" * 100_000, r"it is not JSON \(maximum recursion"),
+    (b'{"n": ' + b"9" * 5_000 + b"}", r"it is not JSON \(Exceeds the limit"),
+    (b"null", "it is a NoneType, and must be a JSON object"),
+    (b'["clicks"]', "it is a list, and must be a JSON object"),
+    (b'{"a": ' + b"[" * 60 + b"]" * 60 + b"}", "more than 50 objects and lists"),
+]
+"""Texts that are no document, and what is said of each."""
 
 SIGN = """
 import sys
@@ -79,6 +93,14 @@ def _wins(store: StateStore, expected: int | None, document: dict[str, Any]) -> 
     except StateConflictError:
         return False
     return True
+
+
+def _written(folder: Path, body: bytes) -> SqliteStore:
+    """A store whose document `clicks` has this text."""
+    store = SqliteStore(folder / "state.db")
+    with closing(sqlite3.connect(folder / "state.db")) as connection, connection:
+        connection.execute("INSERT INTO document VALUES ('clicks', 1, ?)", (body,))
+    return store
 
 
 # Every store
@@ -274,12 +296,29 @@ def test_a_load_and_a_save_cost_one_request_each(cloud: StorageServer) -> None:
 
 
 def test_a_bucket_holds_several_stores_and_other_objects(cloud: StorageServer) -> None:
-    here, below, whole = GcsStore(BUCKET, "state"), GcsStore(BUCKET, "/state-2/"), GcsStore(BUCKET)
+    here, beside, below = (GcsStore(BUCKET, folder) for folder in ("state", "/state-2/", "state/old"))
     here.save("clicks", {"in": "state"}, None)
-    below.save("views", {}, None)
+    beside.save("views", {}, None)
+    below.save("bikes", {}, None)
     cloud.objects[BUCKET]["state/README.md"] = cloud.objects[BUCKET]["state/clicks.json"]
-    assert (here.names(), below.names()) == (["clicks"], ["views"])
-    assert whole.load("state/clicks") == here.load("clicks")
+    cloud.objects[BUCKET]["report.json"] = cloud.objects[BUCKET]["state/clicks.json"]
+    assert (here.names(), beside.names(), below.names()) == (["clicks"], ["views"], ["bikes"])
+
+
+def test_a_thousand_documents_that_are_missing_cost_a_request_each_and_one_look_for_the_bucket(
+    cloud: StorageServer,
+) -> None:
+    for number in range(1_000):
+        assert GcsStore(BUCKET, "state").load(f"stream{number}") is None
+    looks = [request for request in cloud.requests if request == "GET"]
+    assert (len(looks), len(cloud.requests)) == (1, 1_001)
+
+
+def test_the_look_for_the_bucket_reads_one_name_however_many_there_are(cloud: StorageServer) -> None:
+    for number in range(2 * PAGE):
+        cloud.objects[BUCKET][f"state/stream{number}.json"] = Object(b"{}", FIRST_GENERATION, 0.0)
+    assert GcsStore(BUCKET, "state").load("clicks") is None
+    assert cloud.requests == ["GET state/clicks.json", "GET"]
 
 
 def test_names_that_fill_several_pages_are_all_there(cloud: StorageServer) -> None:
@@ -375,7 +414,7 @@ def test_a_service_that_is_not_there_is_a_state_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)
     with pytest.raises(StateError, match=rf"{why}.*; check the network and the credentials$"):
-        GcsStore(BUCKET).load("clicks")
+        GcsStore(BUCKET, "state").load("clicks")
 
 
 def test_a_bucket_that_is_missing_is_no_stream_that_never_ran(cloud: StorageServer) -> None:
@@ -398,10 +437,40 @@ def test_what_is_forbidden_says_which_role_is_missing(cloud: StorageServer) -> N
     assert len(cloud.requests) == 3
 
 
-@pytest.mark.parametrize("body", [b"", b'{"stream": "cl', b"\xff"])
-def test_an_object_that_is_no_json_is_named(cloud: StorageServer, body: bytes) -> None:
+@pytest.mark.parametrize(("body", "why"), BROKEN)
+def test_an_object_that_is_no_document_is_named(cloud: StorageServer, body: bytes, why: str) -> None:
     cloud.objects[BUCKET]["state/clicks.json"] = Object(body, FIRST_GENERATION, 0.0)
-    with pytest.raises(StateError, match=r"^state store gs://rejeu-test/state/clicks\.json: it is not JSON \("):
+    with pytest.raises(StateError, match=rf"^state store gs://rejeu-test/state/clicks\.json: {why}.*; a stream's own"):
+        GcsStore(BUCKET, "state").load("clicks")
+
+
+@pytest.mark.parametrize(("body", "why"), BROKEN)
+def test_a_row_that_is_no_document_is_named(tmp_path: Path, body: bytes, why: str) -> None:
+    store = _written(tmp_path, body)
+    with pytest.raises(StateError, match=rf"^state store .*/state\.db, document 'clicks': {why}.*; a stream's own"):
+        store.load("clicks")
+
+
+@pytest.mark.parametrize("column", ["body", "version"])
+def test_a_row_without_its_columns_is_named(tmp_path: Path, column: str) -> None:
+    store = _written(tmp_path, b"{}")
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+        connection.execute(f"UPDATE document SET {column} = NULL")
+    with pytest.raises(StateError, match=r"document 'clicks': its (text|version) is None"):
+        store.load("clicks")
+
+
+def test_a_document_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    store = _written(tmp_path, b"[")
+    store.save("views", DOCUMENT, None)
+    assert store.names() == ["clicks", "views"]
+    assert store.load("views") == Versioned(DOCUMENT, 1)
+
+
+def test_a_document_that_is_too_long_is_not_read(cloud: StorageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_LENGTH", 10)
+    cloud.objects[BUCKET]["state/clicks.json"] = Object(b'{"a": 12345}', FIRST_GENERATION, 0.0)
+    with pytest.raises(StateError, match=r"clicks\.json: it is 12 long, and at most 10 are read: restore"):
         GcsStore(BUCKET, "state").load("clicks")
 
 
@@ -422,8 +491,15 @@ def test_a_uri_names_the_store(tmp_path: Path) -> None:
 
 def test_a_uri_names_a_bucket_and_a_folder_in_it(cloud: StorageServer) -> None:
     open_store(f"gs://{BUCKET}/deep/er/").save("clicks", {}, None)
-    open_store(f"gs://{BUCKET}").save("views", {}, None)
-    assert sorted(cloud.objects[BUCKET]) == ["deep/er/clicks.json", "views.json"]
+    assert sorted(cloud.objects[BUCKET]) == ["deep/er/clicks.json"]
+
+
+@pytest.mark.parametrize("uri", [f"gs://{BUCKET}", f"gs://{BUCKET}/", f"gs://{BUCKET}//"])
+def test_a_bucket_as_a_whole_is_no_store(cloud: StorageServer, uri: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        open_store(uri)
+    rule = "it must name a folder too, or every JSON file of the bucket is taken for a stream"
+    assert str(caught.value) == f"state store {uri!r}: {rule}; write gs://{BUCKET}/PREFIX"
 
 
 def test_without_a_uri_each_replay_remembers_for_itself() -> None:

@@ -57,5 +57,9 @@ def open_store(uri: str | None) -> StateStore:
     if bucket := BUCKET_URI.fullmatch(uri):
         from rejeu.state.gcs import GcsStore
 
-        return GcsStore(bucket["bucket"], bucket["prefix"] or "")
+        prefix = (bucket["prefix"] or "").strip("/")
+        if not prefix:
+            rule = "it must name a folder too, or every JSON file of the bucket is taken for a stream"
+            raise RequestError(f"state store {uri!r}: {rule}; write gs://{bucket['bucket']}/PREFIX")
+        return GcsStore(bucket["bucket"], prefix)
     raise RequestError(f"state store {uri!r} is not known: write sqlite:PATH or gs://BUCKET/PREFIX")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rejeu.errors import SourceError, StateConflictError, StateError, translated
 from rejeu.ports import Versioned
+from rejeu.state.documents import parse
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
@@ -22,6 +23,8 @@ PAUSE_SECONDS: Final = 1.0
 """The longest pause before another try: an object takes one write a second
 (https://cloud.google.com/storage/quotas#objects), so a write that came too soon then succeeds."""
 SUFFIX: Final = ".json"
+_SEEN: Final[set[tuple[str, str]]] = set()
+"""Buckets that were there, each with the service that has it."""
 T = TypeVar("T")
 
 
@@ -32,10 +35,10 @@ class GcsStore:
     of another process is never taken for our own.
     """
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(self, bucket: str, prefix: str) -> None:
         from rejeu.gcp.clients import storage_client
 
-        self._folder = f"{prefix.strip('/')}/".lstrip("/")
+        self._folder = f"{prefix.strip('/')}/"
         self._uri = f"gs://{bucket}/{self._folder}"
         try:
             self._bucket = storage_client(None).bucket(bucket)
@@ -55,14 +58,10 @@ class GcsStore:
 
         found = self._ask(download)
         if found is None:
-            self.names()  # raises where the bucket is missing: the answer for a missing object is the same
+            self._look_for_bucket()  # the answer for a missing object is the same as for a missing bucket
             return None
         body, generation = found
-        try:
-            return Versioned(json.loads(body), generation)
-        except ValueError as error:
-            remedy = "restore an older version of that object, or remove it"
-            raise StateError(f"state store {self._uri}{name}{SUFFIX}: it is not JSON ({error}): {remedy}") from error
+        return Versioned(parse(body, f"state store {self._uri}{name}{SUFFIX}"), generation)
 
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         from google.api_core.exceptions import PreconditionFailed
@@ -85,12 +84,22 @@ class GcsStore:
         return self._ask(upload)
 
     def names(self) -> list[str]:
-        def look() -> list[str]:
-            found = self._bucket.list_blobs(prefix=self._folder, timeout=REQUEST_SECONDS, retry=None)
-            return [blob.name for blob in found]
+        names = [each.removeprefix(self._folder) for each in self._ask(self._objects)]
+        return sorted(each.removesuffix(SUFFIX) for each in names if each.endswith(SUFFIX) and "/" not in each)
 
-        objects = self._ask(look)
-        return sorted(each.removeprefix(self._folder).removesuffix(SUFFIX) for each in objects if each.endswith(SUFFIX))
+    def _objects(self, limit: int | None = None) -> list[str]:
+        """The names of this folder's objects, without those of folders below."""
+        found = self._bucket.list_blobs(
+            prefix=self._folder, delimiter="/", max_results=limit, timeout=REQUEST_SECONDS, retry=None
+        )
+        return [blob.name for blob in found]
+
+    def _look_for_bucket(self) -> None:
+        """Make sure that the bucket is there, once a process: a list is billed like a write. Raises StateError."""
+        bucket = (self._bucket.client.api_endpoint, self._bucket.name)
+        if bucket not in _SEEN:
+            self._ask(lambda: self._objects(limit=1))
+            _SEEN.add(bucket)
 
     def _blob(self, name: str) -> Blob:
         return self._bucket.blob(f"{self._folder}{name}{SUFFIX}")
