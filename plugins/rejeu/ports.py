@@ -59,7 +59,8 @@ ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
 class Job:
     """A job somewhere: `name` is ours and exact, `id` is the launcher's, `detail` is for a person to read.
 
-    Ask its launcher again after `rest_seconds`, not sooner.
+    Ask its launcher again after `rest_seconds`, not sooner. `argv` is what it was started with; None where its launcher
+    does not say.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Job:
     state: JobState
     detail: str = ""
     rest_seconds: float = 0.0
+    argv: tuple[str, ...] | None = None
 
 
 class JobRequest(Protocol):

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rejeu.errors import LaunchError
 from rejeu.launchers import process
 from rejeu.ports import Job, JobState
 from rejeu.testing.launchers import NAME, OTHER, SmallJob, found
@@ -185,3 +186,32 @@ def test_a_record_is_never_seen_half_written(rig: ProcessRig) -> None:
         looks = [pool.submit(rig.launcher.find, NAME) for _ in range(50)]
         rig.end(0)
         assert all(isinstance(look.result(), Job) for look in looks)
+
+
+BROKEN = ["", "{", "null", "[]", "{}", '{"keeper": -1}', '{"keeper": "many"}', "[" * 100_000, '"\\ud800"']
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_a_record_that_is_broken_is_told_with_what_helps(tmp_path: Path, text: str) -> None:
+    launcher = process.ProcessLauncher(tmp_path)
+    (tmp_path / f"{NAME}.json").write_text(text, encoding="utf-8")
+    for use in (lambda: launcher.find(NAME), lambda: launcher.stop(NAME), lambda: launcher.start(SmallJob(()))):
+        with pytest.raises(LaunchError, match=rf"^{NAME}: its record .*\.json is broken .*, and remove that file$"):
+            use()
+
+
+def test_a_record_that_is_no_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.json").mkdir()
+    with pytest.raises(LaunchError, match=r"its record .* cannot be read: Is a directory"):
+        process.ProcessLauncher(tmp_path).find(NAME)
+
+
+def test_records_of_other_versions_are_read(rig: ProcessRig) -> None:
+    job = rig.start()
+    [record] = rig.folder.glob("*.json")
+    content = json.loads(record.read_text(encoding="utf-8"))
+    assert job.argv == tuple(content.pop("argv"))
+    record.write_text(json.dumps(content), encoding="utf-8")
+    assert (found(rig.launcher).id, found(rig.launcher).argv) == (job.id, None)
+    record.write_text(json.dumps(content | {"newer": [1]}), encoding="utf-8")
+    assert found(rig.launcher).id == job.id

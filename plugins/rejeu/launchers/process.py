@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -11,11 +10,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rejeu import extensions
 from rejeu.errors import LaunchError
@@ -29,26 +29,31 @@ KEPT = timedelta(days=14)
 """How long what a job left is kept, once there is a newer job of its name."""
 LEFT_BEHIND = frozenset({".log", ".exit", ".draining"})
 
+FilePath = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+
 # The shell waits for the job and writes its exit code to a file, whole or not at all. It ignores the signals that the
 # job handles itself.
 KEEPER = 'trap : TERM INT; "$@"; echo $? > "$0.partial"; mv "$0.partial" "$0"'
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is remembered of a job, as JSON in the launcher's folder.
+class Record(BaseModel):
+    """What is remembered of a job, as JSON in the launcher's folder; what only a newer Rejeu writes there is ignored.
 
     `keeper` is the process id of the shell that waits for the job, `started` when it was created. The job's own process
     is the keeper's child: the keeper has yet to start it when this is written.
     """
 
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
     name: str
     id: str
-    keeper: int
+    keeper: int = Field(gt=0, lt=2**31)
     started: float
-    log: str
-    exit_file: str
+    log: FilePath
+    exit_file: FilePath
     ready_text: str | None
+    argv: tuple[str, ...] | None = None
+    """What the job was started with; records of earlier versions do not say."""
 
 
 class ProcessLauncher:
@@ -122,32 +127,34 @@ class ProcessLauncher:
             log=str(log),
             exit_file=str(exit_file),
             ready_text=request.ready_text,
+            argv=tuple(request.to_argv()),
         )
         partial = self._path(request.job_name).with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        partial.write_text(record.model_dump_json(), encoding="utf-8")
         partial.replace(self._path(request.job_name))
         return self._describe(record)
 
     def _describe(self, record: Record) -> Job:
-        process = _living(record)
-        if process is not None:
-            ready = record.ready_text is None or record.ready_text in _text(record.log, first=READY_BYTES)
-            state = JobState.RUNNING if ready else JobState.STARTING
-            if _asked_to_end(record).exists():
-                state = JobState.DRAINING
-            return Job(record.name, record.id, state, f"{_own_pid(process)}log {record.log}")
-        code = _text(record.exit_file).strip()
-        if code in ("0", JobState.STOPPED):
-            state = JobState.SUCCEEDED if code == "0" else JobState.STOPPED
-            return Job(record.name, record.id, state, f"log {record.log}")
-        last = " | ".join(_text(record.log, last=LAST_BYTES).strip().splitlines()[-3:])
-        return Job(record.name, record.id, JobState.FAILED, f"exit code {code or 'unknown'}: {last} (log {record.log})")
+        state, detail = _state_of(record)
+        return Job(record.name, record.id, state, detail, argv=record.argv)
 
     def _read(self, name: str) -> Record | None:
+        file = self._path(name)
         try:
-            return Record(**json.loads(self._path(name).read_text(encoding="utf-8")))
+            return Record.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise LaunchError(
+                f"{name}: its record {file} cannot be read: {error.strerror}: make it readable"
+            ) from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise LaunchError(
+                f"{name}: its record {file} is broken ({where or 'as a whole'}: {first['msg']}): end the job's "
+                "process, if it still runs, and remove that file"
+            ) from None
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
@@ -158,6 +165,22 @@ class ProcessLauncher:
         with (self._folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _state_of(record: Record) -> tuple[JobState, str]:
+    """Where the job is, and what a person should know of it."""
+    process = _living(record)
+    if process is not None:
+        ready = record.ready_text is None or record.ready_text in _text(record.log, first=READY_BYTES)
+        state = JobState.RUNNING if ready else JobState.STARTING
+        if _asked_to_end(record).exists():
+            state = JobState.DRAINING
+        return state, f"{_own_pid(process)}log {record.log}"
+    code = _text(record.exit_file).strip()
+    if code in ("0", JobState.STOPPED):
+        return JobState.SUCCEEDED if code == "0" else JobState.STOPPED, f"log {record.log}"
+    last = " | ".join(_text(record.log, last=LAST_BYTES).strip().splitlines()[-3:])
+    return JobState.FAILED, f"exit code {code or 'unknown'}: {last} (log {record.log})"
 
 
 def _living(record: Record) -> psutil.Process | None:

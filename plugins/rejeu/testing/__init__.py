@@ -36,7 +36,8 @@ class FakeLauncher:
                 return running
             self.started.append(request)
             state = JobState.RUNNING if request.ready_text is None else JobState.STARTING
-            self.jobs[request.job_name] = Job(request.job_name, str(len(self.started)), state)
+            argv = tuple(request.to_argv())
+            self.jobs[request.job_name] = Job(request.job_name, str(len(self.started)), state, argv=argv)
             return self.jobs[request.job_name]
 
     def find(self, name: str) -> Job | None:

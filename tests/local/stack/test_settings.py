@@ -163,3 +163,34 @@ def test_the_connection_needs_no_key_file(tmp_path: Path) -> None:
 
 def test_a_home_has_the_same_id_for_ever() -> None:
     assert stack_id(Path("/somewhere/.rejeu")) == "rejeu-6a09045ea9ad"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000], ids=range(5))
+def test_a_saved_place_that_is_broken_is_told_with_what_helps(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "stack.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(
+        StackError, match=r"stack\.json (cannot be read|is a \w+, and must be a JSON object).*; end what"
+    ):
+        StackSettings.read(file)
+
+
+def test_a_saved_place_of_another_version_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
+    settings, file = StackSettings.choose(DAGS, tmp_path), tmp_path / "stack.json"
+    settings.save(file)
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(kept | {"newer": 1}), encoding="utf-8")
+    assert StackSettings.read(file) == settings
+    del kept["postgres"]
+    file.write_text(json.dumps(kept), encoding="utf-8")
+    with pytest.raises(
+        StackError, match=r"has no postgres: another version of Rejeu wrote it; run `rejeu down` of that"
+    ):
+        StackSettings.read(file)
+
+
+def test_secrets_that_are_broken_are_not_made_anew(tmp_path: Path) -> None:
+    StackSettings.choose(DAGS, tmp_path)
+    (tmp_path / "keys.json").write_text("{", encoding="utf-8")
+    with pytest.raises(StackError, match=r"keys\.json cannot be read: .*; restore it, or remove"):
+        StackSettings.choose(DAGS, tmp_path)

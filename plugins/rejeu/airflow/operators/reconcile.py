@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from pydantic import ValidationError
 
 from rejeu.airflow.notify import dropped_text, notify
 from rejeu.airflow.operators.base import JobOperator
 from rejeu.bigquery.records import Comparison, ReconciliationRow
-from rejeu.errors import LaunchError
+from rejeu.errors import LaunchError, translated
 from rejeu.ports import JobState
 from rejeu.reconcile import (
     Reconciliation,
@@ -84,8 +85,11 @@ class Reconcile(JobOperator):
     def _found(self, context: Context) -> Reconciliation | None:
         from rejeu.gcp.small_files import read_text
 
-        text = read_text(self._report(context))
-        return Reconciliation.model_validate_json(text) if text else None
+        report = self._report(context)
+        text = read_text(report)
+        remedy = "remove it and clear this task, and the job writes it again"
+        with translated(LaunchError, f"{report} cannot be read", (ValidationError, remedy)):
+            return Reconciliation.model_validate_json(text) if text else None
 
     def _record(self, report: Reconciliation, context: Context) -> None:
         self.log.info("%s", report)

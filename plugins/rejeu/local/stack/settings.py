@@ -10,10 +10,10 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from rejeu.errors import StackError
 from rejeu.local.processes.leftovers import MARK
@@ -80,11 +80,16 @@ class StackSettings:
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
-        """What was saved there; None if there is none."""
-        try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        """What was saved there; None if there is none. Raises StackError where it is no such thing."""
+        kept = _read_json(file, f"end what `ps` shows of its stack, remove {file}, and run `rejeu up`")
+        if kept is None:
             return None
+        missing = [each.name for each in fields(cls) if each.name not in kept]
+        if missing:
+            raise StackError(
+                f"{file} has no {missing[0]}: another version of Rejeu wrote it; run `rejeu down` of that one"
+            )
+        return cls(**{each.name: kept[each.name] for each in fields(cls)})
 
     def save(self, file: Path) -> None:
         """Write it for `read`, for the owner's eyes only."""
@@ -263,7 +268,7 @@ def write_private_text(file: Path, text: str) -> None:
 
 def _keys(file: Path) -> dict[str, str]:
     """The secrets of a home, made once: what Airflow encrypted must stay readable."""
-    kept: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept = _read_json(file, f"restore it, or remove {file.parent} with all that the stack knows") or {}
     made = {"fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}
     made |= {name: secrets.token_urlsafe(64) for name in ("jwt", "session")}
     made |= {name: secrets.token_urlsafe(12) for name in ("password", "database")}
@@ -271,6 +276,19 @@ def _keys(file: Path) -> dict[str, str]:
     if keys != kept:
         write_private(file, keys)
     return keys
+
+
+def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:
+    """What a file of the stack says; None where there is none. Raises StackError."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, RecursionError) as error:
+        raise StackError(f"{file} cannot be read: {error}; {remedy}") from error
+    if not isinstance(content, dict):
+        raise StackError(f"{file} is a {type(content).__name__}, and must be a JSON object; {remedy}")
+    return content
 
 
 def _free_ports(seed: str) -> Iterator[int]:
