@@ -40,7 +40,7 @@ class Container:
         return {
             "Id": self.id,
             "Name": f"/{self.name}",
-            "Config": {"Labels": self.config["Labels"], "Tty": False, "Image": self.config["Image"]},
+            "Config": {name: self.config.get(name) for name in ("Labels", "Image", "Cmd")} | {"Tty": False},
             "HostConfig": {"LogConfig": {"Type": "json-file"}},
             "State": {"Status": self.status, "ExitCode": code, "OOMKilled": self.out_of_memory},
         }

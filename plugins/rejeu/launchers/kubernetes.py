@@ -240,7 +240,9 @@ class KubernetesLauncher:
             detail = f"{detail}{_waits_for(pod)}"
         elif state is JobState.FAILED:
             detail = f"{self._why(job, pod)} ({detail})"
-        return Job(_note(job, NAME_NOTE), job["metadata"]["uid"], state, detail)
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        argv = tuple(_read_literal(word) for word in container.get("args") or ())
+        return Job(_note(job, NAME_NOTE), job["metadata"]["uid"], state, detail, argv=argv)
 
     def _is_ready(self, job: Resource, pod: Resource) -> bool:
         from kubernetes.client import ApiException
@@ -311,6 +313,11 @@ def _owned_by(job: Resource) -> str:
 def _literal(text: str) -> str:
     """The text, escaped so that Kubernetes replaces no variables in it."""
     return text.replace("$", "$$")
+
+
+def _read_literal(text: str) -> str:
+    """The text that was escaped so."""
+    return text.replace("$$", "$")
 
 
 def _phase(pod: Resource) -> str | None:

@@ -95,10 +95,15 @@ class ProcessLauncher:
         old = [path for path in self._folder.iterdir() if path.suffix in LEFT_BEHIND and _changed_at(path) < longest]
         if not old:
             return
-        records = [self._read(path.stem) for path in self._folder.glob("*.json")]
+        records, unread = [], []
+        for path in self._folder.glob("*.json"):
+            try:
+                records.append(self._read(path.stem))
+            except LaunchError:  # whoever asks for that job is told; until then nothing of it goes
+                unread.append(f"{path.stem}.")
         newest = {path for each in records if each is not None for path in _files_of(each)}
         for path in old:
-            if path not in newest:
+            if path not in newest and not path.name.startswith(tuple(unread)):
                 path.unlink(missing_ok=True)
 
     def _spawn(self, request: JobRequest) -> Job:

@@ -167,7 +167,8 @@ class VertexLauncher:
         number = job["name"].rpartition("/")[2]
         console = f"https://console.cloud.google.com/agent-platform/locations/{self.region}/training/{number}"
         detail = f"{why} (logs {console}?project={self.project})".lstrip()
-        return Job(name, job["name"], _state(job), detail)
+        container = job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
+        return Job(name, job["name"], _state(job), detail, argv=tuple(container.get("args", ())))
 
     @cached_property
     def _session(self) -> AuthorizedSession:

@@ -19,6 +19,8 @@ from rejeu.jobs.build import replay_request, standby_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import JobState
 from rejeu.spec.model import StreamSpec
+from rejeu.state.documents import SideDocument
+from rejeu.state.launch_lock import LaunchLock, hold_launch_lock
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status
 from rejeu.state.standby_marker import stands_by
@@ -315,6 +317,50 @@ def test_a_retry_does_not_take_the_replay_it_should_replace_for_its_own(
     assert len(launcher.started) == 1
 
 
+def test_a_start_by_hand_is_not_lost_to_a_relaunch_that_comes_between(
+    start: Callable[..., StartReplay],
+    spec: StreamSpec,
+    target: Target,
+    old_replay: ReplayRequest,
+    launcher: FakeLauncher,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    relaunch = replay_request(spec, target, CURSOR, None)
+
+    def stop_and_let_another_start(name: str, *, drain: bool = True) -> None:
+        FakeLauncher.stop(launcher, name, drain=drain)
+        launcher.start(relaunch)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(launcher, "stop", stop_and_let_another_start)
+        with pytest.raises(LaunchError, match=f"{REPLAY_JOB} runs already, with another --from than is wanted now: .*"):
+            start("at", text(BY_HAND)).execute(a_run())
+    start("at", text(BY_HAND)).execute(a_run(attempt=2))
+    assert launcher.jobs[REPLAY_JOB].argv == tuple(replay_request(spec, target, BY_HAND, None).to_argv())
+
+
+def test_nothing_is_started_once_another_one_had_the_lock(
+    start: Callable[..., StartReplay],
+    old_replay: ReplayRequest,
+    launcher: FakeLauncher,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lock = SideDocument.LAUNCH_LOCK.of(STREAM)
+
+    def stop_for_long(name: str, *, drain: bool = True) -> None:
+        found = store.load(lock)
+        assert found is not None
+        store.save(lock, {"who": "run-2/relaunch", "until": text(ago(-60))}, found.version)
+
+    monkeypatch.setattr(launcher, "stop", stop_for_long)
+    before = read_state(store, STREAM)
+    with pytest.raises(LaunchError, match="no longer holds the launch lock"):
+        start("at", text(BY_HAND)).execute(a_run())
+    assert (launcher.started, read_state(store, STREAM)) == ([], before)
+
+
 def test_a_retry_starts_again_what_has_ended_meanwhile(
     start: Callable[..., StartReplay], old_replay: ReplayRequest, launcher: FakeLauncher
 ) -> None:
@@ -332,9 +378,10 @@ def test_a_start_is_made_by_one_at_a_time(
     happened: list[str] = []
 
     @contextmanager
-    def turn(store: MemoryStore, stream: str, who: str) -> Iterator[None]:
+    def turn(store: MemoryStore, stream: str, who: str) -> Iterator[LaunchLock]:
         happened.append(f"{stream}: {who}")
-        yield
+        with hold_launch_lock(store, stream, who) as lock:
+            yield lock
         happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started)])
 
     monkeypatch.setattr(base, "hold_launch_lock", turn)

@@ -20,6 +20,7 @@ from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import Job, JobRequest, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import lease_watch
+from rejeu.state.launch_lock import LaunchLock, hold_launch_lock
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Incident, Status, StreamState
 from rejeu.state.stream import mark_unwanted
@@ -200,9 +201,10 @@ def test_nobody_else_starts_or_stops_the_streams_replays_meanwhile(
     happened: list[str] = []
 
     @contextmanager
-    def turn(store: MemoryStore, stream: str, who: str) -> Iterator[None]:
+    def turn(store: MemoryStore, stream: str, who: str) -> Iterator[LaunchLock]:
         happened.append(f"{stream}: {who}")
-        yield
+        with hold_launch_lock(store, stream, who) as lock:
+            yield lock
         happened.extend([*launcher.stopped, *(request.job_name for request in launcher.started), "given back"])
 
     monkeypatch.setattr(base, "hold_launch_lock", turn)

@@ -22,7 +22,7 @@ from rejeu.ports import ENDED, Job, JobRequest, JobState, Launcher, StateStore
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.probes import PROBES
 from rejeu.state import open_store
-from rejeu.state.launch_lock import hold_launch_lock
+from rejeu.state.launch_lock import LaunchLock, hold_launch_lock
 from rejeu.state.lease import read_state
 from rejeu.state.standby_marker import mark_standby
 from rejeu.target import Target
@@ -66,8 +66,18 @@ class StreamOperator(BaseOperator):
         return job_launcher(self.target)
 
     def start_replays(self, request: ReplayRequest) -> Job:
-        """Start the replay, and its standby where the spec wants one."""
+        """Start the replay, and its standby where the spec wants one.
+
+        Raises LaunchError where another one runs by then: its start would be taken for this one.
+        """
         job = self._start_replay(request)
+        wanted = tuple(request.to_argv())
+        if job.argv is not None and job.argv != wanted:
+            flags = ", ".join(sorted({word.partition("=")[0] for word in {*job.argv} ^ {*wanted}}))
+            raise LaunchError(
+                f"{self.spec.stream}: {job.name} runs already, with another {flags or 'order of flags'} than is wanted "
+                f"now: somebody else has started it; stop it, or run this task again ({job.detail})"
+            )
         if self.spec.replay is not None and self.spec.replay.standby:
             self.start_standby(standby_request(request))
         return job
@@ -90,8 +100,11 @@ class StreamOperator(BaseOperator):
         for each in (standby_request(request), request):
             self.replays.stop(each.job_name, drain=drain)
 
-    def alone(self, context: Context) -> AbstractContextManager[None]:
-        """Hold the launch lock: nobody else starts or stops the stream's replays meanwhile."""
+    def alone(self, context: Context) -> AbstractContextManager[LaunchLock]:
+        """Hold the launch lock: nobody else starts or stops the stream's replays meanwhile.
+
+        Whoever stops some before it starts others confirms the lock in between: a stop may take its time.
+        """
         who = f"{context['run_id']}/{self.task_id}"
         return hold_launch_lock(self.store, self.spec.stream, who)
 

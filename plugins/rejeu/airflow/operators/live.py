@@ -135,8 +135,9 @@ class StartReplay(StreamOperator):
             self.log.info("%s: an earlier try of this task started %s", self.spec.stream, request.job_name)
             return
         self._request = request
-        with self.alone(context):
+        with self.alone(context) as lock:
             self.stop_replays(request)
+            lock.confirm()
             if start is Start.RESUME:
                 rewind(self.store, self.spec)
             announce(self.store, request)

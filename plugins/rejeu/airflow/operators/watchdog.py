@@ -15,6 +15,7 @@ from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.build import standby_request, stream_job_request
 from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import ENDED, Missing
+from rejeu.state.launch_lock import LaunchLock
 from rejeu.state.lease import read_state
 from rejeu.state.model import Incident
 from rejeu.timeline import parse_instant
@@ -40,7 +41,7 @@ class RelaunchReplay(StreamOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         now = datetime.now(UTC)
         events = self._events(context)
-        with self.alone(context):
+        with self.alone(context) as lock:
             watch = self.watch(_latest(events, "last_seen"))
             verdict = watch.look_surely(_leases(events))
             if verdict.unsure_seconds > 0:
@@ -62,12 +63,13 @@ class RelaunchReplay(StreamOperator):
             except GivenUpError as error:
                 notify(context, *given_up_text(self.spec.stream, str(error)))
                 raise AirflowFailException(str(error)) from None
-            return self._relaunch(context, *claimed).model_dump(mode="json")
+            return self._relaunch(context, lock, *claimed).model_dump(mode="json")
 
-    def _relaunch(self, context: Context, request: ReplayRequest, incident: Incident) -> Incident:
+    def _relaunch(self, context: Context, lock: LaunchLock, request: ReplayRequest, incident: Incident) -> Incident:
         # One that only fell silent may still exist, paused or cut off: it must be gone before another comes.
         self.stop_replays(request, drain=False)
         self.mend_topic(context)
+        lock.confirm()
         state = read_state(self.store, self.spec.stream)
         if state is None or not state.wanted:
             raise AirflowSkipException(f"{self.spec.stream}: stopped on request meanwhile")
