@@ -8,7 +8,6 @@ standbys it is twice that, because the standby marker is a document of its own.
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
 import os
 import signal
@@ -127,8 +126,16 @@ class Deployment:
         for stream in self.streams:
             request = stream_job_request(spec_of(stream), self.target)
             log.write_text(f"{request.ready_text}\n", encoding="utf-8")
-            record = Record(request.job_name, str(pid), pid, born, str(log), str(folder / "exit"), request.ready_text)
-            (folder / f"{request.job_name}.json").write_text(json.dumps(asdict(record)), encoding="utf-8")
+            record = Record(
+                name=request.job_name,
+                id=str(pid),
+                keeper=pid,
+                started=born,
+                log=str(log),
+                exit_file=str(folder / "exit"),
+                ready_text=request.ready_text,
+            )
+            (folder / f"{request.job_name}.json").write_text(record.model_dump_json(), encoding="utf-8")
 
 
 def watching(options: Options) -> Result:

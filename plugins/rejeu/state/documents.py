@@ -97,7 +97,7 @@ def understand(name: str, content: dict[str, Any], kind: type[D]) -> D:
     schema = content.get("schema_version", 0)
     if isinstance(schema, int) and schema > SCHEMA:
         raise StateError(
-            f"state of {name}: schema_version is {schema:.0f}, and this Rejeu reads up to {SCHEMA}: a newer one wrote "
+            f"state of {name}: schema_version is {schema}, and this Rejeu reads up to {SCHEMA}: a newer one wrote "
             "it; run that version here too, and leave the document as it is"
         )
     try:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from rejeu.bigquery.records import IncidentRow
+from rejeu.errors import StateError
 from rejeu.ports import EndedBy, Signal, StateStore, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state.documents import stream_names
 from rejeu.state.lease import read_state, update_state
 from rejeu.state.model import End, Incident, Status, StreamState
+
+log = logging.getLogger(__name__)
 
 OVER: Final = frozenset({Signal.FLOWING, Signal.QUIET, Signal.FINISHED, Signal.STOPPED})
 """The signal is back, or nobody waits for it any more."""
@@ -42,8 +46,17 @@ def ended(state: StreamState, verdict: Verdict, silence: timedelta, now: datetim
 
 
 def still_open(store: StateStore, stream: str | None) -> list[tuple[str, Incident]]:
-    """The silences that last, each with its stream: they have no row before they are over. Raises StateError."""
-    states = [read_state(store, name) for name in stream_names(store) if stream in (None, name)]
+    """The silences that last, each with its stream: they have no row before they are over. Raises StateError.
+
+    A document that cannot be read is told of, and hides no other stream's.
+    """
+    states = []
+    for name in stream_names(store):
+        if stream in (None, name):
+            try:
+                states.append(read_state(store, name))
+            except StateError as error:
+                log.warning("%s", error)
     lasts = [(state, state.ended_incidents[-1]) for state in states if state is not None and state.incidents]
     return [(state.stream, last) for state, last in lasts if state.wanted and not (last.end or last.recorded)]
 
