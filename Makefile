@@ -51,7 +51,7 @@ check: $(READY) ## Lint and strict types
 	$(BIN)/mypy
 
 test: check ## All checks and all tests, in WORKERS processes side by side
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --durations=40 --durations-min=5
 
 quick: check ## The inner loop: all checks, and tests that need no server, no Airflow, no Beam and no long search
 	$(BIN)/pytest -q -n 2 $(QUICK)
