@@ -22,7 +22,8 @@ KEY = Key(("user_id",), "it says so")
 
 columns = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True) | st.sampled_from(["on", "no", "null", "y"])
 names = st.from_regex(r"[a-z][a-z0-9_]{2,62}", fullmatch=True) | st.sampled_from(["null", "true", "off", "google_ads"])
-paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).map("/data/{}".format)
+characters = st.characters(exclude_categories=["C", "Z"], exclude_characters="'\"`\\") | st.just(" ")
+paths = st.text(characters, min_size=1).map("/data/{}".format)
 
 
 def time(name: str = "at", unit: str | None = None) -> EventTime:
@@ -63,6 +64,12 @@ def test_whatever_is_guessed_the_spec_loads_and_says_it(
 def test_a_name_that_no_stream_can_have_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match="small letters, digits and underscores"):
         Wish(name, "passthrough", file="x.parquet").check()
+
+
+@pytest.mark.parametrize("file", ["/data/it's.parquet", "/data/a\nb.parquet"])
+def test_a_file_whose_path_no_spec_may_have_is_refused_at_once(file: str) -> None:
+    with pytest.raises(RequestError, match="a file's path must be without quotes, backslashes and line breaks; rename"):
+        Wish("web_clicks", "passthrough", file=file).check()
 
 
 def test_an_unknown_pipeline_is_refused_with_those_that_there_are() -> None:

@@ -175,9 +175,9 @@ def test_a_lease_that_ran_out_and_that_nobody_took_is_taken_up_again(
     assert running.result(SECONDS).published == 10
 
 
-def test_a_document_of_another_version_is_told(broker: FakeBroker, store: Store, replay: MakeReplay) -> None:
-    store.save(STREAM, {"stream": STREAM, "mood": "fine"}, None)
+def test_a_document_that_is_broken_is_told(broker: FakeBroker, store: Store, replay: MakeReplay) -> None:
+    store.save(STREAM, {"stream": STREAM, "wanted": "perhaps"}, None)
     with pytest.raises(StateError) as caught:
         replay().run()
-    assert str(caught.value).startswith("state of clicks: mood: it is 'fine'")
-    assert "another version of Rejeu wrote it" in str(caught.value)
+    assert str(caught.value).startswith("state of clicks: wanted: it is 'perhaps'")
+    assert "keep the document: it holds the cursor" in str(caught.value)

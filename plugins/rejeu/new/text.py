@@ -20,7 +20,7 @@ from rejeu.spec.columns import Column
 from rejeu.spec.files import load_specs, read_spec
 from rejeu.spec.names import STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES, Pipeline
-from rejeu.spec.types import TABLE
+from rejeu.spec.types import NOT_IN_FILES, TABLE
 
 DATASET: Final = "streams"
 """Where new streams write until somebody says otherwise."""
@@ -47,6 +47,9 @@ class Wish:
         PIPELINES.find(self.pipeline, "--pipeline")
         if self.table is not None and re.fullmatch(TABLE, self.table) is None:
             raise RequestError(f"--table is {self.table!r}: write dataset.table or project.dataset.table")
+        if self.file is not None and (NOT_IN_FILES & set(self.file) or not self.file.isprintable()):
+            rule = "a file's path must be without quotes, backslashes and line breaks"
+            raise RequestError(f"--file is {self.file!r}: {rule}; rename it")
         if self.table in (self.live_table, f"{self.live_table}_live"):
             raise RequestError(f"--table is {self.table}: the stream itself writes it; give the stream another name")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from rejeu.errors import SourceError
+from rejeu.errors import RequestError, SourceError
 from rejeu.jobs.request import ReconcileRequest, ReplayRequest
 from rejeu.local.servers import open_data
 from rejeu.local.servers.open_data import OpenDataServer
@@ -311,5 +311,5 @@ def test_a_question_that_it_does_not_take_is_told_at_once(read: Read, server: Se
 
 
 def test_an_address_that_is_none_is_told_at_once(read: Read) -> None:
-    with pytest.raises(SourceError, match="--api opendata cannot be asked: Invalid URL"):
+    with pytest.raises(RequestError, match="--api: it is 'opendata': it must be a web address"):
         next(read(api="opendata"))
