@@ -16,6 +16,8 @@ from rejeu.errors import SpecError
 from rejeu.spec.files import SUFFIXES, read_spec
 from tests.paths import STREAMS
 
+pytestmark = pytest.mark.slow
+
 ROUNDS: Final = 1_000
 SEEDS: Final = range(10)
 MOST_SECONDS: Final = 1.0

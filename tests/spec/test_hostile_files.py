@@ -15,6 +15,8 @@ from rejeu import extensions
 from rejeu.errors import SpecError
 from rejeu.spec.files import load_specs, read_spec
 
+pytestmark = pytest.mark.slow
+
 GOOD: Final[dict[str, Any]] = {
     "stream": "clicks",
     "event_time": "at",

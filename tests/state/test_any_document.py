@@ -30,6 +30,8 @@ from rejeu.watchdog.incidents import ended, mark_recorded
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from rejeu.watchdog.repair import Seen, claim, relaunch_request
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTS: Final = 3_000
 SEED: Final = 12
 SECONDS: Final = 1.0
