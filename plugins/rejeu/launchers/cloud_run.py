@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from rejeu.errors import LaunchError
 from rejeu.gcp.clients import cloud_run_client
-from rejeu.launchers.google_calls import CALL_SECONDS, asking, look_until, patient
+from rejeu.launchers.google_calls import CALL_SECONDS, asking, patient
 from rejeu.launchers.names import short_name
+from rejeu.launchers.waiting import look_until
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rejeu.errors import LaunchError, translated
-from rejeu.launchers.google_calls import look_until
 from rejeu.launchers.names import short_name
+from rejeu.launchers.waiting import look_until
 from rejeu.ports import Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from rejeu.errors import LaunchError
 from rejeu.gcp.errors import AWAY, asking_google
+from rejeu.launchers.waiting import FIRST_POLL_SECONDS, LAST_POLL_SECONDS
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
 
 CALL_SECONDS: Final = 30.0
 """How long one call may take; Google's clients wait for ever by default."""
-FIRST_POLL_SECONDS: Final = 0.1
-LAST_POLL_SECONDS: Final = 2.0
-
-Seen = TypeVar("Seen")
 
 
 def asking(name: str, service: str, roles: str) -> AbstractContextManager[None]:
@@ -40,13 +35,3 @@ def patient(seconds: float) -> Retry:
 
     away = if_exception_type(ServerError, TooManyRequests, ConnectionError)
     return Retry(predicate=away, initial=FIRST_POLL_SECONDS, maximum=LAST_POLL_SECONDS, timeout=seconds)
-
-
-def look_until(look: Callable[[], Seen | None], seconds: float) -> Seen | None:
-    """The first thing seen, looking less and less often; None where nothing came in so many seconds."""
-    end = time.monotonic() + seconds
-    pause = FIRST_POLL_SECONDS
-    while (seen := look()) is None and time.monotonic() < end:
-        time.sleep(pause)
-        pause = min(2 * pause, LAST_POLL_SECONDS)
-    return seen
