@@ -13,14 +13,14 @@ from typing import Final
 
 import yaml
 
-from rejeu.errors import RequestError, SourceError, SpecError
+from rejeu.errors import RequestError, SourceError, SpecError, translated
 from rejeu.message import ROW_ID
 from rejeu.new.guess import EventTime, Key
 from rejeu.spec.columns import Column
 from rejeu.spec.files import load_specs, read_spec
 from rejeu.spec.names import STREAM_NAME
 from rejeu.spec.pipelines import PIPELINES, Pipeline
-from rejeu.spec.types import NOT_IN_FILES, TABLE
+from rejeu.spec.types import TABLE, check_file_path
 
 DATASET: Final = "streams"
 """Where new streams write until somebody says otherwise."""
@@ -47,9 +47,9 @@ class Wish:
         PIPELINES.find(self.pipeline, "--pipeline")
         if self.table is not None and re.fullmatch(TABLE, self.table) is None:
             raise RequestError(f"--table is {self.table!r}: write dataset.table or project.dataset.table")
-        if self.file is not None and (NOT_IN_FILES & set(self.file) or not self.file.isprintable()):
-            rule = "a file's path must be without quotes, backslashes and line breaks"
-            raise RequestError(f"--file is {self.file!r}: {rule}; rename it")
+        if self.file is not None:
+            with translated(RequestError, "--file", (ValueError, "rename it")):
+                check_file_path(self.file)
         if self.table in (self.live_table, f"{self.live_table}_live"):
             raise RequestError(f"--table is {self.table}: the stream itself writes it; give the stream another name")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,16 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from rejeu.errors import told
+
+
+def from_json(value: object, example: str) -> object:
+    """What a flag's text says, which is JSON; anything but text stays as it is. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError(f"it is {value!r}: it must be JSON, such as {example}") from None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonVal
 
 from rejeu.errors import ExtensionError
 from rejeu.registry import Registry
+from rejeu.spec.shapes import from_json
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,7 @@ class Options(RootModel[dict[str, JsonValue]]):
     @classmethod
     def read(cls, value: object) -> object:
         """From the text that `str` gives. Raises ValueError."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError(f'it is {value!r}: it must be JSON, such as {{"folder": "/data"}}') from None
+        return from_json(value, '{"folder": "/data"}')
 
     def __str__(self) -> str:
         return self.model_dump_json()

@@ -88,13 +88,19 @@ def _cron(value: object) -> str:
     return text
 
 
+def check_file_path(text: str) -> None:
+    """Raises ValueError where the path could not stand in SQL."""
+    if NOT_IN_FILES & set(text) or not text.isprintable():
+        raise ValueError(f"it is {told(text)}: a file's path must be without quotes, backslashes and line breaks")
+
+
 def path_of(*known: str) -> AfterValidator:
     """A path whose names in braces are all among those that somebody fills, and stand there alone."""
 
     def check(text: str) -> str:
         fillable = " and ".join(f"{{{name}}}" for name in known)
-        if "bucket" in known and (NOT_IN_FILES & set(text) or not text.isprintable()):
-            raise ValueError(f"it is {told(text)}: a file's path must be without quotes, backslashes and line breaks")
+        if "bucket" in known:
+            check_file_path(text)
         try:
             named = filled(text)
         except ValueError as error:

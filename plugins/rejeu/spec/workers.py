@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rejeu.spec.shapes import Shape
+from rejeu.spec.shapes import Shape, from_json
 
 MACHINE: Final = r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$"
 LABEL_KEY: Final = r"^[a-z][a-z0-9_-]{0,62}$"
@@ -46,12 +45,7 @@ class Workers(BaseModel):
     @classmethod
     def read(cls, value: object) -> object:
         """From the text that `str` gives, which is JSON. Raises ValueError."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError(f'it is {value!r}: it must be JSON, such as {{"max": 5}}') from None
+        return from_json(value, '{"max": 5}')
 
     def __str__(self) -> str:
         return self.model_dump_json(exclude_defaults=True)
