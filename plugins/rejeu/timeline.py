@@ -98,6 +98,10 @@ class Position:
     count: int = 0
     digest: str = field(default="", compare=False)
 
+    def has_rows_of(self, other: Position) -> bool:
+        """Whether it is the same position, reached by the same rows."""
+        return (self, self.digest) == (other, other.digest)
+
 
 @dataclass(frozen=True)
 class Timeline:

@@ -60,6 +60,22 @@ def publish(chunks: Iterator[Chunk], view: View, rows: int | None = None) -> Pos
     return StreamState.model_validate_json(document).cursor
 
 
+def replayed_twice(
+    case: tuple[list[Row], int, list[Row]], asked: ReplayRequest, size: int, seed: int
+) -> tuple[View, View, list[Row]]:
+    """The view after the first replay and after the second one, and the rows from the cursor on that this one had."""
+    before, published, after = case
+    view: View = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rejeu.replay.order, "CHUNK_ROWS", size)
+        cursor = publish(source(before, asked), view, published)
+        assert cursor is not None
+        seen = view.copy()
+        later = [row for row in after if row[0] >= cursor.event_us]
+        publish(source(later, asked, cursor, seed), view)
+    return seen, view, later
+
+
 def contents(view: View) -> Counter[tuple[int, bytes]]:
     return Counter((int(row_id.split("/")[1]), body) for row_id, body in view.items())
 
@@ -92,16 +108,10 @@ def once(rows: Sequence[Row]) -> list[Row]:
 def test_rows_that_their_key_names_are_in_the_view_once(
     case: tuple[list[Row], int, list[Row]], size: int, seed: int
 ) -> None:
-    rows, asked, view = once(case[0]), request("k"), dict[str, bytes]()
-    published, later = min(case[1], len(rows)), once([row for row in case[2] if row[0] >= case[0][case[1] - 1][0]])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rejeu.replay.order, "CHUNK_ROWS", size)
-        cursor = publish(source(rows, asked), view, published)
-        assert cursor is not None
-        seen = contents(view)
-        later = [row for row in later if row[0] >= cursor.event_us]
-        publish(source(later, asked, cursor, seed), view)
-    assert contents(view) == seen | bodies_of(later)
+    rows = once(case[0])
+    published, after = min(case[1], len(rows)), once([row for row in case[2] if row[0] >= case[0][case[1] - 1][0]])
+    seen, view, later = replayed_twice((rows, published, after), request("k"), size, seed)
+    assert contents(view) == contents(seen) | bodies_of(later)
 
 
 @given(changed(ROWS), st.integers(1, 4), st.integers())
@@ -109,16 +119,8 @@ def test_rows_that_their_key_names_are_in_the_view_once(
 def test_rows_without_a_key_are_in_the_view_as_often_as_in_the_source(
     case: tuple[list[Row], int, list[Row]], size: int, seed: int
 ) -> None:
-    before, published, after = case
-    asked, view = request(), dict[str, bytes]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rejeu.replay.order, "CHUNK_ROWS", size)
-        cursor = publish(source(before, asked), view, published)
-        assert cursor is not None
-        seen = contents(view)
-        later = [row for row in after if row[0] >= cursor.event_us]
-        publish(source(later, asked, cursor, seed), view)
-    assert contents(view) == seen | bodies_of(later)
+    seen, view, later = replayed_twice(case, request(), size, seed)
+    assert contents(view) == contents(seen) | bodies_of(later)
 
 
 @given(changed(ROWS), st.integers(1, 4), st.integers())
@@ -126,15 +128,8 @@ def test_rows_without_a_key_are_in_the_view_as_often_as_in_the_source(
 def test_of_rows_that_share_a_key_none_is_lost_and_those_alone_double_whose_key_was_theirs_alone(
     case: tuple[list[Row], int, list[Row]], size: int, seed: int
 ) -> None:
-    before, published, after = case
-    asked, view = request("k"), dict[str, bytes]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rejeu.replay.order, "CHUNK_ROWS", size)
-        cursor = publish(source(before, asked), view, published)
-        assert cursor is not None
-        seen = view.copy()
-        later = [row for row in after if row[0] >= cursor.event_us]
-        publish(source(later, asked, cursor, seed), view)
+    before, _, _ = case
+    seen, view, later = replayed_twice(case, request("k"), size, seed)
     for key in {row[:2] for row in later}:
         shared = {_is_shared(key, rows) for rows in (before, later)}
         found, first, now = _of(key, view), _of(key, seen), bodies_of([row for row in later if row[:2] == key])

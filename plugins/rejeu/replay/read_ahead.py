@@ -59,7 +59,7 @@ class ReadAhead:
 
         Where other rows stand before it than did for whoever reached it, the source is read anew from there.
         """
-        if self._position is None or (position, position.digest) != (self._position, self._position.digest):
+        if self._position is None or not position.has_rows_of(self._position):
             self._position, self._is_reached = position, False
         while self._head is not None or not self._reading.ready.empty():
             head = self._head = self._head or self._reading.ready.get()
