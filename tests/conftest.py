@@ -4,6 +4,7 @@ Signals act as at a terminal, also where the caller (nohup, a CI job) ignores so
 machine may be busy, and leaves nothing in the folder.
 """
 
+import gc
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
+
+
+@pytest.fixture
+def own_garbage() -> Iterator[None]:
+    """For a test that measures CPU: garbage is looked for in what it makes itself.
+
+    Else a collection goes through all that was imported and collected before it, which takes half a second.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rejeu.errors import SpecError
 from rejeu.spec.files import SUFFIXES, read_spec
 from tests.paths import STREAMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_garbage")]
 
 ROUNDS: Final = 1_000
 SEEDS: Final = range(10)

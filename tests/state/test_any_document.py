@@ -30,7 +30,7 @@ from rejeu.watchdog.incidents import ended, mark_recorded
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from rejeu.watchdog.repair import Seen, claim, relaunch_request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_garbage")]
 
 DOCUMENTS: Final = 3_000
 SEED: Final = 12
