@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -248,10 +249,30 @@ class Stage:
         assert self.state.holder_process is not None
         os.kill(self.state.holder_process[1], number)
 
-    def fall_silent(self, number: signal.Signals, seed: str) -> None:
-        """Be published, and have the one that publishes killed or paused until the watchdog would relaunch it."""
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Pause the one that publishes, outside of a write: within one, SQLite has it lock everybody out."""
+        wait_until(self._is_paused_outside_of_a_write, "it is always writing")
+
+    def _is_paused_outside_of_a_write(self) -> bool:
+        assert self.state.holder_process is not None
+        process = psutil.Process(self.state.holder_process[1])
+        process.suspend()
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "it is not paused")
+        with closing(sqlite3.connect(self._target.state.removeprefix("sqlite:"), timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                process.resume()
+                return False
+        return True
+
+    def fall_silent(self, strike: Callable[[], None], seed: str) -> None:
+        """Be published, and have the one that publishes struck; until the watchdog would relaunch it."""
         self.come_to_life(seed)
-        self.send(number)
+        strike()
         wait_until(lambda: self.look().signal.needs_relaunch, "the watchdog sees no silence")
 
     def check_life(self) -> None:
@@ -332,7 +353,7 @@ def pair(pubsub: PubSubServer, tmp_path: Path) -> Iterator[Stage]:
         Stage(tmp_path, pubsub.address, collector, standby=True) as set_,
     ):
         set_.come_to_life("pair")
-        set_.send(signal.SIGKILL)
+        set_.kill()
         wait_until(lambda: Missing.STANDBY in set_.look().missing, "the standby did not take over")
         yield set_
 
@@ -367,7 +388,7 @@ CASTS = [
 @pytest.mark.parametrize("cast", CASTS, ids=str)
 def test_one_replay_feeds_the_stream_or_none_after_a_stop(cast: Cast, stage: Stage) -> None:
     if RELAUNCH in cast.roles:
-        stage.fall_silent(signal.SIGKILL, f"before {cast}")
+        stage.fall_silent(stage.kill, f"before {cast}")
     by_hand = from_us(START_US + ROW_US * random.Random(str(cast)).randrange(RATE // 4))
 
     decision = Decision(Start.AT, by_hand, "by hand")
@@ -384,7 +405,7 @@ def test_one_replay_feeds_the_stream_or_none_after_a_stop(cast: Cast, stage: Sta
 
 
 def test_a_replay_that_wakes_up_while_it_is_taken_for_dead_is_left_alone(stage: Stage) -> None:
-    stage.fall_silent(signal.SIGSTOP, "before it wakes up")
+    stage.fall_silent(stage.pause, "before it wakes up")
     epoch = stage.state.epoch
 
     def wake() -> None:

@@ -23,7 +23,7 @@ KEY = Key(("user_id",), "it says so")
 columns = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True) | st.sampled_from(["on", "no", "null", "y"])
 names = st.from_regex(r"[a-z][a-z0-9_]{2,62}", fullmatch=True) | st.sampled_from(["null", "true", "off", "google_ads"])
 characters = st.characters(exclude_categories=["C", "Z"], exclude_characters="'\"`\\") | st.just(" ")
-paths = st.text(characters, min_size=1).map("/data/{}".format)
+paths = st.text(characters, min_size=1).map("/data/{}".format).map(Path).map(str)
 
 
 def time(name: str = "at", unit: str | None = None) -> EventTime:

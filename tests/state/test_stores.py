@@ -17,7 +17,7 @@ import pytest
 
 from rejeu.errors import RequestError, StateConflictError, StateError
 from rejeu.ports import StateStore, Versioned
-from rejeu.state import Rhythm, documents, gcs, open_store, rhythm
+from rejeu.state import Rhythm, documents, gcs, open_store, rhythm, sqlite
 from rejeu.state.gcs import GcsStore
 from rejeu.state.memory import MemoryStore
 from rejeu.state.sqlite import SqliteStore
@@ -261,6 +261,16 @@ def test_a_path_that_is_no_file_is_a_state_error(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"state store {tmp_path}: unable to open database file. Check that the path is a writable file"
     )
+
+
+def test_a_writer_that_others_wait_for_in_vain_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    store = SqliteStore(tmp_path / "state.db")
+    with closing(sqlite3.connect(tmp_path / "state.db")) as paused:
+        paused.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateError, match=r"is locked\. Another process has been writing for 0.1 s: continue"):
+            store.save("clicks", DOCUMENT, None)
+    assert store.save("clicks", DOCUMENT, None) == 1
 
 
 def test_a_file_of_another_kind_is_a_state_error(tmp_path: Path) -> None:

@@ -42,8 +42,7 @@ class SqliteStore:
                     "CREATE TABLE IF NOT EXISTS document (name TEXT PRIMARY KEY, version INTEGER, body TEXT)"
                 )
         except StateError as error:
-            cause = error.__cause__
-            if last_try or not isinstance(cause, sqlite3.Error) or cause.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            if last_try or not _is_busy(error.__cause__):
                 raise
             return False
         return True
@@ -88,4 +87,15 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous=NORMAL")
                 yield connection
         except sqlite3.Error as error:
-            raise StateError(f"state store {self._path}: {error}. Check that the path is a writable file") from error
+            raise StateError(f"state store {self._path}: {error}. {_remedy(error)}") from error
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    """Whether somebody else is writing; an error of Python's module itself has no code."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    if _is_busy(error):
+        return f"Another process has been writing for {BUSY_SECONDS:g} s: continue or end one that is paused"
+    return "Check that the path is a writable file"
