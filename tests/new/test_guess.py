@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rejeu.bigquery.columns import from_arrow
@@ -145,3 +149,23 @@ def test_more_than_three_columns_are_no_key_but_the_whole_row_is() -> None:
 def test_free_text_and_columns_with_gaps_are_no_key() -> None:
     notes = [f"note {n}" for n in range(ROWS)]
     assert key_of(note=notes, row_id=[None, *range(1, ROWS)]) == ((), {})
+
+
+# What it costs
+
+GUESS = """
+import sys
+from rejeu.cli import main
+assert main(["new", "clicks", "--file", sys.argv[1], "--dry-run"]) == 0
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"airflow", "apache_beam", "duckdb", "pandas"}))
+"""
+
+
+def test_a_spec_is_begun_from_a_file_without_a_large_library(tmp_path: Path) -> None:
+    """It would be most of the time that the command takes."""
+    rows = sample(at=instants(), of=["a", "b"] * (ROWS // 2), number_id=[*range(ROWS // 2)] * 2, day=SECONDS).rows
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    command = [sys.executable, "-c", GUESS, tmp_path / "rows.parquet"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "key: [" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -40,7 +40,7 @@ def event_times(column: pa.ChunkedArray, name: str, unit: TimeUnit | None) -> pa
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         times = _micros(column)
     elif pa.types.is_integer(kind):
-        times = _scaled(column, unit_factor(unit, name))
+        times = _counted(column, known_unit(unit, name))
     else:
         raise SourceError(f"{name} is {kind}: {RULE}; convert it in a query")
     if times is None or not _between(times, FIRST_US, LAST_US):
@@ -48,11 +48,11 @@ def event_times(column: pa.ChunkedArray, name: str, unit: TimeUnit | None) -> pa
     return times
 
 
-def unit_factor(unit: TimeUnit | None, name: str) -> int:
-    """Microseconds in one unit. Raises SourceError where the unit is missing."""
+def known_unit(unit: TimeUnit | None, name: str) -> TimeUnit:
+    """The unit of an integer event time. Raises SourceError where it is missing."""
     if unit is None:
         raise SourceError(f"{name} is an integer, and its unit is unknown: give --time-unit s, ms or us")
-    return MICROSECONDS[unit]
+    return unit
 
 
 def json_times(values: Sequence[Any], name: str, unit: TimeUnit | None) -> pa.ChunkedArray:
@@ -75,10 +75,10 @@ def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return None
 
 
-def _scaled(column: pa.ChunkedArray, factor: int) -> pa.ChunkedArray | None:
-    """Integers in microseconds; None where they do not fit into 64 bits."""
+def _counted(column: pa.ChunkedArray, unit: TimeUnit) -> pa.ChunkedArray | None:
+    """Microseconds of integers that count a unit since the epoch; None where they do not fit into 64 bits."""
     with suppress(pa.ArrowInvalid):
-        return pc.multiply_checked(column.cast(pa.int64()), factor)
+        return _micros(column.cast(pa.int64()).cast(pa.timestamp(unit)))
     return None
 
 

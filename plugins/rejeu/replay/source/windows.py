@@ -8,7 +8,7 @@ from typing import Final
 
 from rejeu.bigquery import types
 from rejeu.errors import SourceError
-from rejeu.replay.source.times import RULE, unit_factor
+from rejeu.replay.source.times import MICROSECONDS, RULE, known_unit
 from rejeu.spec.types import TimeUnit
 
 BUCKETS: Final = 10_000
@@ -61,7 +61,7 @@ class TimeColumn:
 
     @property
     def _unit_us(self) -> int:
-        return unit_factor(self.unit, self.name) if self._sql.needs_unit else 1
+        return MICROSECONDS[known_unit(self.unit, self.name)] if self._sql.needs_unit else 1
 
 
 def histogram(table: str, time: TimeColumn, from_us: int | None, until_us: int | None) -> str:
