@@ -12,10 +12,14 @@ EMULATED: Final = "emulated"
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests stay together, for they share servers; whole stacks come one by one, for each fills a machine."""
+    """A file's tests stay together, for they share servers.
+
+    Whole stacks come one by one in each of their folders, and so two at once: more would fill a machine.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return WHOLE_STACKS if nodeid.startswith(WHOLE_STACKS) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return file.rpartition("/")[0] if file.startswith(WHOLE_STACKS) else file
 
 
 def longest_first(items: list[pytest.Item]) -> None:

@@ -13,11 +13,19 @@ def item(nodeid: str, *marks: str) -> Any:
     )
 
 
-def test_a_files_tests_stay_together_and_all_whole_stacks_do() -> None:
-    nodeids = ["tests/a/test_b.py::test_c", "tests/a/test_b.py::D::test_e", "tests/a/test_f.py::test_c[x::y]"]
-    stacks = ["tests/whole_stack/test_g.py::test_h", "tests/whole_stack/test_i.py::test_j"]
-    scopes = [ByFile._split_scope(None, nodeid) for nodeid in nodeids + stacks]  # type: ignore[arg-type]
-    assert scopes == ["tests/a/test_b.py", "tests/a/test_b.py", "tests/a/test_f.py", *["tests/whole_stack/"] * 2]
+def scopes(*nodeids: str) -> list[str]:
+    return [ByFile._split_scope(None, nodeid) for nodeid in nodeids]  # type: ignore[arg-type]
+
+
+def test_a_files_tests_stay_together() -> None:
+    found = scopes("tests/a/test_b.py::test_c", "tests/a/test_b.py::D::test_e", "tests/a/test_f.py::test_c[x::y]")
+    assert found == ["tests/a/test_b.py", "tests/a/test_b.py", "tests/a/test_f.py"]
+
+
+def test_whole_stacks_of_one_folder_stay_together() -> None:
+    files = ["a/test_b.py", "a/test_c.py", "d/test_e.py"]
+    found = scopes(*(f"tests/whole_stack/{file}::test_f[x/y]" for file in files))
+    assert found == [f"tests/whole_stack/{folder}" for folder in ("a", "a", "d")]
 
 
 def test_whole_stacks_come_first_then_files_with_servers_each_in_the_order_it_stands() -> None:

@@ -1,4 +1,4 @@
-"""A hundred thousand bad messages among good ones: every good row lands once, every bad one is a dead letter."""
+"""Twenty thousand bad messages among good ones: every good row lands once, every bad one is a dead letter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.beam_jobs.builders import STREAM, StartJob, make_request, wait_for
 
 PROJECT, DATASET = "rejeu-test", "malformed"
 TOPIC = f"projects/{PROJECT}/topics/malformed"
-GOOD, BAD, LARGE, TWICE = 20_000, 100_000, 3, 15_000
+GOOD, BAD, LARGE, TWICE = 4_000, 20_000, 3, 3_000
 BATCHES = BatchSettings(max_messages=1_000, max_bytes=5_000_000, max_latency=0.05)
 LARGE_CHARS = 9_000_000
 SECONDS = 300

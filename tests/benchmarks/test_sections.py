@@ -112,11 +112,11 @@ def test_a_standby_takes_over_from_every_holder_that_is_killed(monkeypatch: pyte
 def test_every_silence_is_seen_by_both_ways_to_watch_and_no_other_stream_is_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(benchmarks.watching, "SCALE", Scale(streams=100, settled_seconds=0.5, steady_seconds=1.0))
+    monkeypatch.setattr(benchmarks.watching, "SCALE", Scale(streams=40, settled_seconds=0.5, steady_seconds=1.0))
 
     runs = watching(SMALL).figures["runs"]
 
-    assert [(run["silent"], run["seen"], run["others"]) for run in runs] == [(5, 5, 0)] * 2
+    assert [(run["silent"], run["seen"], run["others"]) for run in runs] == [(2, 2, 0)] * 2
     assert all(0 <= run["delay_ms"]["p50"] <= run["delay_ms"]["max"] for run in runs)
 
 
@@ -133,16 +133,14 @@ def test_every_pipeline_decodes_the_same_messages_and_none_is_lost(monkeypatch: 
 @pytest.mark.emulated
 def test_every_job_brings_all_rows_from_either_kind_of_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks.streaming, "BEAMS_SHARE", 10)
+    monkeypatch.setattr(benchmarks.streaming, "OURS", ("rates",))
 
     runs = streaming(SMALL).figures
 
     assert [(run["pipeline"], run["filled"]) for run in runs] == [
         ("Beam's own", "beforehand"),
-        *(
-            (pipeline, filled)
-            for pipeline in ("passthrough", "rates", "clicks")
-            for filled in ("beforehand", "meanwhile")
-        ),
+        ("rates", "beforehand"),
+        ("rates", "meanwhile"),
     ]
     assert all(run["rows"] > 0 and run["seconds"] > 0 for run in runs)
 

@@ -266,14 +266,14 @@ def test_a_killed_job_leaves_the_truth_to_the_next_one_in_bigtable_and_in_bigque
     tables: Callable[[str], list[dict[str, Any]]],
     bigtable: Bigtable,
 ) -> None:
-    events = many(3_000, minutes=12 * 60)
+    events = many(1_200, minutes=12 * 60)
     messages = random.Random(11).sample(messages_of(events), len(events))
     job = start(bigtable)
-    publish(messages[:2_000])
+    publish(messages[:800])
     wait_for(lambda: len(bigtable.occupancies()) > 0, "the job is in the midst of its work")
     job.kill()
     job.wait()
-    publish(messages[1_000:])
+    publish(messages[400:])
     assert bigtable.occupancies() != truth_of(events)
     start(bigtable)
     wait_for(lambda: bigtable.occupancies() == truth_of(events), "as many are inside as there are")

@@ -5,18 +5,16 @@ The stack is started once for the whole module; its tests go on from each other'
 
 import json
 import os
-import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from google.cloud import bigquery
 
@@ -25,7 +23,7 @@ from rejeu.local.demos.result import Result
 from rejeu.local.demos.run import Demo
 from rejeu.local.processes.leftovers import marked
 from rejeu.local.stack.airflow_api import AirflowApi
-from rejeu.local.stack.parts import DEMO_DATA, PARTS
+from rejeu.local.stack.parts import PARTS
 from rejeu.local.stack.stack import Stack
 from rejeu.replay.source.generators.oracle_requests import OracleRequests
 from rejeu.spec.files import read_spec
@@ -38,25 +36,6 @@ from tests.paths import ROOT
 pytestmark = [pytest.mark.emulated, pytest.mark.timeout(1200)]
 
 PATIENCE_SECONDS = 120.0
-MACHINE_ROWS = 1500
-MACHINES = """
-stream: machines
-event_time: happened_at
-key: [machine, number]
-live:
-  topic: machines
-  table: factory.machines
-replay:
-  source: {{files: {file}}}
-  standby: true
-  ordering_key: [machine]
-"""
-BROKEN = """
-stream: broken
-event_time: happened_at
-live: {topic: broken, table: factory.broken}
-replay: {source: {table: factory.raw}, sped: 2}
-"""
 
 
 def eventually(true: Callable[[], Any], what: str) -> None:
@@ -64,45 +43,6 @@ def eventually(true: Callable[[], Any], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.2)
-
-
-@pytest.fixture(scope="module")
-def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's feed; a second one, of other columns, from a file; and a spec that is wrong."""
-    folder = tmp_path_factory.mktemp("streams")
-    shutil.copy(ROOT / "dags" / "streams" / "crypto_rates.yaml", folder)
-    begin = datetime(2024, 2, 29, 23, 50, tzinfo=UTC)
-    rows = [
-        {
-            "happened_at": begin + timedelta(seconds=2 * n),
-            "machine": f"m{n % 7}",
-            "number": n,
-            "tags": ["a", "b"][: n % 3],
-        }
-        for n in range(MACHINE_ROWS)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "machines.parquet")
-    (folder / "machines.yaml").write_text(MACHINES.format(file=folder / "machines.parquet"))
-    (folder / "broken.yaml").write_text(BROKEN)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, streams: Path) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("stack")
-    with pytest.MonkeyPatch.context() as environment:
-        for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT"):
-            environment.delenv(name, raising=False)
-        environment.setenv("REJEU_STREAMS", str(streams))
-        environment.setenv("REJEU_SPEED", "60")
-        stack = Stack(ROOT / "dags", home)
-        try:
-            stack.up(parts=(*PARTS, DEMO_DATA))
-            for name, value in stack.variables().items():
-                environment.setenv(name, value)
-            yield stack
-        finally:
-            stack.down()
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +175,7 @@ def _task_state(airflow: AirflowApi, run_id: str, task_id: str) -> str | None:
 
 
 def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_on_the_way(
-    stack: Stack, airflow: AirflowApi, client: bigquery.Client, target: Target
+    stack: Stack, airflow: AirflowApi, client: bigquery.Client, target: Target, machine_rows: int
 ) -> None:
     eventually(lambda: "machines.live" in airflow.dag_ids(), "the second feed's DAGs")
     airflow.follow("machines.live", airflow.trigger("machines.live"), PATIENCE_SECONDS, print)
@@ -249,11 +189,11 @@ def test_a_feed_of_ones_own_streams_by_the_same_dags_through_a_kill_and_a_stop_o
     stopped = state_of(target, "machines")
     assert stopped.status is Status.STOPPED
     assert not stopped.wanted
-    assert 0 < stopped.published < MACHINE_ROWS
+    assert 0 < stopped.published < machine_rows
     airflow.follow("machines.live", airflow.trigger("machines.live"), PATIENCE_SECONDS, print)
     eventually(lambda: state_of(target, "machines").status is Status.FINISHED, "the end of the file")
-    eventually(lambda: one(client, "SELECT COUNT(*) FROM factory.machines_live") == MACHINE_ROWS, "the last rows")
-    assert one(client, "SELECT COUNT(DISTINCT number) FROM factory.machines_live") == MACHINE_ROWS
+    eventually(lambda: one(client, "SELECT COUNT(*) FROM factory.machines_live") == machine_rows, "the last rows")
+    assert one(client, "SELECT COUNT(DISTINCT number) FROM factory.machines_live") == machine_rows
     assert one(client, "SELECT COUNT(*) FROM factory.machines_dead_letters") == 0
 
 
@@ -269,17 +209,17 @@ def test_neither_a_takeover_nor_a_stop_that_was_asked_for_is_taken_for_silence(
 
 
 def test_a_streaming_job_that_died_comes_back_and_rows_that_its_table_lost_are_published_again(
-    stack: Stack, airflow: AirflowApi, client: bigquery.Client
+    stack: Stack, airflow: AirflowApi, client: bigquery.Client, machine_rows: int
 ) -> None:
     (job,) = _stream_jobs(stack, "machines")
     job.kill()
     job.wait()
     eventually(lambda: _stream_jobs(stack, "machines"), "another streaming job")
     client.query("DELETE FROM factory.machines WHERE MOD(number, 10) = 3 OR number < 40").result()
-    lost = MACHINE_ROWS - one(client, "SELECT COUNT(*) FROM factory.machines_live")
+    lost = machine_rows - one(client, "SELECT COUNT(*) FROM factory.machines_live")
     assert lost > 40
     airflow.follow("machines.reconcile", airflow.trigger("machines.reconcile"), PATIENCE_SECONDS, print)
-    assert one(client, "SELECT COUNT(*) FROM factory.machines_live") == MACHINE_ROWS
+    assert one(client, "SELECT COUNT(*) FROM factory.machines_live") == machine_rows
     assert one(client, "SELECT healed FROM rejeu.reconciliations WHERE stream = 'machines'") == lost
 
 
@@ -314,3 +254,68 @@ def test_a_broken_spec_shows_itself_as_a_dag_and_leaves_the_others_alone(airflow
     assert "replay.sped" in page
     assert "there is no such field" in page
     assert "broken.yaml" in page
+
+
+# The parts, which are as they were after all of it
+
+
+def states(stack: Stack) -> dict[str, str]:
+    return {status.part: status.state for status in stack.status()}
+
+
+def pid_of(stack: Stack, part: str) -> int | None:
+    return next(status.pid for status in stack.status() if status.part == part)
+
+
+def airflow_is_well(stack: Stack) -> bool:
+    health = httpx.get(f"{stack.ui_url}/api/v2/monitor/health", trust_env=False)
+    return health.is_success and {part["status"] for part in health.json().values()} == {"healthy"}
+
+
+def test_every_part_runs_and_airflow_is_well(stack: Stack) -> None:
+    assert states(stack) == dict.fromkeys(PARTS, "running")
+    eventually(lambda: airflow_is_well(stack), "Airflow's health")
+
+
+def test_a_second_up_says_that_it_is_up(stack: Stack) -> None:
+    before, said = stack.status(), list[str]()
+    stack.up(said.append)
+    assert "up already" in said[-1]
+    assert stack.status() == before
+
+
+def test_secrets_are_for_their_owner_only(target: Target) -> None:
+    secret = [target.home / "stack.json", target.home / "keys.json", target.home / "airflow" / "passwords.json"]
+    assert [file.stat().st_mode & 0o777 for file in (target.home, *secret)] == [0o700, 0o600, 0o600, 0o600]
+
+
+def test_clients_of_the_environment_reach_every_emulator_unpatched(stack: Stack) -> None:
+    program = (
+        "from google.cloud import bigquery, pubsub_v1, storage\n"
+        "print(next(iter(bigquery.Client().query('SELECT 40 + 2').result()))[0])\n"
+        "print(*[bucket.name for bucket in storage.Client().list_buckets()])\n"
+        "print(pubsub_v1.PublisherClient().create_topic(name='projects/rejeu-local/topics/any').name)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], env=stack.env(), capture_output=True, text=True)
+    assert ran.stdout.split() == ["42", "rejeu-local-bucket", "projects/rejeu-local/topics/any"], ran.stderr
+
+
+def test_a_job_outlives_the_task_that_started_it(stack: Stack, airflow: AirflowApi, target: Target) -> None:
+    """And the stack's fixture sees that it does not outlive the stack."""
+    airflow.follow("launcher", airflow.trigger("launcher"), PATIENCE_SECONDS, print)
+    job = psutil.Process(int((target.home / "launched").read_text()))
+    assert job.is_running()
+    assert job.ppid() != pid_of(stack, "scheduler")
+    assert job in marked(stack.env()["REJEU_CLIENT"])
+
+
+def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
+    killed = pid_of(stack, "triggerer")
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: pid_of(stack, "triggerer") not in (killed, None), "another triggerer")
+    eventually(lambda: states(stack)["triggerer"] == "running" and airflow_is_well(stack), "a triggerer that is well")
+
+
+def test_logs_name_their_parts(stack: Stack) -> None:
+    assert {line.split("|")[0].strip() for line in stack.logs(follow=False)} >= {"scheduler", "bigquery"}

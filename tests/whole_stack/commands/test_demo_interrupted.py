@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of the demo leaves no process: at its start, while Airflow comes up, and in the midst of it."""
+"""Ctrl-C at any moment of the demo leaves no process: at its start, and in the midst of it."""
 
 import os
 import signal
@@ -14,9 +14,7 @@ from rejeu.local.stack.settings import stack_id
 pytestmark = [pytest.mark.emulated, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize(
-    ("moment", "presses"), [("starting emulators", 1), ("database is well", 2), ("crypto_rates.batch · prepare", 1)]
-)
+@pytest.mark.parametrize(("moment", "presses"), [("starting emulators", 1), ("crypto_rates.batch · prepare", 2)])
 def test_ctrl_c_ends_everything_that_the_demo_started(tmp_path: Path, moment: str, presses: int) -> None:
     command = [sys.executable, "-m", "rejeu.cli", "demo"]
     with subprocess.Popen(

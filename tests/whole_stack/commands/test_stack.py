@@ -7,16 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
-import httpx
 import psutil
 import pytest
 
 from rejeu.errors import StackError
 from rejeu.local.processes.leftovers import marked
-from rejeu.local.stack.parts import PARTS
 from rejeu.local.stack.settings import stack_id
 from rejeu.local.stack.stack import PartStatus, Stack
 from tests.paths import ROOT
@@ -25,22 +22,6 @@ pytestmark = [pytest.mark.emulated, pytest.mark.timeout(1200)]
 
 QUICK = ("storage", "metadata")
 SLOW = ("storage", "metadata", "bigquery")
-DAG = """
-import subprocess
-from datetime import datetime
-from airflow.sdk import dag, task
-
-@dag(schedule=None, start_date=datetime(2024, 1, 1))
-def launcher():
-    @task
-    def launch():
-        silence = subprocess.DEVNULL
-        command = ["sleep", "600"]
-        return subprocess.Popen(command, stdin=silence, stdout=silence, stderr=silence, start_new_session=True).pid
-    launch()
-
-launcher()
-"""
 UP = """
 import sys
 from pathlib import Path
@@ -78,7 +59,6 @@ def stack_in(home: Path) -> Stack:
 @pytest.fixture(autouse=True, scope="module")
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     dags = tmp_path_factory.mktemp("dags")
-    (dags / "launcher.py").write_text(DAG)
     with pytest.MonkeyPatch.context() as environment:
         for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT"):
             environment.delenv(name, raising=False)
@@ -110,99 +90,6 @@ def up(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.kill()
         process.communicate()
     stack_in(tmp_path).down()
-
-
-class Airflow:
-    """As much of Airflow's API as these tests ask."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._http = httpx.Client(base_url=stack.ui_url, timeout=20, trust_env=False)
-        user, password = stack.login
-        token = self._http.post("/auth/token", json={"username": user, "password": password}).json()["access_token"]
-        self._http.headers["Authorization"] = f"Bearer {token}"
-
-    def get(self, path: str) -> Any:
-        answer = self._http.get(f"/api/v2/{path}")
-        return answer.json() if answer.is_success else {}
-
-    def run(self, dag: str) -> Any:
-        """Run the DAG to its end; what its only task returned."""
-        eventually(lambda: self.get(f"dags/{dag}") != {})
-        path = f"dags/{dag}/dagRuns"
-        run = self._http.post(f"/api/v2/{path}", json={"logical_date": None}).json()["dag_run_id"]
-        eventually(lambda: self.get(f"{path}/{run}")["state"] == "success")
-        task = self.get(f"{path}/{run}/taskInstances")["task_instances"][0]["task_id"]
-        return self.get(f"{path}/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
-
-    def is_well(self) -> bool:
-        health = self.get("monitor/health")
-        return {part["status"] for part in health.values()} == {"healthy"}
-
-
-@pytest.fixture(scope="class")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for a class: it takes half a minute to start."""
-    home = tmp_path_factory.mktemp("whole")
-    stack = stack_in(home)
-    stack.up()
-    yield stack
-    stack.down()
-    assert left_of(home) == []
-    assert set(states(stack).values()) == {"stopped"}
-
-
-class TestWholeStack:
-    """With Airflow."""
-
-    def test_every_part_runs_and_airflow_is_well(self, whole: Stack) -> None:
-        assert states(whole) == dict.fromkeys(PARTS, "running")
-        assert Airflow(whole).is_well()
-
-    def test_a_second_up_says_that_it_is_up(self, whole: Stack) -> None:
-        before, said = whole.status(), list[str]()
-
-        whole.up(said.append)
-
-        assert "up already" in said[-1]
-        assert whole.status() == before
-
-    def test_secrets_are_for_their_owner_only(self, whole: Stack) -> None:
-        home = Path(whole.env()["REJEU_HOME"])
-
-        secret = [home / "stack.json", home / "keys.json", home / "airflow" / "passwords.json"]
-
-        assert [file.stat().st_mode & 0o777 for file in (home, *secret)] == [0o700, 0o600, 0o600, 0o600]
-
-    def test_clients_of_the_environment_reach_every_emulator_unpatched(self, whole: Stack) -> None:
-        program = (
-            "from google.cloud import bigquery, pubsub_v1, storage\n"
-            "print(next(iter(bigquery.Client().query('SELECT 40 + 2').result()))[0])\n"
-            "print(*[bucket.name for bucket in storage.Client().list_buckets()])\n"
-            "print(pubsub_v1.PublisherClient().create_topic(name='projects/rejeu-local/topics/any').name)\n"
-        )
-        ran = subprocess.run([sys.executable, "-c", program], env=whole.env(), capture_output=True, text=True)
-
-        assert ran.stdout.split() == ["42", "rejeu-local-bucket", "projects/rejeu-local/topics/any"], ran.stderr
-
-    def test_a_job_outlives_the_task_that_started_it(self, whole: Stack) -> None:
-        """And the fixture sees that it does not outlive the stack."""
-        job = psutil.Process(Airflow(whole).run("launcher"))
-
-        assert job.is_running()
-        assert job.ppid() != part(whole, "scheduler").pid
-        assert job.pid in {process.pid for process in marked(whole.env()["REJEU_CLIENT"])}
-
-    def test_a_part_that_is_killed_comes_back(self, whole: Stack) -> None:
-        killed = part(whole, "triggerer").pid
-        assert killed is not None
-
-        os.kill(killed, signal.SIGKILL)
-
-        eventually(lambda: part(whole, "triggerer").pid not in (killed, None))
-        eventually(lambda: part(whole, "triggerer").state == "running" and Airflow(whole).is_well())
-
-    def test_logs_name_their_parts(self, whole: Stack) -> None:
-        assert {line.split("|")[0].strip() for line in whole.logs(follow=False)} >= {"scheduler", "bigquery"}
 
 
 def test_down_may_be_called_at_any_time(tmp_path: Path) -> None:
