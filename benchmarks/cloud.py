@@ -14,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.processes import HOST, await_port, free_port, serving
+from benchmarks.processes import await_port, serving
 from rejeu.gcp.clients import PUBSUB
+from rejeu.local.processes.ports import HOST, free_port
 from rejeu.local.servers.metadata import MetadataServer
 
 ROOTS: Final = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"

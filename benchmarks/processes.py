@@ -20,8 +20,8 @@ import psutil
 from rejeu.errors import RejeuError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.local.processes.leftovers import end, family
+from rejeu.local.processes.ports import HOST
 
-HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 3.0
 WAIT_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.02
@@ -42,12 +42,6 @@ def serving(command: Sequence[str], **environment: str) -> Iterator[psutil.Proce
     finally:
         end(family(process.pid), STOP_SECONDS)
         process.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Program:

@@ -18,9 +18,10 @@ from google.cloud.pubsub_v1 import PublisherClient
 
 from benchmarks import cloud
 from benchmarks.feed import TOPIC
-from benchmarks.processes import HOST, free_port, serving
+from benchmarks.processes import serving
 from rejeu.errors import StackError
 from rejeu.gcp.clients import bigquery_client, publisher_channel
+from rejeu.local.processes.ports import HOST, free_port
 from rejeu.local.servers.pubsub_emulator import find_google_emulator
 
 EMULATOR: Final = "PUBSUB_EMULATOR_HOST"

@@ -18,9 +18,10 @@ from google.cloud.pubsub_v1 import SubscriberClient
 
 from benchmarks import cloud
 from benchmarks.feed import STREAM_NAME, TOPIC
-from benchmarks.processes import HOST, serving
+from benchmarks.processes import serving
 from benchmarks.servers import BUILT_IN, PROJECT, bigquery_emulator, running
 from rejeu.jobs.request import StreamJobRequest
+from rejeu.local.processes.ports import HOST
 from rejeu.local.servers.metadata import MetadataServer
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS, ROW_ID_COLUMN, Column
 from rejeu.spec.pipelines import PIPELINES

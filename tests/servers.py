@@ -6,26 +6,22 @@ A test names its topics, datasets and buckets so that no other test uses them.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
+from rejeu.local.processes.ports import free_port
 from tests.paths import PLUGINS, ROOT
 
 PATIENCE_SECONDS: Final = 120.0
 """For what takes a second or two on a quiet machine: nobody but a test that fails waits for so long."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager
@@ -38,7 +34,7 @@ def running(
         server = subprocess.Popen(command, env=given, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not all(_listens(port) for port in ports):
+        while not _listens(server, ports):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{' '.join(command)} does not listen on {ports}: {log.read_text()[-2000:]}")
             time.sleep(0.05)
@@ -48,10 +44,12 @@ def running(
         server.wait()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as asking:
-        asking.settimeout(1)
-        return asking.connect_ex(("127.0.0.1", port)) == 0
+def _listens(server: subprocess.Popen[bytes], ports: Sequence[int]) -> bool:
+    """Whether this very server listens on all of them, and not another program on one."""
+    with suppress(psutil.NoSuchProcess):
+        found = psutil.Process(server.pid).net_connections("tcp")
+        return set(ports) <= {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
+    return False
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from google.cloud.bigtable.data import Table
 
 from rejeu.gcp.bigtable import ensure_served, read_statuses
 from rejeu.gcp.clients import bigtable_table
+from rejeu.local.processes.ports import free_port
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
 from tests.beam_jobs.builders import READY_SECONDS
 from tests.fakes.bigtable_server import BigtableServer
-from tests.servers import free_port
 
 PROJECT = "rejeu-test"
 STREAM = "site_access"

@@ -13,11 +13,12 @@ import pytest
 from google.cloud.storage import Client
 
 from rejeu.jobs.request import StreamJobRequest
+from rejeu.local.processes.ports import free_port
 from rejeu.local.servers.metadata import MetadataServer
 from tests.beam_jobs.bigtables import KINDS, Bigtable, bigtable_of
 from tests.beam_jobs.builders import BUCKET, StartJob
 from tests.paths import PLUGINS, ROOT
-from tests.servers import BigQuery, Storage, free_port, running
+from tests.servers import BigQuery, Storage, running
 
 
 @pytest.fixture(scope="session")

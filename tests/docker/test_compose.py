@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import pytest
 import yaml
 
 import rejeu
+from rejeu.local.processes.ports import free_port
 from rejeu.local.stack.settings import AIRFLOW_SETTINGS, BUCKET, CLIENT, PROJECT, SERVERS, USER, StackSettings
 from rejeu.target import PREFIX, Target
 from tests.paths import ROOT
@@ -297,12 +297,6 @@ def test_an_emulator_starts_by_its_command_and_its_check_tells(name: str, tmp_pa
         while subprocess.run(checked, check=False).returncode:
             assert server.poll() is None, f"it ended with {server.returncode}"
             assert time.monotonic() < deadline
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager

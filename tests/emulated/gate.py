@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from tests.servers import free_port
+from rejeu.local.processes.ports import free_port
 
 
 class Gate:

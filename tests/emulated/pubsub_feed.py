@@ -15,9 +15,9 @@ import pytest
 from google.cloud import pubsub_v1
 from google.pubsub_v1.types import ReceivedMessage
 
+from rejeu.local.processes.ports import free_port
 from rejeu.local.servers.pubsub_emulator import find_google_emulator
 from tests.paths import PLUGINS
-from tests.servers import free_port
 
 BUILT_IN = [sys.executable, "-m", "rejeu.local.servers.pubsub"]
 COMMANDS = {"built-in": BUILT_IN} | ({"google": google} if (google := find_google_emulator()) else {})

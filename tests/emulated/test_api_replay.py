@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rejeu.local.processes.ports import free_port
 from rejeu.local.servers.open_data import PATH
 from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore
@@ -21,7 +22,6 @@ from tests.emulated.gate import Gate
 from tests.emulated.pubsub_feed import Feed, PubSubServer
 from tests.emulated.replay_program import STREAM, Program, lease_runs_out, row_ids, state_in, take, take_all, wait_until
 from tests.paths import PLUGINS
-from tests.servers import free_port
 
 pytestmark = [
     pytest.mark.emulated,

@@ -222,7 +222,7 @@ def _shared(sample: Sample, names: Sequence[str]) -> int:
     """How many rows have the same values here as a row before them."""
     # Arrow's own group_by imports pandas, which would be a third of the command's time.
     numbered = [sample.values(name).combine_chunks().dictionary_encode().indices.to_pylist() for name in names]
-    return sample.rows.num_rows - len(set(zip(*numbered, strict=True)))
+    return int(sample.rows.num_rows) - len(set(zip(*numbered, strict=True)))
 
 
 def _told_of_nested(columns: Sequence[Column]) -> str:

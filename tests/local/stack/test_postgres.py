@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from sqlalchemy import make_url
 
 from rejeu.errors import StackError
+from rejeu.local.processes.ports import free_port
 from rejeu.local.servers.postgres import Postgres, find_postgres
 from rejeu.local.stack import airflow_tables
 from rejeu.local.stack.health import answers_postgres
@@ -99,8 +99,7 @@ class Server:
         self._found, self.data, self._password = found, folder / "data", folder / "password"
         self._password.write_text(PASSWORD)
         folder.chmod(0o700)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"postgresql+psycopg2://{USER}:a%20secret@127.0.0.1:{self.port}/mine"
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -221,8 +220,6 @@ def test_a_database_that_was_half_made_is_made_anew(
 
 
 def test_a_server_that_is_not_there_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = make_url("postgresql+psycopg2://u:p@127.0.0.1/any").set(port=port)
+    url = make_url("postgresql+psycopg2://u:p@127.0.0.1/any").set(port=free_port())
 
     assert not answers_postgres(url.render_as_string(hide_password=False))()

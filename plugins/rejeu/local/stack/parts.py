@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from rejeu.local.processes.ports import HOST
 from rejeu.local.processes.supervision import Program
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
 from rejeu.local.stack.health import Check, answers_grpc, answers_http, answers_postgres, beats
-from rejeu.local.stack.settings import BIGTABLE, BUCKET, DATABASE_USER, HOST, PROJECT, StackSettings
+from rejeu.local.stack.settings import BIGTABLE, BUCKET, DATABASE_USER, PROJECT, StackSettings
 
 EMULATORS: Final = (
     "pubsub",

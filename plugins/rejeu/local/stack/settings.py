@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import Any, Final, Self
 
 from rejeu.errors import StackError
 from rejeu.local.processes.leftovers import MARK
+from rejeu.local.processes.ports import HOST, free_ports, is_free
 from rejeu.local.servers.bigtable_emulator import find_bigtable_emulator
 from rejeu.local.servers.postgres import find_postgres
 
-HOST: Final = "127.0.0.1"
 PROJECT: Final = "rejeu-local"
 BUCKET: Final = "rejeu-local-bucket"
 USER: Final = "admin"
@@ -32,8 +30,6 @@ BIGTABLE: Final = "bigtable"
 """One server more, where this machine has it."""
 NOT_INHERITED: Final = {"GOOGLE_APPLICATION_CREDENTIALS", "PYTHONDONTWRITEBYTECODE"}
 """With the second, which containers set, each of a stack's many processes would compile all that it imports."""
-PORTS: Final = range(20_000, 32_768)
-"""Below the ports that Linux and macOS give to outgoing connections, which could take one before its server starts."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class StackSettings:
         Raises StackError where `REJEU_UI_PORT` asks for a port that cannot be had, or there is no PostgreSQL.
         """
         stack = stack_id(home)
-        free = _free_ports(stack)
+        free = free_ports(int.from_bytes(hashlib.blake2b(stack.encode(), digest_size=4).digest()))
         servers = (*SERVERS, BIGTABLE) if find_bigtable_emulator() else SERVERS
         ports = {server: next(free) for server in servers} | _wanted_ui_port()
         postgres = find_postgres()
@@ -291,31 +287,15 @@ def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:
     return content
 
 
-def _free_ports(seed: str) -> Iterator[int]:
-    first = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest()) % len(PORTS)
-    return (port for port in (*PORTS[first:], *PORTS[:first]) if _is_free(port))
-
-
 def _wanted_ui_port() -> dict[str, int]:
     wanted = os.environ.get("REJEU_UI_PORT")
     if not wanted:
         return {}
     if not wanted.isdecimal() or not 0 < int(wanted) < 65_536:
         raise StackError(f"REJEU_UI_PORT is {wanted!r}: it must be a port, 1 to 65535; set another or unset it")
-    if not _is_free(int(wanted)):
+    if not is_free(int(wanted)):
         raise StackError(
             f"REJEU_UI_PORT is {wanted}: it must be free, but another program listens there; "
             f"stop that program (`ss -ltnp 'sport = :{wanted}'` names it), set another port or unset it"
         )
     return {"ui": int(wanted)}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do: a connection that has just ended there is no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
