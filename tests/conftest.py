@@ -44,11 +44,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_garbage() -> Iterator[None]:
-    """For a test that measures CPU: garbage is looked for in what it makes itself.
+    """For tests that measure CPU: garbage is looked for in what they make themselves.
 
-    Else a collection goes through all that was imported and collected before it, which takes half a second.
+    Else a collection goes through all that was imported and collected before them, which takes half a second.
     """
     gc.collect()
     gc.freeze()
