@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def _comes_with(modules: list[str], *forbidden: str) -> list[str]:
     return found.stdout.splitlines()[-1].split()
 
 
+@cache
 def _imported_at_module_level(file: Path) -> set[str]:
     """The modules that this file itself names in an import that runs when the file is imported."""
     names: set[str] = set()
@@ -128,6 +130,7 @@ def _arrows(folder: Path, root: Path) -> dict[str, dict[str, list[str]]]:
     return arrows
 
 
+@cache
 def _imported(file: Path) -> set[str]:
     """The modules that this file names in an import, wherever that stands."""
     names: set[str] = set()
