@@ -384,6 +384,18 @@ def test_a_lease_that_the_trigger_watched_is_not_watched_again(
 
 
 @pytest.mark.usefixtures("dead_replay")
+def test_a_try_after_one_that_failed_watches_itself_for_the_store_may_have_held_up_the_replay_too(
+    relaunch: RelaunchReplay, store: MemoryStore, waits: Waits, launcher: FakeLauncher
+) -> None:
+    before = known(store)
+    waits.meanwhile = lambda: remember(store, **dead(lease_until=ago(-1), heartbeat=ago(0), request=before.request))
+    told = silent_event(text(ago(9)), lease=lease_watch.lease_of(before))
+    with pytest.raises(AirflowSkipException, match="nothing to relaunch"):
+        relaunch.execute(a_run(told, attempt=2))
+    assert (known(store).epoch, launcher.started) == (3, [])
+
+
+@pytest.mark.usefixtures("dead_replay")
 @pytest.mark.parametrize("hears_of_it", [True, False])
 def test_a_living_replay_whose_clock_is_behind_is_left_alone(
     relaunch: RelaunchReplay, store: MemoryStore, waits: Waits, launcher: FakeLauncher, hears_of_it: bool

@@ -43,7 +43,10 @@ class RelaunchReplay(StreamOperator):
         events = self._events(context)
         with self.alone(context) as lock:
             watch = self.watch(_latest(events, "last_seen"))
-            verdict = watch.look_surely(_leases(events))
+            # Where an earlier try failed, for its store's sake perhaps, the replay may have been held up by the same:
+            # a lease that stood still then is no proof now.
+            watched = _leases(events) if context["ti"].try_number == 1 else frozenset[str]()
+            verdict = watch.look_surely(watched)
             if verdict.unsure_seconds > 0:
                 raise AirflowSkipException(
                     f"{self.spec.stream}: its replay lives, by a clock that differs from this one's"
