@@ -77,7 +77,7 @@ screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
 bench: $(READY) ## Measure speed against Google's own client, lateness, memory, takeover, the watch over 1,000 streams
 	$(BIN)/python -m benchmarks
 
-chaos-replay: $(READY) ## Kill, pause and cut off real replays in 30 seeded rounds, and check every promise
+chaos-replay: $(READY) ## Kill and cut off real replays, step clocks, fill disks in 30 seeded rounds, and check every promise (needs root)
 	$(BIN)/python -m tests.chaos
 
 chaos: $(READY) ## Kill every part of a real stack, one at a time and in pairs, and check every promise

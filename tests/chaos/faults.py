@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from rejeu.errors import LeaseLostError
@@ -14,9 +16,14 @@ from rejeu.jobs.request import CURSOR
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from tests.chaos.plan import Fault
 from tests.chaos.rows import STREAM
-from tests.chaos.scene import Scene, wait_until
+from tests.chaos.scene import WAIT_SECONDS, Scene, wait_until
+from tests.chaos.small_disk import filled
+from tests.chaos.watcher import SILENCE
 
-SILENCE: Final = timedelta(seconds=1)
+SETTLED_SECONDS: Final = 1.6
+"""How long a clock stays: longer than a lease, and than five renewals of it."""
+SLOW_SECONDS, BREATH_SECONDS = 0.3, 0.15
+"""A writer waits for a good part of its lease; whoever waits for SQLite looks again after 0.1 s at the latest."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,47 @@ def _cut(scene: Scene) -> list[Break]:
     return []
 
 
+def _step_clocks(scene: Scene) -> list[Break]:
+    """The holder's ahead and its standby's behind, then the other way round, then both back; the watcher's stays."""
+    holder = scene.holder()
+    for ahead in (scene.plan.step, -scene.plan.step, 0.0):
+        for each in scene.actors:
+            assert each.clock is not None, "every replay of this round has a clock of its own"
+            each.clock.step(ahead if each is holder else -ahead)
+        time.sleep(SETTLED_SECONDS)
+    return []
+
+
+def _slow_store(scene: Scene) -> list[Break]:
+    """Somebody else writes into the same file again and again, and takes his time for it."""
+    until = time.monotonic() + 2 * scene.plan.length
+    with closing(sqlite3.connect(scene.state_file, timeout=WAIT_SECONDS, isolation_level=None)) as writer:
+        while time.monotonic() < until:
+            writer.execute("BEGIN IMMEDIATE")
+            time.sleep(SLOW_SECONDS)
+            writer.execute("COMMIT")
+            time.sleep(BREATH_SECONDS)
+    return []
+
+
+def _take_store_away(scene: Scene) -> list[Break]:
+    """Its folder is a file for a while, in which nobody can open anything, whoever he is."""
+    folder = scene.state_file.parent
+    away = folder.with_suffix(".away")
+    folder.rename(away)
+    folder.touch()
+    time.sleep(scene.plan.outage)
+    folder.unlink()
+    away.rename(folder)
+    return []
+
+
+def _fill_disk(scene: Scene) -> list[Break]:
+    with filled(scene.state_file.parent):
+        time.sleep(scene.plan.outage)
+    return []
+
+
 FAULTS: Final[dict[Fault, Callable[[Scene], list[Break]]]] = {
     Fault.KILL_ALONE: _kill_alone,
     Fault.KILL: _kill,
@@ -92,4 +140,8 @@ FAULTS: Final[dict[Fault, Callable[[Scene], list[Break]]]] = {
     Fault.STOP: _stop,
     Fault.KILL_STANDBY: _kill_standby,
     Fault.CUT: _cut,
+    Fault.CLOCKS: _step_clocks,
+    Fault.STORE_SLOW: _slow_store,
+    Fault.STORE_AWAY: _take_store_away,
+    Fault.DISK_FULL: _fill_disk,
 }

@@ -36,7 +36,8 @@ def play(plan: Plan, broker: str) -> Verdict:
                 breaks = FAULTS[plan.fault](scene) if in_time else []
                 scene.await_end()
                 verdict = judge(plan, rows, breaks, collector.finish(len(rows)))
-                return replace(verdict, broken=verdict.broken + _endings(scene, in_time=in_time))
+                wrong = _endings(scene, in_time=in_time) + scene.watcher.wrong
+                return replace(verdict, broken=verdict.broken + wrong)
 
 
 def _request(plan: Plan, topic: str, file: Path, folder: Path) -> ReplayRequest:
@@ -48,7 +49,7 @@ def _request(plan: Plan, topic: str, file: Path, folder: Path) -> ReplayRequest:
         key=("symbol", "n"),
         ordering_key=("symbol",) if plan.ordered else (),
         speed=MAX if plan.rate is None else 1.0,
-        state=f"sqlite:{folder / 'state.db'}",
+        state=f"sqlite:{folder / 'state' / 'state.db'}",
     )
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,11 @@ from rejeu.jobs.request import ReplayRequest
 from rejeu.state.lease import read_state
 from rejeu.state.model import Status, StreamState
 from rejeu.state.sqlite import SqliteStore
-from tests.chaos.plan import Plan
+from tests.chaos.faked_clock import FakedClock
+from tests.chaos.plan import Fault, Plan
 from tests.chaos.rows import STREAM
+from tests.chaos.small_disk import small_disk
+from tests.chaos.watcher import Watcher
 from tests.emulated.gate import Gate
 from tests.paths import PLUGINS
 
@@ -28,10 +31,14 @@ POLL_SECONDS: Final = 0.02
 class Actor:
     """A replay in a process of its own; `expected` is the exit code that it must end with."""
 
-    def __init__(self, request: ReplayRequest, broker: str, log: Path) -> None:
+    def __init__(self, request: ReplayRequest, broker: str, log: Path, clock: FakedClock | None = None) -> None:
         self.expected = 0
+        self.clock = clock
+        """The one that it lives by, where that is not the machine's."""
         self._log = log
         environment = os.environ | {"PYTHONPATH": str(PLUGINS), "PUBSUB_EMULATOR_HOST": broker}
+        if clock is not None:
+            environment |= clock.environment
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", request.module, *request.to_argv()],
@@ -72,7 +79,9 @@ class Scene:
     def __init__(self, plan: Plan, request: ReplayRequest, broker: str, folder: Path) -> None:
         self.plan = plan
         self.gate = Gate(broker)
-        self.store = SqliteStore(str(request.state).removeprefix("sqlite:"))
+        self.state_file = state_file(request)
+        self.store = SqliteStore(self.state_file)
+        self.watcher = Watcher(self.store, STREAM)
         self.actors: list[Actor] = []
         self._request, self._folder = request, folder
 
@@ -80,8 +89,14 @@ class Scene:
         """Start one more replay."""
         request = self._request.model_copy(update=changes)
         log = self._folder / f"replay-{len(self.actors)}.log"
-        self.actors.append(Actor(request, self.gate.address, log))
+        clock = FakedClock(log.with_suffix(".clock")) if self.plan.fault is Fault.CLOCKS else None
+        self.actors.append(Actor(request, self.gate.address, log, clock))
         return self.actors[-1]
+
+    def leave(self) -> None:
+        """Let no process outlive it."""
+        for each in self.actors:
+            each.leave()
 
     def stand_by(self) -> Actor:
         """Start a standby, and wait until it is one."""
@@ -115,13 +130,20 @@ class Scene:
 @contextmanager
 def staged(plan: Plan, request: ReplayRequest, broker: str, folder: Path) -> Iterator[Scene]:
     """The scene while the block runs; no process outlives it."""
-    scene = Scene(plan, request, broker, folder)
-    try:
-        with scene.gate:
-            yield scene
-    finally:
-        for each in scene.actors:
-            each.leave()
+    with ExitStack() as stack:
+        if plan.fault is Fault.DISK_FULL:
+            stack.enter_context(small_disk(state_file(request).parent))
+        scene = Scene(plan, request, broker, folder)
+        stack.callback(scene.leave)
+        stack.enter_context(scene.gate)
+        if plan.fault.is_watched:
+            stack.enter_context(scene.watcher)
+        yield scene
+
+
+def state_file(request: ReplayRequest) -> Path:
+    """The file of its state store."""
+    return Path(str(request.state).removeprefix("sqlite:"))
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:

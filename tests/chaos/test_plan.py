@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.reading import read_chunks
-from tests.chaos.plan import MAX_ORDERED_ROWS, MAX_ROWS, RATES, Fault, plan
+from rejeu.state import LOCAL
+from tests.chaos.plan import MAX_ORDERED_ROWS, MAX_ROWS, RATES, STEPS, Fault, plan
 from tests.chaos.rows import STREAM, write_rows
+from tests.chaos.watcher import AIRFLOW_SECONDS, SILENCE
 
 BROKERS = ["one", "other"]
 PLANS = [plan(1, number, BROKERS) for number in range(30)]
@@ -28,6 +30,12 @@ def test_thirty_rounds_have_every_fault_on_every_broker_at_all_kinds_of_rates() 
     assert len(rates) < len(PLANS), "some have no pace"
     assert RATES[0] <= min(rates) < max(rates) / 20 < RATES[1]
     assert {each.rows for each in PLANS if each.rate is None} == {MAX_ROWS, MAX_ORDERED_ROWS}
+
+
+def test_clocks_are_stepped_by_seconds_and_by_an_hour_and_a_store_stays_away_for_longer_than_a_watchdog_waits() -> None:
+    steps = [each.step for each in PLANS]
+    assert STEPS[0] <= min(steps) < 60 < 600 < max(steps) <= STEPS[1]
+    assert all(each.outage > SILENCE.total_seconds() + LOCAL.lease_seconds + AIRFLOW_SECONDS for each in PLANS)
 
 
 def test_the_ids_and_places_of_the_rows_are_those_that_the_replay_gives_them(tmp_path: Path) -> None:

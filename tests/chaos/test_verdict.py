@@ -114,3 +114,29 @@ def test_a_holder_that_goes_on_after_it_woke_up_is_noticed() -> None:
 
 def test_a_silence_that_nobody_ends_is_noticed() -> None:
     assert "1 silences that nobody ended" in verdict(BEFORE).broken
+
+
+def test_a_clock_that_was_stepped_lets_no_row_go_before_it_is_due() -> None:
+    stepped = replace(PLAN, fault=Fault.CLOCKS)
+    calm = [got(n) for n in range(COUNT)]
+    assert verdict(calm, [], stepped).broken == []
+    ahead = [*calm[:200], *(got(n, at_us=200 * STEP_US + n) for n in range(200, COUNT))]
+    [broken] = verdict(ahead, [], stepped).broken
+    assert broken == "a row came 2.0 s before it was due"
+
+
+@pytest.mark.parametrize(
+    ("fault", "allowed"),
+    [(Fault.CLOCKS, 2.0), (Fault.STORE_SLOW, 2.0), (Fault.STORE_AWAY, 7.0), (Fault.DISK_FULL, 7.0), (Fault.CUT, None)],
+)
+def test_a_row_may_be_held_back_for_as_long_as_its_store_was_away_and_little_longer(
+    fault: Fault, allowed: float | None
+) -> None:
+    held = replace(PLAN, fault=fault, length=1.0)
+    for seconds in (1.9, 6.9, 60.0):
+        until_us = 200 * STEP_US + round(seconds * 1e6)
+        late = [got(n, at_us=max(n * STEP_US, until_us) if n >= 200 else None) for n in range(COUNT)]
+        wrong = [
+            words for words in verdict(late, [], held).broken if words.endswith("s allowed") and " late, " in words
+        ]
+        assert bool(wrong) == (allowed is not None and seconds > allowed)

@@ -24,6 +24,12 @@ STALL_SECONDS: Final = 0.05
 SAVE_SECONDS: Final = 0.05
 """How long they may take to write a checkpoint, which saves what was reached when the writing began."""
 TAKEOVER_SECONDS: Final = 2.0
+EARLY_SECONDS: Final = 1.0
+"""By how much the first row may have been late, by which all others are measured."""
+UNNOTICED_SECONDS: Final = 2.0
+"""By how much rows may be late of a replay that only its clock or a slow store bothers."""
+RETURN_SECONDS: Final = 3.0
+"""How long after its store is back a replay may take until it publishes again."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Verdict:
 
     `strange` and `spoilt` rows are not in the source, or not as they are there. `doubles` are messages beyond the first
     of each row, `allowed` how many of them the breaks may have made. `misordered` rows came behind a later one of their
-    key, which only ordering keys forbid; `overtaken` is by how many rows one was published too late. `backward` are
+    key, which only ordering keys forbid; `overtaken` is by how many rows one was published too late. `early` and `late`
+    are by how many seconds one was at most, where there is a pace. `backward` are
     messages of an epoch that came after one of a later epoch, `woken` those of a paused holder after it woke up.
     `takeovers` has the seconds from killing or pausing a holder to the next message where somebody stood by, `silences`
     those of the other breaks, and `unbroken` says how many of all nobody ended.
@@ -48,6 +55,8 @@ class Verdict:
     allowed: int
     misordered: int
     overtaken: int
+    early: float
+    late: float
     backward: int
     woken: int
     takeovers: list[float]
@@ -63,6 +72,7 @@ def judge(plan: Plan, rows: Mapping[str, Row], breaks: Sequence[Break], got: Seq
     known = [each for each in firsts if each.row_id in rows]
     silences = {each: _silence(messages, each) for each in breaks}
     ended = {each: found for each, found in silences.items() if found is not None}
+    delays = _delays(plan, known, rows)
     verdict = Verdict(
         rows=len(rows),
         messages=len(messages),
@@ -74,6 +84,8 @@ def judge(plan: Plan, rows: Mapping[str, Row], breaks: Sequence[Break], got: Seq
         allowed=_allowed(plan, messages, silences),
         misordered=_misordered(known, rows),
         overtaken=_overtaken(known, rows),
+        early=-min(delays, default=0.0),
+        late=max(delays, default=0.0),
         backward=_backward(messages),
         woken=sum(_after(messages, each.epoch, each.woke_us) for each in breaks if each.woke_us is not None),
         takeovers=[found for each, found in ended.items() if each.standby and each.abrupt],
@@ -90,7 +102,7 @@ def in_flight(rate: int | None) -> int:
 
 
 def _broken(plan: Plan, found: Verdict) -> list[str]:
-    under_way, most = in_flight(plan.rate), in_flight(None)
+    under_way, most, most_late = in_flight(plan.rate), in_flight(None), _most_late(plan)
     broken = {
         f"{found.lost:,} rows lost": found.lost,
         f"{found.strange:,} rows that are not in the source": found.strange,
@@ -98,11 +110,20 @@ def _broken(plan: Plan, found: Verdict) -> list[str]:
         f"{found.doubles:,} doubles, {found.allowed:,} allowed": found.doubles > found.allowed,
         f"{found.misordered:,} rows behind later ones of their key": plan.ordered and found.misordered,
         f"a row came {found.overtaken:,} rows late, {most:,} allowed": not plan.ordered and found.overtaken > most,
+        f"a row came {found.early:.1f} s before it was due": found.early > EARLY_SECONDS,
+        f"a row came {found.late:.1f} s late, {most_late or 0:g} s allowed": most_late and found.late > most_late,
         f"{found.backward:,} messages of an epoch that was over, {under_way:,} allowed": found.backward > under_way,
         f"{found.woken:,} messages after the holder woke up, {under_way:,} allowed": found.woken > under_way,
         f"{found.unbroken} silences that nobody ended": found.unbroken,
     }
     return [words for words, is_so in broken.items() if is_so]
+
+
+def _most_late(plan: Plan) -> float | None:
+    """How many seconds late a row may be where nothing but the state store, or a clock, holds it back."""
+    if plan.fault in (Fault.CLOCKS, Fault.STORE_SLOW):
+        return UNNOTICED_SECONDS
+    return plan.outage + RETURN_SECONDS if plan.fault in (Fault.STORE_AWAY, Fault.DISK_FULL) else None
 
 
 def _firsts(messages: Sequence[Got]) -> list[Got]:
@@ -160,6 +181,17 @@ def _overtaken(known: Sequence[Got], rows: Mapping[str, Row]) -> int:
         furthest = max(furthest, rows[each.row_id].place)
         most = max(most, furthest - rows[each.row_id].place)
     return most
+
+
+def _delays(plan: Plan, known: Sequence[Got], rows: Mapping[str, Row]) -> list[float]:
+    """By how many seconds each row came later than due; earlier where negative. The first one was on time."""
+    if plan.rate is None or not known:
+        return []
+    first_us = min(each.published_us for each in known)
+    first = min(rows[each.row_id].n for each in known)
+    return [
+        round((each.published_us - first_us) / 1e6 - (rows[each.row_id].n - first) / plan.rate, 3) for each in known
+    ]
 
 
 def _backward(messages: Sequence[Got]) -> int:
