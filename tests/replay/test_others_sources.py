@@ -134,6 +134,7 @@ def test_a_spec_that_names_it_is_read_without_importing_it_or_arrow(streams: Pat
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_dags_are_made_of_a_spec_that_names_it(streams: Path) -> None:
     from rejeu.airflow import loader
 

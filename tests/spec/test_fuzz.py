@@ -55,7 +55,7 @@ def mutated(rng: random.Random) -> str:
 def _mutate(document: dict[Any, Any], rng: random.Random) -> None:
     part: Any = document
     while True:
-        name = rng.choice(list(part)) if part else "x"
+        name = rng.choice([*map(str, part)]) if part else "x"
         if not isinstance(part.get(name), dict) or rng.random() < 0.2:
             break
         part = part[name]

@@ -315,6 +315,7 @@ def test_a_bucket_holds_several_stores_and_other_objects(cloud: StorageServer) -
     assert (here.names(), beside.names(), below.names()) == (["clicks"], ["views"], ["bikes"])
 
 
+@pytest.mark.slow
 def test_a_thousand_documents_that_are_missing_cost_a_request_each_and_one_look_for_the_bucket(
     cloud: StorageServer,
 ) -> None:
