@@ -31,9 +31,9 @@ HEAD_START_SECONDS: Final = 2.0
 
 
 class RawAnswer(Answer):
-    """An answer as it is kept: one line, with the time of asking at its end."""
+    """An answer as it is kept: one line, with the time of asking at its end, where it counts more than one before."""
 
-    observed_at: str
+    observed_at: msgspec.Raw
 
 
 def read_api(
@@ -75,20 +75,30 @@ class Rows:
     """Makes a table of a raw file's content."""
 
     def __init__(self, request: ReplayRequest) -> None:
-        self._fields = Fields(request)
+        self._stream, self._fields = request.stream, Fields(request)
         self._answer = msgspec.json.Decoder(RawAnswer)
+        self._told = False
 
     def of(self, line: bytes, path: str) -> pa.Table:
         """One row for each record, unchanged but for the time of asking. Raises SourceError."""
         try:
             answer = self._answer.decode(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SourceError(f"{path} is broken: {error}; mend or remove it") from error
-        rows = [msgspec.json.encode({OBSERVED_AT: answer.observed_at, **record}) for record in answer.records]
+        self._tell_theirs(answer.records, path)
+        asked_at = {OBSERVED_AT: answer.observed_at}
+        rows = [msgspec.json.encode(asked_at | record | asked_at) for record in answer.records]
         records = self._fields.records(rows)
         if rows:
             self._fields.check_keys(records, rows[0])
         return name_columns([self._fields.times(records), pa.array(rows, pa.binary()), *self._fields.keys(records)])
+
+    def _tell_theirs(self, records: list[dict[str, msgspec.Raw]], path: str) -> None:
+        """Log once that records have a time of that name, which the rows do not have."""
+        if not self._told and any(OBSERVED_AT in record for record in records):
+            self._told = True
+            told = f"an {OBSERVED_AT} of their own: in the rows it is when it was asked for; theirs is in {path}"
+            log.warning("%s: the API's records have %s", self._stream, told)
 
 
 def _step_us(request: ReplayRequest) -> int:
@@ -104,11 +114,13 @@ def _line(answer: bytes, at_us: int) -> bytes:
 
 
 def _tell_gaps(stream: str, instants: list[int], start_us: int | None, until_us: int, step_us: int) -> None:
-    """Log how many steps have no answer and never will."""
+    """Log how many steps have no answer and never will; there may be more of them than fit into memory."""
     if start_us is None and not instants:
         return
     first = -(-(instants[0] if start_us is None else start_us) // step_us)
-    missing = {*range(first, until_us // step_us)} - {each // step_us for each in instants}
-    if missing:
-        since = format_instant(from_us(min(missing) * step_us))
-        log.warning("%s: nobody asked the API %d times from %s on: gaps", stream, len(missing), since)
+    last = until_us // step_us
+    answered = sorted({each // step_us for each in instants if first <= each // step_us < last})
+    if missing := last - first - len(answered):
+        gap = next((step for step, found in enumerate(answered, first) if step != found), first + len(answered))
+        since = format_instant(from_us(gap * step_us))
+        log.warning("%s: nobody asked the API %d times from %s on: gaps", stream, missing, since)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -34,6 +34,10 @@ PATIENT_STEPS: Final = 10
 LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """The HTTP errors that another try may get past."""
 BLOCK_BYTES: Final = 1 << 16
+MOST_BYTES: Final = 16_000_000
+"""An answer is held in memory as a whole, and its records beside it, which may take thirty times as much."""
+LONGEST_PAUSE_SECONDS: Final = 86_400.0
+"""What an API may ask for with Retry-After; it counts as one that does not answer long before that."""
 
 
 class Answer(msgspec.Struct):
@@ -44,6 +48,10 @@ class Answer(msgspec.Struct):
 
 class NoAnswerError(Exception):
     """This try brought no usable answer; another one may."""
+
+
+class TooLargeError(Exception):
+    """The answer is larger than what is read of one; another try in the same step would cost as much."""
 
 
 class Api:
@@ -77,7 +85,7 @@ class Api:
         )
         try:
             body: bytes = tries(self._try, until_us)
-        except NoAnswerError as error:
+        except (NoAnswerError, TooLargeError) as error:
             self._give_up(at_us, error)
             return None
         if self._failing_since_us is not None:
@@ -115,17 +123,27 @@ class Api:
         raise NoAnswerError(f"it answers {said}")
 
     def _asked_pause_us(self, retry_after: str) -> int:
-        """The pause that Retry-After asks for (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after)."""
+        """The pause that Retry-After asks for (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after), as long as
+        one may be."""
+        seconds = 0.0
         if retry_after.isdecimal():
-            return int(retry_after) * SECOND_US
-        with suppress(ValueError):
-            at: datetime = parsedate_to_datetime(retry_after)
-            return int(at.timestamp() * SECOND_US) - self._clock.now_us()
-        return 0
+            seconds = float(retry_after)  # any number of digits, unlike int
+        else:
+            with suppress(ValueError, OverflowError):
+                at: datetime = parsedate_to_datetime(retry_after)
+                at = at if at.tzinfo else at.replace(tzinfo=UTC)
+                seconds = at.timestamp() - self._clock.now_us() / SECOND_US
+        return int(min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS) * SECOND_US)
 
     def _blocks(self, response: requests.Response, until_us: int) -> Iterator[bytes]:
-        """The body in blocks. Raises NoAnswerError where it is not complete when the step ends."""
+        """The body in blocks. Raises NoAnswerError where it is not complete when the step ends, and TooLargeError."""
+        told, size = response.headers.get("Content-Length", ""), 0
+        if told.isdecimal() and float(told) > MOST_BYTES:
+            raise _too_large()
         for block in response.iter_content(BLOCK_BYTES):
+            size += len(block)
+            if size > MOST_BYTES:
+                raise _too_large()
             yield block
             if self._clock.now_us() > until_us:
                 raise NoAnswerError("its answer did not come to an end in time")
@@ -137,7 +155,7 @@ class Api:
             error = state.outcome and state.outcome.exception()
             log.warning("%s: no answer from %s: %s; trying again", self._stream, self._url, error)
 
-    def _give_up(self, at_us: int, error: NoAnswerError) -> None:
+    def _give_up(self, at_us: int, error: Exception) -> None:
         """Leave a gap and log it. Raises SourceError where there have been gaps for too long."""
         if self._failing_since_us is None:
             self._failing_since_us = self._clock.now_us()
@@ -152,3 +170,7 @@ class Api:
         """For how many seconds there has been no answer."""
         since_us = self._failing_since_us
         return 0.0 if since_us is None else (self._clock.now_us() - since_us) / SECOND_US
+
+
+def _too_large() -> TooLargeError:
+    return TooLargeError(f"its answer is larger than {MOST_BYTES:,} bytes: ask for less at a time")
