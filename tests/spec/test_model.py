@@ -226,7 +226,8 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "a table that is replayed into itself": (
         {"replay.source.table": "web.clicks"},
-        "replay.source.table is 'web.clicks', which the stream writes: it would replay itself for ever. " + SCHEMA_HINT,
+        "replay.source.table: it is 'web.clicks', which the stream writes: it would replay itself for ever. "
+        "Name another table.",
     ),
     "a name that is no stream's": (
         {"stream": "Web-Clicks"},

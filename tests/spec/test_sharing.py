@@ -16,7 +16,7 @@ from rejeu.jobs.request import BatchJobRequest, ReconcileRequest, ReplayRequest,
 from rejeu.launchers.names import short_name
 from rejeu.spec.files import load_specs
 from rejeu.spec.model import StreamSpec
-from rejeu.spec.sharing import clashes
+from rejeu.spec.sharing import clashes, misnamed
 from rejeu.state.documents import SideDocument
 
 
@@ -163,3 +163,70 @@ def test_no_two_streams_that_may_run_have_anything_of_one_name(found: list[Strea
     refused = clashes(found)
     names = [name for spec in found if spec.stream not in refused for name in names_of(spec)]
     assert sorted(set(names)) == sorted(names)
+
+
+# What one stream may not name
+
+
+OWN = "which is Rejeu's own"
+ITSELF = "which the stream writes: it would replay itself for ever"
+
+MISNAMED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "incidents as a streaming table": ({"live__table": "rejeu.incidents"}, "live.table", OWN),
+    "with the target's project": ({"batch__table": "rejeu-here.rejeu.reconciliations"}, "batch.table", OWN),
+    "as a view": ({"live__view": "rejeu.incidents"}, "live.view", OWN),
+    "for dead letters": ({"live__dead_letters": "rejeu.reconciliations"}, "live.dead_letters", OWN),
+    "a staging table": ({"live__table": "rejeu_staging.rows"}, "live.table", OWN),
+    "incidents as a source": ({"replay__source__table": "rejeu.incidents"}, "replay.source.table", OWN),
+    "incidents in a query": (
+        {"replay__source": {"query": "SELECT * FROM `rejeu-here`.`rejeu`.incidents"}},
+        "replay.source.query",
+        OWN,
+    ),
+    "its own view as its source": ({"replay__source__table": "one.rows_live"}, "replay.source.table", ITSELF),
+    "its own view with the project": (
+        {"replay__source__table": "rejeu-here.one.rows_live"},
+        "replay.source.table",
+        ITSELF,
+    ),
+    "its own dead letters": ({"replay__source__table": "one.rows_dead_letters"}, "replay.source.table", ITSELF),
+    "its own table in a query": (
+        {"replay__source": {"query": "SELECT a.* FROM web.history AS a\nLEFT JOIN `one.rows` AS b USING (id)"}},
+        "replay.source.query",
+        ITSELF,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISNAMED)
+def test_a_table_of_rejeus_own_or_what_the_stream_itself_writes_is_refused(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REJEU_PROJECT", "rejeu-here")
+    changes, field, reason = MISNAMED[case]
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(spec_of("one", **changes)), encoding="utf-8")
+    [loaded] = load_specs([tmp_path])
+    assert loaded.error is not None
+    assert loaded.error.field == field
+    assert reason in str(loaded.error)
+
+
+def test_the_dataset_of_rejeus_own_tables_is_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = StreamSpec.model_validate(spec_of("one", live__table="mine.incidents"))
+    assert misnamed(spec) is None
+    monkeypatch.setenv("REJEU_DATASET", "mine")
+    assert misnamed(spec) is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"live__table": "rejeu.clicks"},
+        {"live__table": "other-project.rejeu.incidents"},
+        {"replay__source__table": "one.days"},
+        {"replay__source": {"query": "SELECT one.rows, '# from one.row' FROM web.history AS one"}},
+    ],
+)
+def test_other_tables_may_be_named(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REJEU_PROJECT", "rejeu-here")
+    assert misnamed(StreamSpec.model_validate(spec_of("one", **changes))) is None

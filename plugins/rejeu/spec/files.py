@@ -19,7 +19,7 @@ from rejeu import extensions
 from rejeu.errors import SpecError, brief, explain
 from rejeu.spec.document import read_document
 from rejeu.spec.model import StreamSpec
-from rejeu.spec.sharing import Clash, clashes
+from rejeu.spec.sharing import Clash, clashes, misnamed
 
 SUFFIXES = (".yaml", ".yml")
 FOLDERS = "REJEU_STREAMS"
@@ -53,9 +53,12 @@ def read_spec(file: Path) -> StreamSpec:
     extensions.look_in(file.parent)
     document = read_document(file)
     try:
-        return StreamSpec.model_validate(document)
+        spec = StreamSpec.model_validate(document)
     except ValidationError as error:
         raise _spec_error(file, error) from None
+    if (clash := misnamed(spec)) is not None:
+        raise SpecError(str(file), clash.field, clash.reason, "Name another table.")
+    return spec
 
 
 def load_specs(folders: Iterable[Path]) -> list[Loaded]:

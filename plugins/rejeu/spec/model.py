@@ -317,15 +317,6 @@ class StreamSpec(Part):
         return self
 
     @model_validator(mode="after")
-    def _source_is_not_its_own_table(self) -> Self:
-        source = self.replay and self.replay.source.table
-        if source in (self.live.table, self.view, self.dead_letters):
-            raise ValueError(
-                f"replay.source.table is {source!r}, which the stream writes: it would replay itself for ever"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _own_tables(self) -> Self:
         named = [self.live.table, self.view, self.dead_letters, *([self.batch.table] if self.batch else [])]
         twice = sorted({name for name in named if named.count(name) > 1})

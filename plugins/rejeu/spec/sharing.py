@@ -1,4 +1,5 @@
-"""What two streams may not have in common: where both would write, publish or be called the same, neither runs.
+"""What two streams may not have in common: where both would write, publish or be called the same, neither runs. And
+what one may not name: tables of Rejeu's own, and as its source what it writes itself.
 
 Read together may be anything: sources, raw files of batches, a topic that one publishes and others only read. Rows in
 a table of dead letters say whose they are, so that streams may share one.
@@ -7,12 +8,18 @@ a table of dead letters say whose they are, so that streams may share one.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.names import replay_job
 from rejeu.spec.probes import PROBES
+
+DATASET: Final = "rejeu"
+"""The dataset of Rejeu's own tables where nobody says another."""
+OWN_TABLES: Final = ("incidents", "reconciliations")
+READ_BY_A_QUERY: Final = re.compile(r"\b(?:from|join)\s+((?:[a-z0-9-]+\.)?[a-z0-9_]+\.[a-z0-9_-]+)", re.IGNORECASE)
 
 
 class Claim(NamedTuple):
@@ -35,6 +42,44 @@ def own_project(environment: Mapping[str, str] | None = None) -> str:
     """The project that tables without one lie in, by Rejeu's variable or else Google's."""
     given = os.environ if environment is None else environment
     return given.get("REJEU_PROJECT") or given.get("GOOGLE_CLOUD_PROJECT", "")
+
+
+def own_dataset(environment: Mapping[str, str] | None = None) -> str:
+    """The dataset of Rejeu's own tables."""
+    given = os.environ if environment is None else environment
+    return given.get("REJEU_DATASET") or DATASET
+
+
+def misnamed(spec: StreamSpec) -> Clash | None:
+    """The first table that the spec names and may not: Rejeu's own, or as the source what the stream writes."""
+    project = own_project()
+    written = {claim.name: claim.field for claim in _claims(spec, project) if claim.kind == "the table"}
+    read = _sources(spec, project)
+    for table, field in (written | read).items():
+        if _is_rejeus(table, project):
+            rule = "Rejeu keeps what it does there" if not table.count("_staging.") else "its tables expire in a day"
+            return Clash(field, f"it is {table!r}, which is Rejeu's own: {rule}")
+    for table, field in read.items():
+        # The batch table is no part of what is replayed into.
+        if written.get(table) not in (None, "batch.table"):
+            return Clash(field, f"it is {table!r}, which the stream writes: it would replay itself for ever")
+    return None
+
+
+def _sources(spec: StreamSpec, project: str) -> dict[str, str]:
+    """The tables that the replay reads, as far as a query says so plainly, and the fields that name them."""
+    if spec.replay is None:
+        return {}
+    source = spec.replay.source
+    named = {_full(source.table, project): "replay.source.table"} if source.table else {}
+    queried = READ_BY_A_QUERY.findall((source.query or "").replace("`", ""))
+    return named | {_full(table, project): "replay.source.query" for table in queried}
+
+
+def _is_rejeus(table: str, project: str) -> bool:
+    own = own_dataset()
+    dataset, _, name = table.removeprefix(f"{project}.").rpartition(".")
+    return (dataset == own and name in OWN_TABLES) or dataset == f"{own}_staging"
 
 
 def clashes(specs: Sequence[StreamSpec]) -> dict[str, list[tuple[Clash, str]]]:
