@@ -104,7 +104,7 @@ def test_a_wrong_variable_is_named(changes: dict[str, str], message: str) -> Non
     assert str(caught.value).endswith("Set it in Airflow's environment")
 
 
-@pytest.mark.parametrize("launcher", ["cloud-run", "kubernetes", "vertex-ai"])
+@pytest.mark.parametrize("launcher", ["cloud-run", "docker", "kubernetes", "vertex-ai"])
 @pytest.mark.parametrize("state", [{}, {"REJEU_STATE": "sqlite:/srv/state.db"}])
 def test_replays_of_other_machines_cannot_have_the_state_file_of_this_one(launcher: str, state: dict[str, str]) -> None:
     given = LEAST | {"REJEU_LAUNCHER": launcher, "REJEU_IMAGE": "i", "REJEU_REGION": "europe-west1"}
@@ -113,9 +113,79 @@ def test_replays_of_other_machines_cannot_have_the_state_file_of_this_one(launch
     assert Target.from_env(given | {"REJEU_STATE": "gs://rejeu-state/streams"}).launcher == launcher
 
 
+ELSEWHERE = LEAST | {"REJEU_IMAGE": "i", "REJEU_REGION": "europe-west1", "REJEU_STATE": "gs://rejeu-state/streams"}
+ON_DATAFLOW = LEAST | {
+    f"REJEU_{name}": value
+    for name, value in {
+        "JOBS": "dataflow",
+        "REGION": "europe-west1",
+        "BUCKET": "b",
+        "TEMPLATE": "gs://b/t",
+        "JOBS_IMAGE": "i",
+    }.items()
+}
+
+
 def test_streaming_jobs_on_dataflow_need_no_state() -> None:
-    given = {"JOBS": "dataflow", "REGION": "europe-west1", "BUCKET": "b", "TEMPLATE": "gs://b/t", "JOBS_IMAGE": "i"}
-    assert Target.from_env(LEAST | {f"REJEU_{name}": value for name, value in given.items()}).jobs == "dataflow"
+    assert Target.from_env(ON_DATAFLOW).jobs == "dataflow"
+
+
+@pytest.mark.parametrize("emulator", ["PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BIGTABLE_EMULATOR_HOST"])
+@pytest.mark.parametrize("launcher", ["cloud-run", "kubernetes", "vertex-ai", "dataflow"])
+def test_jobs_of_other_machines_cannot_ask_the_emulators_of_this_one(launcher: str, emulator: str) -> None:
+    given = ON_DATAFLOW if launcher == "dataflow" else ELSEWHERE | {"REJEU_LAUNCHER": launcher}
+    variable = "REJEU_JOBS" if launcher == "dataflow" else "REJEU_LAUNCHER"
+    with pytest.raises(RequestError) as caught:
+        Target.from_env(given | {emulator: "127.0.0.1:8085"})
+    assert str(caught.value) == (
+        f"{variable} is '{launcher}': its jobs run elsewhere and ask Google, and {emulator} names a server that only "
+        f"this machine asks; unset {emulator}, or {variable}"
+    )
+    assert Target.from_env(given | {emulator: ""}).project == "rejeu-test"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "server"), [("cloud-run", "CLOUD_RUN_EMULATOR_HOST"), ("vertex-ai", "VERTEX_AI_EMULATOR_HOST")]
+)
+def test_where_the_launchers_service_is_of_this_machine_too_emulators_may_be(launcher: str, server: str) -> None:
+    given = ELSEWHERE | {"REJEU_LAUNCHER": launcher, "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085", server: "127.0.0.1:1"}
+    assert Target.from_env(given).launcher == launcher
+
+
+def test_containers_of_this_machine_are_told_of_its_emulators() -> None:
+    given = ELSEWHERE | {"REJEU_LAUNCHER": "docker", "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085"}
+    assert Target.from_env(given).launcher == "docker"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"BIGQUERY_EMULATOR_HOST": "http://b"},
+            "BIGQUERY_EMULATOR_HOST is set and BIGQUERY_STORAGE_EMULATOR_HOST is not: tables would be made in one "
+            "BigQuery and read from another; set both, or none",
+        ),
+        (
+            {"BIGQUERY_STORAGE_EMULATOR_HOST": "b"},
+            "BIGQUERY_STORAGE_EMULATOR_HOST is set and BIGQUERY_EMULATOR_HOST is not: tables would be made in one "
+            "BigQuery and read from another; set both, or none",
+        ),
+        (
+            {"REJEU_PRODUCTION": "true", "PUBSUB_EMULATOR_HOST": "p"},
+            "REJEU_PRODUCTION marks this target as one that people rely on, and PUBSUB_EMULATOR_HOST an emulator's, "
+            "which keeps nothing: unset one of them",
+        ),
+    ],
+)
+def test_half_of_an_emulator_and_an_emulator_in_production_are_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Target.from_env(LEAST | changes)
+    assert str(caught.value) == message
+
+
+def test_a_path_in_a_bucket_that_is_not_named_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"REJEU_BUCKET is empty, and 'gs://\{bucket\}/a' lies in it: set it to the"):
+        Target.from_env(LEAST).place("gs://{bucket}/a")
 
 
 def test_a_missing_project_is_asked_for() -> None:

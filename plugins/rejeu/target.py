@@ -15,13 +15,16 @@ from rejeu.errors import ExtensionError, RequestError, brief, explain
 from rejeu.ports import Launcher
 from rejeu.registry import Registry
 from rejeu.spec.shapes import Shape
-from rejeu.spec.sharing import own_project
+from rejeu.spec.sharing import DATASET, own_project
 from rejeu.spec.types import Speed
 from rejeu.spec.workers import ServiceAccount
 
 PREFIX = "REJEU_"
 LOCAL_STATE: Final = "sqlite:"
 """What the URI of a state store begins with that is a file of one machine."""
+BIGQUERY_EMULATORS: Final = ("BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST")
+EMULATORS: Final = ("PUBSUB_EMULATOR_HOST", *BIGQUERY_EMULATORS, "STORAGE_EMULATOR_HOST", "BIGTABLE_EMULATOR_HOST")
+"""What names servers of this machine in the place of Google's, which a job is to talk to as its starter does."""
 REGION: Final = Shape(r"^([a-z]+-[a-z]+[0-9]+)?$", "it must be a region, such as europe-west1")
 TEMPLATE: Final = Shape(r"^(gs://.+/.+)?$", "it must be gs://BUCKET/PATH")
 
@@ -43,7 +46,11 @@ class LauncherKind:
     starts_streams: bool = False
     """Whether REJEU_JOBS may name it."""
     elsewhere: bool = False
-    """Whether its jobs run on other machines, which see no file of this one."""
+    """Whether its jobs run on other machines, or as if: they see no file of this one."""
+    hands_on: tuple[str, ...] = ()
+    """The variables of its own environment that it gives to jobs elsewhere."""
+    emulator: str = ""
+    """The variable that names a server in the place of its service, as tests start one: its jobs then run here."""
 
     def __post_init__(self) -> None:
         for name in self.needs:
@@ -79,7 +86,7 @@ class Target(BaseModel):
     """Cloud Storage bucket for raw files and staging, without gs://."""
     state: str = "sqlite:.rejeu/state.db"
     """The state store's URI, as `rejeu.state.open_store` reads it."""
-    dataset: str = "rejeu"
+    dataset: str = DATASET
     """BigQuery dataset of Rejeu's own tables, and beside it `<dataset>_staging`, whose tables expire."""
     location: str = "US"
     """BigQuery location of new datasets."""
@@ -128,11 +135,13 @@ class Target(BaseModel):
         values = {name: given[PREFIX + name.upper()] for name in cls.model_fields if PREFIX + name.upper() in given}
         values.setdefault("project", own_project(given))
         try:
-            return cls.model_validate(values)
+            target = cls.model_validate(values)
         except ValidationError as error:
             detail = error.errors()[0]
             variable = PREFIX + str(detail["loc"][0]).upper()
             raise RequestError(f"{variable}: {explain(detail)}. Set it in Airflow's environment") from None
+        target._refuse_emulators(given)
+        return target
 
     @field_validator("launcher", "jobs")
     @classmethod
@@ -155,8 +164,32 @@ class Target(BaseModel):
             raise ValueError(f"it is {launcher!r}: {rule}; set {PREFIX}STATE to gs://BUCKET/PREFIX")
         return launcher
 
+    def _refuse_emulators(self, environment: Mapping[str, str]) -> None:
+        """Raises RequestError where some parts would talk to emulators, and others to Google, about the same things."""
+        named = [name for name in EMULATORS if environment.get(name)]
+        for field in ("launcher", "jobs"):
+            launcher = getattr(self, field)
+            kind = LAUNCHERS[launcher]
+            unseen = [name for name in named if name not in kind.hands_on]
+            if unseen and kind.elsewhere and not environment.get(kind.emulator):
+                variable = PREFIX + field.upper()
+                rule = (
+                    f"its jobs run elsewhere and ask Google, and {unseen[0]} names a server that only this machine asks"
+                )
+                raise RequestError(f"{variable} is {launcher!r}: {rule}; unset {', '.join(unseen)}, or {variable}")
+        if self.production and named:
+            rule = f"{PREFIX}PRODUCTION marks this target as one that people rely on, and {named[0]} an emulator's"
+            raise RequestError(f"{rule}, which keeps nothing: unset one of them")
+        halves = [name for name in BIGQUERY_EMULATORS if name in named]
+        if len(halves) == 1:
+            (other,) = {*BIGQUERY_EMULATORS} - {*halves}
+            rule = f"{halves[0]} is set and {other} is not: tables would be made in one BigQuery and read from another"
+            raise RequestError(f"{rule}; set both, or none")
+
     def place(self, text: str, **values: str) -> str:
-        """Fill `{bucket}` and the like into a path of a spec."""
+        """Fill `{bucket}` and the like into a path of a spec. Raises RequestError where there is no bucket."""
+        if "{bucket}" in text and not self.bucket:
+            raise RequestError(f"{PREFIX}BUCKET is empty, and {brief(text)!r} lies in it: set it to the bucket's name")
         return text.format(bucket=self.bucket, **values)
 
     def table(self, name: str) -> str:

@@ -12,10 +12,10 @@ from rejeu import extensions
 from rejeu.errors import RequestError
 from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.launchers.cloud_run import CloudRunLauncher
-from rejeu.launchers.docker import EMULATORS, DockerLauncher
+from rejeu.launchers.docker import DockerLauncher
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.launchers.split import SplitLauncher
-from rejeu.target import LAUNCHERS, LauncherKind, Target, launchers_for
+from rejeu.target import EMULATORS, LAUNCHERS, LauncherKind, Target, launchers_for
 from rejeu.testing import FakeLauncher, registered
 
 MINE = """
@@ -104,7 +104,7 @@ def test_a_container_is_told_the_emulators_and_finds_extensions_in_its_own_folde
     monkeypatch.setenv("REJEU_EXTENSIONS", "/a/folder/of/this/machine")
     for name in EMULATORS:
         monkeypatch.setenv(name, "here:1")
-    here = replay_launcher(target(tmp_path, REJEU_LAUNCHER="docker", REJEU_IMAGE="i"))
+    here = replay_launcher(target(tmp_path, REJEU_LAUNCHER="docker", REJEU_IMAGE="i", REJEU_STATE="gs://b/s"))
     assert isinstance(here, DockerLauncher)
     assert here._environment == dict.fromkeys(EMULATORS, "here:1")
     there = replay_launcher(

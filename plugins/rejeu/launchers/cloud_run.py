@@ -227,4 +227,4 @@ def _make(target: Target, environment: Mapping[str, str]) -> CloudRunLauncher:
     return CloudRunLauncher(target.project, target.region, target.image, target.service_account or None)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True)
+LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True, emulator="CLOUD_RUN_EMULATOR_HOST")

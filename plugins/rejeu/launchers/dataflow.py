@@ -301,4 +301,5 @@ LAUNCHER = LauncherKind(
     starts_replays=False,
     starts_streams=True,
     elsewhere=True,
+    emulator="DATAFLOW_EMULATOR_HOST",
 )

@@ -14,7 +14,7 @@ from rejeu.errors import LaunchError, translated
 from rejeu.launchers.names import short_name
 from rejeu.launchers.waiting import look_until
 from rejeu.ports import Job, JobRequest, JobState
-from rejeu.target import LauncherKind, Target
+from rejeu.target import EMULATORS, LauncherKind, Target
 
 # docker is imported where it is first used: a launcher is made in the triggerer's event loop, which must not wait.
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ ATTEMPTS = 5
 """How often a starter tries while others are faster."""
 NAME_LIMIT = 63
 """A container's name is also its host name on a network."""
-
-EMULATORS = (
-    "PUBSUB_EMULATOR_HOST",
-    "BIGQUERY_EMULATOR_HOST",
-    "BIGQUERY_STORAGE_EMULATOR_HOST",
-    "STORAGE_EMULATOR_HOST",
-)
-"""What names the servers that a container on this machine is to talk to, as its starter does."""
 
 NAME_LABEL = "rejeu.job"
 READY_LABEL = "rejeu.ready-text"
@@ -249,4 +241,4 @@ def _make(target: Target, environment: Mapping[str, str]) -> DockerLauncher:
     return DockerLauncher(target.image, emulators, target.network or None)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image",))
+LAUNCHER = LauncherKind(_make, needs=("image",), elsewhere=True, hands_on=EMULATORS)

@@ -204,4 +204,4 @@ def _make(target: Target, environment: Mapping[str, str]) -> VertexLauncher:
     return VertexLauncher(target.project, target.region, target.image, target.service_account or None)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True)
+LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True, emulator="VERTEX_AI_EMULATOR_HOST")
