@@ -36,6 +36,7 @@ GOOGLES: Final[Mapping[str, str]] = {
     "MONITORING_EMULATOR_HOST": "A server in place of Cloud Monitoring, `host:port`, as tests start one.",
     "CLOUD_RUN_EMULATOR_HOST": "Likewise of Cloud Run, `host:port`.",
     "DATAFLOW_EMULATOR_HOST": "Likewise of Dataflow, as a URL.",
+    "SECRET_MANAGER_EMULATOR_HOST": "Likewise of Secret Manager, as a URL.",
     "VERTEX_AI_EMULATOR_HOST": "Likewise of Vertex AI, as a URL.",
 }
 

@@ -159,7 +159,7 @@ WRONG: dict[str, tuple[dict[Any, Any], str]] = {
     "an unknown field of the source": (
         {"replay.source.tabel": "a.b"},
         "replay.source.tabel: there is no such field. Is table meant? Fields here: "
-        "table, query, files, generator, api, raw, reader, options, every, time, time_unit, key.",
+        "table, query, files, generator, api, headers, raw, reader, options, every, time, time_unit, key.",
     ),
     "a missing field": (
         {"event_time": None},

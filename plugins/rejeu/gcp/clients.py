@@ -2,8 +2,9 @@
 
 `BIGQUERY_EMULATOR_HOST` (with http://), `BIGQUERY_STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_HOST` (with http://) and
 `PUBSUB_EMULATOR_HOST` and `BIGTABLE_EMULATOR_HOST` each name one; `CLOUD_RUN_EMULATOR_HOST`,
-`MONITORING_EMULATOR_HOST`, and with http:// `DATAFLOW_EMULATOR_HOST` and `VERTEX_AI_EMULATOR_HOST` a server that our
-tests start. Credentials are the environment's own; an emulator is asked without any.
+`MONITORING_EMULATOR_HOST`, and with http:// `DATAFLOW_EMULATOR_HOST`, `SECRET_MANAGER_EMULATOR_HOST` and
+`VERTEX_AI_EMULATOR_HOST` a server that our tests start. Credentials are the environment's own; an emulator is asked
+without any.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 
-from rejeu.errors import LaunchError, PublishError, SourceError
+from rejeu.errors import LaunchError, PublishError, RejeuError, SourceError
 from rejeu.gcp.errors import making_client
 
 if TYPE_CHECKING:
@@ -167,11 +168,21 @@ def finite_retry() -> Retry:
     return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
 
 
-def _session(service: str, emulator: str) -> AuthorizedSession:
+def secret_manager_endpoint() -> str:
+    """Where the REST API of Secret Manager is."""
+    return os.environ.get("SECRET_MANAGER_EMULATOR_HOST") or "https://secretmanager.googleapis.com"
+
+
+def secret_manager_session() -> AuthorizedSession:
+    """What asks Secret Manager with the environment's credentials. Raises SourceError where there are none."""
+    return _session("Secret Manager", "SECRET_MANAGER_EMULATOR_HOST", SourceError)
+
+
+def _session(service: str, emulator: str, into: type[RejeuError] = LaunchError) -> AuthorizedSession:
     import google.auth
     from google.auth.transport.requests import AuthorizedSession
 
-    with making_client(service, LaunchError):
+    with making_client(service, into):
         credentials = _anonymous(emulator) or google.auth.default(scopes=CLOUD_SCOPES)[0]
     return AuthorizedSession(credentials)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from rejeu.errors import RequestError
 from rejeu.jobs.request import BatchJobRequest, ReplayRequest, StreamJobRequest
-from rejeu.spec.model import Replay, StreamSpec
+from rejeu.spec.model import Replay, Source, StreamSpec
+from rejeu.spec.secrets import Headers, references
 from rejeu.spec.types import Speed
-from rejeu.target import Target
+from rejeu.target import LAUNCHERS, Target
 
 
 def replay_request(
@@ -23,6 +24,7 @@ def replay_request(
             f"{spec.stream}: its source is the simulator {source.generator!r}, and REJEU_PRODUCTION marks this target: "
             "made-up rows are for targets that nobody relies on; name a table, a query or files"
         )
+    _refuse_unseen(spec, source, target)
     return ReplayRequest.of(
         topic=target.topic(spec.live.topic),
         stream=spec.stream,
@@ -31,7 +33,8 @@ def replay_request(
         query=source.query,
         file=target.place(source.files) if source.files else None,
         generator=source.generator,
-        api=source.api and source.api.format(open_data=target.open_data),
+        api=source.api and source.api.replace("{open_data}", target.open_data),
+        headers=Headers(source.headers),
         reader=source.reader,
         options=source.options,
         raw=source.raw and target.place(source.raw, partition="{partition}"),
@@ -44,6 +47,23 @@ def replay_request(
         speed=speed or target.speed or replay.speed,
         state=target.state,
     )
+
+
+def _refuse_unseen(spec: StreamSpec, source: Source, target: Target) -> None:
+    """Raises RequestError for what the replay cannot see where it runs: files and variables of this machine."""
+    kind = LAUNCHERS[target.launcher]
+    if not kind.elsewhere:
+        return
+    elsewhere = f"REJEU_LAUNCHER {target.launcher} starts the replay where"
+    for field in ("files", "raw"):
+        path = getattr(source, field)
+        if path and not path.startswith("gs://"):
+            rule = f"{spec.stream}: replay.source.{field} is {path!r}: {elsewhere} it cannot see this machine's files"
+            raise RequestError(f"{rule}; write gs://BUCKET/PATH")
+    for each in references([source.api, source.headers, source.options]):
+        if each.kind == "env" and each.name not in kind.hands_on:
+            rule = f"{spec.stream}: replay.source has {each}: {elsewhere} no variable of this environment is"
+            raise RequestError(f"{rule}; keep it in Secret Manager, and write {{secret:NAME}}")
 
 
 def replay_of(spec: StreamSpec) -> Replay:

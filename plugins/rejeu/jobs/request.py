@@ -12,14 +12,19 @@ from pydantic import BeforeValidator, Field, model_validator
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestError, RowError, SourceError, StateError
 from rejeu.jobs.flags import Request, flag_of
 from rejeu.spec.names import OBSERVED_AT, StreamName, dashed, replay_job, stream_job
+from rejeu.spec.secrets import Headers, RequestHeaders
 from rejeu.spec.shapes import Shape
 from rejeu.spec.sources import GeneratorText, Options, ReaderName, ReaderOptions
-from rejeu.spec.types import Speed, TimeUnit, WebAddress
+from rejeu.spec.types import LONGEST, Speed, TimeUnit, WebAddress
 from rejeu.spec.workers import Workers
 from rejeu.timeline import format_instant, parse_instant
 
 CURSOR: Literal["cursor"] = "cursor"
 INSTANCE: Final = Shape(r"^projects/[^/]+/instances/[^/]+$", "it must be projects/P/instances/I")
+
+
+Seconds = Annotated[float, Field(le=LONGEST.total_seconds())]
+"""As long as a spec's durations may be: beyond that, sums leave every calendar."""
 
 
 def _instant(value: object) -> object:
@@ -70,12 +75,15 @@ class SourceRequest(Request):
     api: WebAddress | None = Field(
         None, description="source: an API's URL, whose answers are JSON with a list `records`"
     )
+    headers: RequestHeaders = Field(
+        Headers({}), description="what the API is asked with besides, as JSON; {env:NAME} and the like for secrets"
+    )
     reader: ReaderName | None = Field(None, description="source: one of your own, by its name")
     options: ReaderOptions = Field(Options({}), description="what the reader is given, as JSON")
     raw: str | None = Field(
         None, description="where an API's answers are kept first, a path or gs:// URI with {partition} for the day"
     )
-    every_seconds: float = Field(60.0, ge=1, description="how often an API is asked; --speed divides it")
+    every_seconds: Seconds = Field(60.0, ge=1, description="how often an API is asked; --speed divides it")
     event_time: str = Field(description="the column that says when a row happened")
     time_unit: TimeUnit | None = Field(None, description="unit of an integer event time: s, ms or us since the epoch")
     key: tuple[str, ...] = Field((), description="columns that name a row, a.b for nested; default: the whole row")
@@ -87,6 +95,11 @@ class SourceRequest(Request):
         """The topic as Pub/Sub names it."""
         return self.topic if self.topic.startswith("projects/") else f"projects/{self.project}/topics/{self.topic}"
 
+    @property
+    def paying_project(self) -> str:
+        """The project that pays for reading: the request's, else the topic's."""
+        return self.project or self.topic_path.split("/")[1]
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         given = [name for name in ("table", "query", "file", "generator", "api", "reader") if getattr(self, name)]
@@ -95,7 +108,11 @@ class SourceRequest(Request):
             rule = "name exactly one source of --table, --query, --file, --generator, --api and --reader"
             raise ValueError(f"{found} given: {rule}")
         if self.options.root and self.reader is None:
-            raise ValueError(f"--options is {self.options}: only a reader has options; name one with --reader")
+            names = ", ".join(self.options.root)
+            raise ValueError(f"--options has {names}: only a reader has options; name one with --reader")
+        if self.headers.root and self.api is None:
+            names = ", ".join(self.headers.root)
+            raise ValueError(f"--headers has {names}: only an API is asked with headers; name one with --api")
         return self
 
     @model_validator(mode="after")
@@ -153,7 +170,7 @@ class ReplayRequest(SourceRequest):
     checkpoint_seconds: float | None = Field(
         None, gt=0, le=60, description="how often cursor and heartbeat are saved; default: what suits the state store"
     )
-    patience_seconds: float = Field(60.0, gt=0, description="how long to wait for a broker that does not answer")
+    patience_seconds: Seconds = Field(60.0, gt=0, description="how long to wait for a broker that does not answer")
 
     @property
     def job_name(self) -> str:
@@ -195,12 +212,12 @@ class PipelineRequest(Request):
 
     stream: StreamName = Field(description="the stream's name")
     pipeline: str = Field(description="the pipeline's name, as in rejeu.spec.pipelines")
-    window_seconds: float | None = Field(None, gt=0, description="fixed windows of this length, in event time")
-    session_seconds: float | None = Field(
+    window_seconds: Seconds | None = Field(None, gt=0, description="fixed windows of this length, in event time")
+    session_seconds: Seconds | None = Field(
         None, gt=0, description="instead of fixed windows: sessions, each ended by a pause this long, in event time"
     )
-    early_seconds: float = Field(1.0, gt=0, description="how often the row of an open window is written again")
-    lateness_seconds: float | None = Field(
+    early_seconds: Seconds = Field(1.0, gt=0, description="how often the row of an open window is written again")
+    lateness_seconds: Seconds | None = Field(
         None, gt=0, description="how long a window waits for late messages, in event time; default: for ever"
     )
     bigtable: Annotated[str, INSTANCE] | None = Field(
@@ -265,8 +282,8 @@ class ReconcileRequest(SourceRequest):
     streaming_time: str = Field(description="its column that says when a row happened")
     dead_letters: str = Field(description="table of messages and rows that could not be written, project.dataset.table")
     report: str | None = Field(None, description="write the result here, as JSON: a path or gs:// URI")
-    settle_seconds: float = Field(30.0, ge=0, description="how long a published row may take to reach its table")
-    patience_seconds: float = Field(120.0, gt=0, description="how long to wait for the next missing row")
+    settle_seconds: Seconds = Field(30.0, ge=0, description="how long a published row may take to reach its table")
+    patience_seconds: Seconds = Field(120.0, gt=0, description="how long to wait for the next missing row")
 
     @property
     def job_name(self) -> str:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 from rejeu.spec.names import OBSERVED_AT, StreamName, dashed
 from rejeu.spec.pipelines import PIPELINES, Pipeline
 from rejeu.spec.probes import PROBES
+from rejeu.spec.secrets import HeaderTexts, refuse_open_options
 from rejeu.spec.shapes import Words
 from rejeu.spec.sources import GeneratorText, ReaderName
 from rejeu.spec.types import (
@@ -67,13 +69,16 @@ class Source(Part):
     """Parquet or newline-delimited JSON: a path or `gs://` URI; `*` is allowed, `{bucket}` is the target's bucket."""
     generator: GeneratorText | None = None
     """A simulator, `name` or `name:option=value,...`. Yours stands beside the specs."""
-    api: Annotated[WebAddress, path_of("open_data")] | None = None
-    """A URL that is asked again and again for a list `records`; `{open_data}` is the target's open-data server."""
+    api: Annotated[WebAddress, path_of("open_data", secrets=True)] | None = None
+    """A URL that is asked again and again for a list `records`; `{open_data}` is the target's open-data server.
+    `{env:NAME}`, `{secret:NAME}` and `{connection:ID}` stand for secrets, here, in `headers` and in `options`."""
+    headers: HeaderTexts = {}
+    """What the API is asked with besides, such as `X-Api-Key: "{secret:stations-key}"`."""
     raw: Annotated[str, path_of("bucket", "partition")] | None = None
     """Where the API's answers are kept first: a folder or `gs://` URI for each day, which `{partition}` stands for."""
     reader: ReaderName | None = None
     """A source of your own, by its name: it stands beside the specs."""
-    options: dict[str, JsonValue] = {}
+    options: Annotated[dict[str, JsonValue], AfterValidator(refuse_open_options)] = {}
     """What the reader is given."""
     every: Duration = timedelta(minutes=1)
     """How often the API is asked, in whole seconds; the speed divides it."""
@@ -93,7 +98,9 @@ class Source(Part):
                 f"it has {found}: it must have exactly one of table, query, files, generator, api and reader"
             )
         if self.options and self.reader is None:
-            raise ValueError(f"options is {self.options}: only a reader has options; name one")
+            raise ValueError(f"options has {', '.join(self.options)}: only a reader has options; name one")
+        if self.headers and self.api is None:
+            raise ValueError(f"headers has {', '.join(self.headers)}: only an API is asked with headers; name one")
         if self.api and filled(self.raw or "").count("partition") != 1:
             raise ValueError(
                 f"raw is {self.raw!r}: an API's answers need a place, with {{partition}} once, for the day"

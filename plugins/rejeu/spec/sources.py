@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonVal
 
 from rejeu.errors import ExtensionError
 from rejeu.registry import Registry
+from rejeu.spec.secrets import refuse_open_options
 from rejeu.spec.shapes import from_json
 
 
@@ -33,7 +34,7 @@ GENERATORS: Final = Registry("generator", GeneratorKind, "rejeu.replay.source.ge
 SOURCES: Final = Registry("source", SourceKind, "rejeu.replay.source")
 
 
-class Options(RootModel[dict[str, JsonValue]]):
+class Options(RootModel[Annotated[dict[str, JsonValue], AfterValidator(refuse_open_options)]]):
     """What a spec gives a reader; as a flag it is JSON."""
 
     model_config = ConfigDict(frozen=True)

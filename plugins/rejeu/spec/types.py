@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from rejeu.errors import ExtensionError, RequestError, brief, told
 from rejeu.registry import Registry
+from rejeu.spec.secrets import REFERENCE, hidden, refuse_open_address, without_references
 from rejeu.spec.shapes import Shape
 
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
@@ -94,15 +95,18 @@ def check_file_path(text: str) -> None:
         raise ValueError(f"it is {told(text)}: a file's path must be without quotes, backslashes and line breaks")
 
 
-def path_of(*known: str) -> AfterValidator:
-    """A path whose names in braces are all among those that somebody fills, and stand there alone."""
+def path_of(*known: str, secrets: bool = False) -> AfterValidator:
+    """A path whose names in braces are all among those that somebody fills, and stand there alone.
+
+    With `secrets` it may have references to some.
+    """
 
     def check(text: str) -> str:
         fillable = " and ".join(f"{{{name}}}" for name in known)
         if "bucket" in known:
             check_file_path(text)
         try:
-            named = filled(text)
+            named = filled(REFERENCE.sub("", text) if secrets else text)
         except ValueError as error:
             raise ValueError(f"it is {told(text)}: {error}; write {fillable} only") from None
         unknown = sorted(set(named) - set(known))
@@ -126,14 +130,17 @@ def filled(path: str) -> list[str]:
 
 
 def _web_address(text: str) -> str:
-    """An address that can be asked; `{open_data}` stands for one."""
+    """An address that can be asked, without a secret in it; `{open_data}` stands for one."""
+    refuse_open_address(text)
+    bare = without_references(text)
     try:
-        parts = urlsplit(text.replace("{open_data}", "http://open-data", 1) if text.startswith("{open_data}") else text)
+        parts = urlsplit(bare.replace("{open_data}", "http://open-data", 1) if bare.startswith("{open_data}") else bare)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         good = False
     if not good or not text.isprintable() or " " in text:
-        raise ValueError(f"it is {told(text)}: it must be a web address, https://HOST/PATH or http://HOST/PATH")
+        shown = told(hidden(text))
+        raise ValueError(f"it is {shown}: it must be a web address, https://HOST/PATH or http://HOST/PATH")
     return text
 
 

@@ -246,3 +246,64 @@ def test_the_first_gap_is_told_after_what_was_kept(
     with caplog.at_level(logging.WARNING):
         list(zip(range(3), read(NOW - 5 * MINUTE), strict=False))
     assert caplog.messages == ["bikes: nobody asked the API 2 times from 2026-11-20T11:57:00.000000Z on: gaps"]
+
+
+# What it is asked with
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("STATIONS_KEY", "s3cr3t/0f stations")
+    return "s3cr3t/0f stations"
+
+
+def test_references_are_filled_in_what_is_sent_and_nowhere_else(read: Read, api: HostileApi, key: str) -> None:
+    next(read(api=f"{api.url}?apikey={{env:STATIONS_KEY}}", headers='{"Authorization": "Bearer {env:STATIONS_KEY}"}'))
+    assert api.paths == ["/stations?apikey=s3cr3t%2F0f%20stations"]
+    assert api.headers[0]["Authorization"] == f"Bearer {key}"
+
+
+def test_a_secret_that_is_missing_is_told_at_once(read: Read, api: HostileApi, clock: FakeClock) -> None:
+    with pytest.raises(SourceError, match=r"^\{env:NO_SUCH_KEY\} is not there, where the replay runs"):
+        next(read(api=f"{api.url}?apikey={{env:NO_SUCH_KEY}}"))
+    assert (clock.us, api.paths) == (NOW, [])
+
+
+def refused_with_the_key(handler: BaseHTTPRequestHandler) -> None:
+    """A refusal whose reason, and whose broken headers, repeat what was asked."""
+    handler.wfile.write(f"HTTP/1.0 403 no {handler.path}\r\nbroken\r\n\r\n".encode())
+
+
+def hanging_up(handler: BaseHTTPRequestHandler) -> None:
+    """No answer at all."""
+
+
+@pytest.mark.parametrize("fault", [refused_with_the_key, answer(b"", 401), hanging_up])
+def test_no_log_and_no_error_has_a_secret(
+    fault: Respond, read: Read, api: HostileApi, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.answers = [fault] * 1_000
+    with caplog.at_level(logging.DEBUG), pytest.raises(SourceError, match=r"apikey=\{env:STATIONS_KEY\}") as caught:
+        next(read(api=f"{api.url}?apikey={{env:STATIONS_KEY}}"))
+    assert "s3cr3t" not in f"{caught.value} {caplog.text}"
+    assert caught.value.__cause__ is None
+
+
+def test_a_server_that_refers_to_another_one_does_not_get_its_key_there(read: Read, api: HostileApi, key: str) -> None:
+    with HostileApi() as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        api.answers = [answer(b"", 302, Location=other.url)]
+        next(read(headers='{"X-Api-Key": "{env:STATIONS_KEY}"}'))
+        other.shutdown()
+    assert api.headers[0]["X-Api-Key"] == key
+    assert len(other.headers) == 1
+    assert "X-Api-Key" not in other.headers[0]
+
+
+def test_a_server_that_refers_to_itself_gets_it_again(read: Read, api: HostileApi, key: str) -> None:
+    api.answers = [answer(b"", 302, Location="/moved")]
+    next(read(headers='{"X-Api-Key": "{env:STATIONS_KEY}"}'))
+    assert [(path, given["X-Api-Key"]) for path, given in zip(api.paths, api.headers, strict=True)] == [
+        ("/stations", key),
+        ("/moved", key),
+    ]

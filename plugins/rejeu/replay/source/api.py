@@ -46,7 +46,7 @@ def read_api(
     """
     clock, step_us = clock or Clock(), _step_us(request)
     raw, rows = RawFiles(str(request.raw), request.project), Rows(request)
-    api = Api(request.stream, str(request.api), step_us, request.patience_seconds, clock)
+    api = Api(request, step_us, clock)
     head_start_us = min(HEAD_START_SECONDS * SECOND_US, step_us / 4) if request.standby else 0
     at_us = start_us
     while until_us is None or at_us is None or at_us < until_us:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 import requests
@@ -18,7 +20,9 @@ from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from rejeu.errors import SourceError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.send.pacer import Clock
+from rejeu.replay.source.secrets import Secrets
 from rejeu.timeline import format_instant, from_us
 
 log = logging.getLogger(__name__)
@@ -54,13 +58,30 @@ class TooLargeError(Exception):
     """The answer is larger than what is read of one; another try in the same step would cost as much."""
 
 
+class _Session(requests.Session):
+    """One that tells a header to the server that was asked, and to nobody that it refers to."""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Called before a redirect is followed: of what may be a secret requests leaves out Authorization alone."""
+        super().rebuild_auth(prepared_request, response)
+        asked, following = str(response.request.url), str(prepared_request.url)
+        if self.should_strip_auth(asked, following):
+            for name in response.request.headers:
+                if name.lower() not in ("accept", "accept-encoding", "user-agent", "connection"):
+                    prepared_request.headers.pop(name, None)
+
+
 class Api:
     """One question to an API, tried again until `step_us` have passed."""
 
-    def __init__(self, stream: str, url: str, step_us: int, patience_seconds: float, clock: Clock) -> None:
-        self._stream, self._url, self._step_us, self._clock = stream, url, step_us, clock
-        self._patience_us = max(int(patience_seconds * SECOND_US), PATIENT_STEPS * step_us)
-        self._session = requests.Session()
+    def __init__(self, request: ReplayRequest, step_us: int, clock: Clock) -> None:
+        self._stream, self._url, self._headers = request.stream, str(request.api), request.headers.root
+        self._step_us, self._clock = step_us, clock
+        self._patience_us = max(int(request.patience_seconds * SECOND_US), PATIENT_STEPS * step_us)
+        self._secrets = Secrets(request.paying_project)
+        # It logs the whole address where an answer's headers are broken.
+        self._secrets.guard("urllib3")
+        self._session = _Session()
         self._answer = msgspec.json.Decoder(Answer)
         self._failing_since_us: int | None = None
         self._not_before_us = 0
@@ -68,7 +89,7 @@ class Api:
     def ask(self, at_us: int) -> bytes | None:
         """The answer of the step that begins at this instant; None where the step ends without one.
 
-        Raises SourceError where the API refuses the question or has not answered for long.
+        Raises SourceError where the API refuses the question or has not answered for long, or a secret is missing.
         """
         until_us = at_us + self._step_us
 
@@ -99,24 +120,30 @@ class Api:
         left = max((until_us - self._clock.now_us()) / SECOND_US, 0.001)
         timeouts = (min(CONNECT_SECONDS, left), min(READ_SECONDS, left))
         try:
-            with self._session.get(self._url, timeout=timeouts, stream=True) as response:
+            with self._get(timeouts) as response:
                 self._judge(response)
                 body = b"".join(self._blocks(response, until_us))
             body.decode()  # msgspec does not check the text that it skips
             self._answer.decode(body)
         except (InvalidSchema, InvalidURL, MissingSchema) as error:
-            raise SourceError(f"--api {self._url} cannot be asked: {error}; mend it") from error
+            raise SourceError(self._secrets.mask(f"--api {self._url} cannot be asked: {error}; mend it")) from None
         except (requests.RequestException, OSError) as error:
-            raise NoAnswerError(str(error)) from error
+            raise NoAnswerError(self._secrets.mask(str(error))) from None
         except (ValueError, RecursionError) as error:
-            raise NoAnswerError(f"its answer is broken: {error}") from error
+            raise NoAnswerError(self._secrets.mask(f"its answer is broken: {error}")) from None
         return body
+
+    def _get(self, timeouts: tuple[float, float]) -> requests.Response:
+        """Ask, with every secret in its place. Raises SourceError where one is missing."""
+        url = str(self._secrets.fill(self._url, partial(quote, safe="")))
+        headers = {name: str(self._secrets.fill(text)) for name, text in self._headers.items()}
+        return self._session.get(url, headers=headers, timeout=timeouts, stream=True)
 
     def _judge(self, response: requests.Response) -> None:
         """Raises NoAnswerError for an error that may pass, SourceError for one that will not."""
         if response.ok:
             return
-        said = f"{response.status_code} {response.reason}"
+        said = self._secrets.mask(f"{response.status_code} {response.reason}")
         if response.status_code not in LATER:
             raise SourceError(f"--api {self._url} answers {said}: it does not take this question; mend it")
         self._not_before_us = self._clock.now_us() + self._asked_pause_us(response.headers.get("Retry-After", "0"))

@@ -47,7 +47,7 @@ def read_table(request: ReplayRequest, from_us: int | None, until_us: int | None
     Raises SourceError for a missing table or column, and RowError for rows without an event time, both before the
     first row.
     """
-    client = bigquery_client(_project(request))
+    client = bigquery_client(request.paying_project)
     with _asking(f"table {request.table}"):
         table = _find(client, str(request.table))
         if table.table_type not in STORED:
@@ -63,7 +63,7 @@ def read_query(request: ReplayRequest, query: str, from_us: int | None, until_us
     """The rows of a query, by event time. Rows without one come first, so the query is refused before any is sent."""
     from google.cloud import bigquery
 
-    client = bigquery_client(_project(request))
+    client = bigquery_client(request.paying_project)
     inner = f"(\n{query.strip().rstrip(';')}\n)"
     with _asking("the query"):
         described = client.query(
@@ -217,8 +217,3 @@ def _window_rows(table: bigquery.Table) -> int:
 
 def _full_name(table: bigquery.Table) -> str:
     return f"{table.project}.{table.dataset_id}.{table.table_id}"
-
-
-def _project(request: ReplayRequest) -> str:
-    """The project that pays for reading: the request's, else the topic's."""
-    return request.project or request.topic_path.split("/")[1]

@@ -57,9 +57,9 @@ def _source_columns(stream: str, source: Source, target: Target, client: bigquer
 
         return from_arrow(file_schema(target.place(source.files), target.project))
     if source.reader is not None:
-        from rejeu.replay.source.reader import open_reader
+        from rejeu.replay.source.reader import reader_columns
 
-        return open_reader(source.reader, source.options).columns()
+        return reader_columns(source.reader, source.options, target.project)
     from rejeu.replay.source.generated import open_generator
 
     return open_generator(source.generator or "").columns

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.options import made_of
 from rejeu.replay.source.rows import arranged
+from rejeu.replay.source.secrets import Secrets
 from rejeu.spec.columns import Column
 from rejeu.spec.sources import SOURCES
 
@@ -35,8 +36,17 @@ class Reader(BaseModel, ABC):
 
 def read_reader(request: ReplayRequest, from_us: int | None, until_us: int | None) -> Iterator[pa.Table]:
     """The rows of `request.reader`."""
-    reader = open_reader(str(request.reader), request.options.root)
-    return arranged(reader.tables(from_us, until_us), request, from_us, until_us)
+    secrets = Secrets(request.paying_project)
+    with secrets.masking():
+        reader = open_reader(str(request.reader), secrets.fill_options(request.options.root))
+        yield from arranged(reader.tables(from_us, until_us), request, from_us, until_us)
+
+
+def reader_columns(name: str, options: Mapping[str, JsonValue], project: str) -> Sequence[Column]:
+    """The columns of the reader with these options, as BigQuery has them. Raises RequestError and SourceError."""
+    secrets = Secrets(project)
+    with secrets.masking():
+        return open_reader(name, secrets.fill_options(options)).columns()
 
 
 def open_reader(name: str, options: Mapping[str, Any]) -> Reader:
