@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from rejeu import extensions
-from rejeu.errors import ExtensionError
+from rejeu.errors import ExtensionError, told
 
 Record = TypeVar("Record")
 
@@ -59,13 +59,13 @@ class Registry(Generic[Record]):
         try:
             return self[name]
         except ExtensionError as error:
-            raise ExtensionError(f"{field} is {name!r}: {error}") from error.__cause__
+            raise ExtensionError(f"{field} is {told(name)}: {error}") from error.__cause__
 
     def check(self, name: str, field: str) -> None:
         """Raises ExtensionError where there is none of this name; no record is imported."""
         if name not in self:
             rule = f"it must be one of {', '.join(self)}" if list(self) else f"no {self.noun} of any name is there"
-            raise ExtensionError(f"{field} is {name!r}: {rule}")
+            raise ExtensionError(f"{field} is {told(name)}: {rule}")
 
     def __getitem__(self, name: str) -> Record:
         """The record of this name. Raises ExtensionError where there is none, or two, or it cannot be imported."""

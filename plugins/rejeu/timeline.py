@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from rejeu.errors import RequestError
+from rejeu.errors import RequestError, told
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -60,10 +60,10 @@ def parse_instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:
-            raise RequestError(f"{text!r} has no time zone: end it with Z, or with an offset such as +02:00")
+            raise RequestError(f"{told(text)} has no time zone: end it with Z, or with an offset such as +02:00")
         return instant.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise RequestError(f"{text!r} is not a time: write ISO 8601, such as 2021-05-01T00:00:00Z") from None
+        raise RequestError(f"{told(text)} is not a time: write ISO 8601, such as 2021-05-01T00:00:00Z") from None
 
 
 def format_instant(instant: datetime) -> str:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Final, NoReturn
 
 from rich_argparse import RichHelpFormatter
 
+from rejeu.errors import brief, told
+
+MOST_DIGITS: Final = 9
+
 Run = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that shows the usage and a wrong word, however long that is, in few words; its commands' are like it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        super().error(brief(message))
 
 
 class Commands:
@@ -25,6 +38,6 @@ class Commands:
 
 def count(text: str) -> int:
     """An argument that counts something."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"it is {text!r}: it must be a whole number above 0")
+    if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text)):
+        raise argparse.ArgumentTypeError(f"it is {told(text)}: it must be a whole number above 0, of few digits")
     return int(text)

@@ -10,7 +10,7 @@ from rich_argparse import RichHelpFormatter
 
 import rejeu
 from rejeu.cli import specs, stack, streams
-from rejeu.cli.commands import Commands, Run
+from rejeu.cli.commands import Commands, Parser, Run
 from rejeu.cli.console import errors
 from rejeu.errors import RejeuError
 from rejeu.extras import missing
@@ -43,7 +43,7 @@ def _fail(error: RejeuError) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(prog="rejeu", description=rejeu.__doc__, formatter_class=RichHelpFormatter)
+    top = Parser(prog="rejeu", description=rejeu.__doc__, formatter_class=RichHelpFormatter)
     top.add_argument("--version", action="version", version=f"rejeu {rejeu.__version__}")
     commands = Commands(top)
     for group in (specs, streams, stack):

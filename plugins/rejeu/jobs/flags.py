@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final, NoReturn, Self, Union, get_args, get_or
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
-from rejeu.errors import ExitCode, RejeuError, RequestError, exit_code, explain
+from rejeu.errors import ExitCode, RejeuError, RequestError, brief, exit_code, explain, told
+from rejeu.spec.shapes import HALF
 from rejeu.timeline import format_instant
 
 FLAG: Final = re.compile(r"--[a-z][a-z0-9-]*(=.*)?", re.DOTALL)
@@ -28,13 +29,13 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises RequestError."""
-        raise RequestError(f"{message}: see `{self.prog} --help` for every flag")
+        raise RequestError(f"{brief(message)}: see `{self.prog} --help` for every flag")
 
 
 class Request(BaseModel):
     """A frozen model whose fields are flags: `from_argv(to_argv())` is the same request."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     program: ClassVar[str]
     module: ClassVar[str]
@@ -89,7 +90,7 @@ class Request(BaseModel):
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> Self:
         """Read the flags; `--help` prints them and ends the process. Raises RequestError for a wrong flag or value."""
-        return cls._of_texts(cls.parser().parse_args(list(argv)))
+        return cls._of_texts(cls.parser().parse_args(_texts(argv)))
 
     @classmethod
     def from_stored(cls, argv: Sequence[str]) -> Self:
@@ -98,10 +99,10 @@ class Request(BaseModel):
         Flags that only another version knows are passed on as they are: it is for the job to understand them, and one
         that does not ends with RequestError and leaves the cursor where it is. Raises RequestError for anything else.
         """
-        arguments, unknown = cls.parser(add_help=False).parse_known_args(list(argv))
+        arguments, unknown = cls.parser(add_help=False).parse_known_args(_texts(argv))
         for word in unknown:
             if not FLAG.fullmatch(word):
-                raise RequestError(f"{word!r} of a stored request is no flag: it must be --name or --name=value")
+                raise RequestError(f"{told(word)} of a stored request is no flag: it must be --name or --name=value")
         request = cls._of_texts(arguments)
         request._unknown = tuple(unknown)
         return request
@@ -121,6 +122,14 @@ class Request(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise RequestError("; ".join(_reason(detail) for detail in error.errors())) from None
+
+
+def _texts(argv: Sequence[str]) -> list[str]:
+    """The words. Raises RequestError for one that no process could be started with, or nothing could write down."""
+    for word in argv:
+        if "\0" in word or (not word.isascii() and HALF.search(word)):
+            raise RequestError(f"an argument is {told(word)}: it must be text, without NUL and halves of characters")
+    return list(argv)
 
 
 def flag_of(name: str) -> str:

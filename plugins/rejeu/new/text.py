@@ -13,7 +13,7 @@ from typing import Final
 
 import yaml
 
-from rejeu.errors import RequestError, SourceError, SpecError, translated
+from rejeu.errors import RequestError, SourceError, SpecError, told, translated
 from rejeu.message import ROW_ID
 from rejeu.new.guess import EventTime, Key
 from rejeu.spec.columns import Column
@@ -43,10 +43,10 @@ class Wish:
         """Raises RequestError for a name or a pipeline that cannot be."""
         if re.fullmatch(STREAM_NAME, self.name) is None:
             rule = "it must be 3 to 63 small letters, digits and underscores, a letter first"
-            raise RequestError(f"NAME is {self.name!r}: {rule}, such as bike_stations")
+            raise RequestError(f"NAME is {told(self.name)}: {rule}, such as bike_stations")
         PIPELINES.find(self.pipeline, "--pipeline")
         if self.table is not None and re.fullmatch(TABLE, self.table) is None:
-            raise RequestError(f"--table is {self.table!r}: write dataset.table or project.dataset.table")
+            raise RequestError(f"--table is {told(self.table)}: write dataset.table or project.dataset.table")
         if self.file is not None:
             with translated(RequestError, "--file", (ValueError, "rename it")):
                 check_file_path(self.file)

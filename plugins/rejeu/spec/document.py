@@ -6,13 +6,13 @@ the process, where brackets are deep.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
 
 from rejeu.errors import SpecError, brief, told
+from rejeu.spec.shapes import HALF
 
 MOST_BYTES: Final = 65_536
 MOST_NODES: Final = 2_000
@@ -101,7 +101,7 @@ class _Loader(yaml.SafeLoader):
 
     def _size(self, node: yaml.Node) -> _Size:
         if isinstance(node, yaml.ScalarNode):
-            if not node.value.isascii() and _HALF.search(node.value):
+            if not node.value.isascii() and HALF.search(node.value):
                 raise yaml.MarkedYAMLError(None, None, "half a character is no text", node.start_mark)
             return _Size(1, len(node.value), 1)
         parts = [part for each in node.value for part in (each if isinstance(each, tuple) else (each,))]
@@ -118,10 +118,6 @@ def _refuse_much(size: _Size, mark: Any) -> None:
     ):
         if found > most:
             raise yaml.MarkedYAMLError(None, None, what, mark)
-
-
-_HALF: Final = re.compile("[\ud800-\udfff]")
-"""What "\\ud800" in quotes is: no encoding has it, and no database takes it."""
 
 
 def _once(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from rejeu.errors import told
+
+HALF: Final = re.compile("[\ud800-\udfff]")
+"""What "\\ud800" in quotes is, or what bytes that are no UTF-8 become: no encoding has it, and no database takes it."""
 
 
 def from_json(value: object, example: str) -> object:
@@ -19,8 +22,8 @@ def from_json(value: object, example: str) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError:
-        raise ValueError(f"it is {value!r}: it must be JSON, such as {example}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"it is {told(value)}: it must be JSON, such as {example}") from None
 
 
 @dataclass(frozen=True)
