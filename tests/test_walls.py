@@ -29,7 +29,7 @@ FLOORS = """
     state
     launchers
     replay
-    handover reconcile
+    checks handover reconcile
     watchdog
     new testing
     local

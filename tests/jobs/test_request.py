@@ -14,19 +14,19 @@ from rejeu.jobs.flags import Request
 from rejeu.jobs.request import CURSOR, BatchJobRequest, ReconcileRequest, ReplayRequest, Shard, StreamJobRequest
 from rejeu.spec.names import SHARD_SUFFIX
 from rejeu.spec.sources import GENERATORS
-from rejeu.spec.types import FASTEST, MAX, SLOWEST
+from rejeu.spec.types import FASTEST, LONGEST, MAX, SLOWEST
 
 NEEDED: dict[str, Any] = {"topic": "projects/p/topics/rates", "table": "crypto.requests", "event_time": "at"}
 NEEDED_ARGV = ["--topic", "projects/p/topics/rates", "--table", "crypto.requests", "--event-time", "at"]
 
-texts = st.text(min_size=1).filter(lambda text: text != "--")
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(lambda text: text != "--")
 """Two dashes alone are lost by argparse before Python 3.11.9 (github.com/python/cpython/issues/109475)."""
 stream_names = st.from_regex(r"[a-z][a-z0-9_]{2,62}", fullmatch=True)
 columns = st.text(string.ascii_letters + "_.", min_size=1)
 instants = st.datetimes(timezones=st.just(UTC))
 shards = st.integers(1, 100).flatmap(lambda count: st.builds(Shard, st.integers(0, count - 1), st.just(count)))
 generators = st.builds("{}:{}".format, st.sampled_from(sorted(GENERATORS)), texts)
-positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+positive = st.floats(min_value=0, max_value=LONGEST.total_seconds(), exclude_min=True)
 
 
 @st.composite

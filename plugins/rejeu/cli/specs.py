@@ -11,9 +11,10 @@ from rejeu.cli import homes
 from rejeu.cli.commands import Commands
 from rejeu.cli.console import errors, say, write_document
 from rejeu.cli.folders import add_dag_file, dags_folder
-from rejeu.errors import RequestError, SpecError
+from rejeu.errors import RejeuError, RequestError, SourceError, SpecError
 from rejeu.spec.files import Loaded, load_files, load_specs
 from rejeu.spec.model import StreamSpec
+from rejeu.target import Target
 
 DEFAULT: Final = "default: REJEU_DAGS, else the folder dags"
 
@@ -22,6 +23,11 @@ def add_to(commands: Commands) -> None:
     """The commands of this module."""
     validate_ = commands.add("validate", validate, "Check specs: every file given, or all of the dags folder.")
     validate_.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    validate_.add_argument(
+        "--source",
+        action="store_true",
+        help="also look at the source, the topic and the tables of each, as `live` does first; 3 if one will not do",
+    )
     validate_.add_argument("--dags", type=Path, metavar="DIR", help=f"check DIR/streams; {DEFAULT}")
     new_ = commands.add(
         "new",
@@ -46,13 +52,34 @@ def add_to(commands: Commands) -> None:
 
 
 def validate(arguments: argparse.Namespace) -> int:
-    """Check specs; the exit code is 2 if one is wrong, or there is none."""
+    """Check specs; the exit code is 2 if one is wrong, or there is none, and 3 if what one needs will not do."""
     folder = dags_folder(arguments.dags) / "streams"
     results = load_files(arguments.files) if arguments.files else load_specs([folder])
     if not results:
         raise RequestError(f"{folder} holds no spec: name files, or a folder with --dags; `rejeu new` begins a spec")
-    wrong = [error for loaded in results if (error := _judge(loaded))]
-    return SpecError.exit_code if wrong else 0
+    target = homes.target() if arguments.source else None
+    wrong, failed = 0, 0
+    for loaded in results:
+        if _judge(loaded) is not None:
+            wrong += 1
+        elif target is not None and loaded.spec is not None:
+            failed += not _looks_good(loaded.spec, target)
+    return SpecError.exit_code if wrong else SourceError.exit_code if failed else 0
+
+
+def _looks_good(spec: StreamSpec, target: Target) -> bool:
+    """Whether all that the stream needs will do; what was found is said."""
+    from rejeu.checks import checks
+    from rejeu.gcp.clients import bigquery_client, subscriber_client
+
+    good = True
+    for name, look in checks(spec, target, lambda: bigquery_client(target.project), subscriber_client).items():
+        try:
+            say(f"  {name}: {look()}")
+        except RejeuError as error:
+            good = False
+            errors.print(f"  {name}: {error}", markup=False)
+    return good
 
 
 def _judge(loaded: Loaded) -> SpecError | None:

@@ -7,6 +7,7 @@ be called again and again; one question is enough where all is well.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,7 @@ from google.pubsub_v1.types import Subscription
 from rejeu.errors import RequestError
 from rejeu.gcp.errors import asking_google
 from rejeu.spec.model import StreamSpec
+from rejeu.spec.probes import PROBES
 from rejeu.target import Target
 
 log = logging.getLogger(__name__)
@@ -96,12 +98,7 @@ def ensure_topic(
 
     Raises RequestError where what exists cannot serve the stream, or Pub/Sub does not do what it is asked.
     """
-    wanted = _Wanted(
-        name=target.subscription(spec.subscription),
-        topic=target.topic(spec.live.topic),
-        ordered=bool(spec.ordering_key),
-        ack_deadline=ACK_DEADLINE_SECONDS,
-    )
+    wanted = _of_the_job(spec, target)
     with _asking(spec, wanted.name):
         found = _find(subscriber, wanted.name)
         if found is None or _is_cut_off(found):
@@ -117,14 +114,60 @@ def ensure_topic(
 
 def ensure_tap(subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> None:
     """Make the watchdog's own subscription for the probe `tap` where it is missing, and mend what differs."""
-    wanted = _Wanted(
+    wanted = _of_the_tap(spec, target)
+    with _asking(spec, wanted.name):
+        _ensure(subscriber, spec, wanted, _find(subscriber, wanted.name))
+
+
+def look_at_subscriptions(subscriber: SubscriberClient, spec: StreamSpec, target: Target) -> Iterator[str]:
+    """What is there of them, and what `live` does about it, in words; nothing is made or changed here.
+
+    Raises RequestError where one cannot serve the stream, or Pub/Sub cannot be asked.
+    """
+    wanted = [_of_the_job(spec, target)]
+    if any(PROBES[name].needs_tap for name in spec.watchdog.probe):
+        wanted.append(_of_the_tap(spec, target))
+    for each in wanted:
+        with _asking(spec, each.name):
+            found = _find(subscriber, each.name)
+        if found is None:
+            yield f"`live` makes {each.name}"
+        elif _is_cut_off(found):
+            yield f"{each.name} is cut off from its topic, which was deleted: `live` makes it anew; rows may be missing"
+        else:
+            _refuse(spec, each, found)
+            changes = ", ".join(each.changes(found))
+            yield f"{each.name} is there" + (f", and `live` mends its {changes}" if changes else "")
+
+
+def _of_the_job(spec: StreamSpec, target: Target) -> _Wanted:
+    """The streaming job's subscription."""
+    return _Wanted(
+        name=target.subscription(spec.subscription),
+        topic=target.topic(spec.live.topic),
+        ordered=bool(spec.ordering_key),
+        ack_deadline=ACK_DEADLINE_SECONDS,
+    )
+
+
+def _of_the_tap(spec: StreamSpec, target: Target) -> _Wanted:
+    """The watchdog's."""
+    return _Wanted(
         name=target.subscription(spec.tap),
         topic=target.topic(spec.live.topic),
         retention=TAP_RETENTION,
         expiration=TAP_EXPIRATION,
     )
-    with _asking(spec, wanted.name):
-        _ensure(subscriber, spec, wanted, _find(subscriber, wanted.name))
+
+
+def _refuse(spec: StreamSpec, wanted: _Wanted, found: Subscription) -> None:
+    """Raises RequestError where the subscription cannot serve the stream."""
+    if refusal := wanted.refusal(found):
+        raise RequestError(
+            f"{spec.stream}: subscription {wanted.name} exists, but {refusal}, and Pub/Sub does not change that. Run "
+            f"{spec.stream}.stop, let what it holds be read, delete it (`gcloud pubsub subscriptions delete "
+            f"{wanted.name}`), and run {spec.stream}.live, which makes it anew"
+        )
 
 
 def _ensure(subscriber: SubscriberClient, spec: StreamSpec, wanted: _Wanted, found: Subscription | None) -> bool:
@@ -138,12 +181,7 @@ def _ensure(subscriber: SubscriberClient, spec: StreamSpec, wanted: _Wanted, fou
     if found is None:
         _create(subscriber, spec, wanted)
         return False
-    if refusal := wanted.refusal(found):
-        raise RequestError(
-            f"{spec.stream}: subscription {wanted.name} exists, but {refusal}, and Pub/Sub does not change that. Run "
-            f"{spec.stream}.stop, let what it holds be read, delete it (`gcloud pubsub subscriptions delete "
-            f"{wanted.name}`), and run {spec.stream}.live, which makes it anew"
-        )
+    _refuse(spec, wanted, found)
     if changes := wanted.changes(found):
         update = {"subscription": {"name": wanted.name, **changes}, "update_mask": {"paths": [*changes]}}
         subscriber.update_subscription(request=update, timeout=TIMEOUT_SECONDS)

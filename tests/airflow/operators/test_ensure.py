@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from docs.generate.dags import STREAMS
+from rejeu import checks
 from rejeu.airflow.operators import base
 from rejeu.airflow.operators.live import EnsureStream
 from rejeu.bigquery import ensure as ensure_module
-from rejeu.errors import RequestError
+from rejeu.errors import RequestError, SourceError
 from rejeu.gcp import bigtable
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
@@ -20,6 +21,7 @@ from rejeu.state.model import StreamState
 from rejeu.testing import MemoryStore
 from tests.airflow.builders import FakeBigQuery, a_run
 
+LOOKED = ["looked at the topic", "looked at the tables"]
 ENSURE_TOPIC = base.StreamOperator.ensure_topic
 """The real one; tests of tasks have another in its place."""
 
@@ -36,6 +38,10 @@ def made(monkeypatch: pytest.MonkeyPatch, bigquery: FakeBigQuery) -> list[str]:
     names: list[str] = []
     monkeypatch.setattr(EnsureStream, "ensure_topic", lambda self, context: names.append("topic"))
     monkeypatch.setattr(ensure_module, "ensure_tables", lambda *_: names.append("tables"))
+    monkeypatch.setattr(checks, "look_at_topic", lambda *_: names.append("looked at the topic"))
+    monkeypatch.setattr(checks, "look_at_tables", lambda *_: names.append("looked at the tables"))
+    hook = SimpleNamespace(subscriber_client=None)
+    monkeypatch.setattr("airflow.providers.google.cloud.hooks.pubsub.PubSubHook", lambda gcp_conn_id: hook)
     monkeypatch.setattr(bigtable, "ensure_served", lambda client, instance, table: names.append(f"{instance}/{table}"))
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", '{"conn_type": "google_cloud_platform"}')
     hooks = "airflow.providers.google.common.hooks.base_google.GoogleBaseHook"
@@ -75,7 +81,7 @@ def ensure(spec: StreamSpec) -> None:
 
 def test_topic_and_tables_are_made_sure_of(spec: StreamSpec, made: list[str]) -> None:
     ensure(spec)
-    assert made == ["topic", "tables"]
+    assert made == [*LOOKED, "topic", "tables"]
 
 
 def test_where_the_target_has_bigtable_so_is_the_table_that_is_served(
@@ -83,13 +89,14 @@ def test_where_the_target_has_bigtable_so_is_the_table_that_is_served(
 ) -> None:
     monkeypatch.setenv("REJEU_BIGTABLE", "serving")
     ensure(spec)
-    assert made == ["topic", "tables", "serving/site_access"]
+    assert made == [*LOOKED, "topic", "tables", "serving/site_access"]
 
 
 def test_a_stream_that_is_not_served_has_no_table_there(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REJEU_BIGTABLE", "serving")
+    monkeypatch.setattr(checks, "look_at_source", lambda *_: "it is there")
     ensure(read_spec(STREAMS / "crypto_rates.yaml"))
-    assert made == ["topic", "tables"]
+    assert made == [*LOOKED, "topic", "tables"]
 
 
 def test_a_simulator_is_refused_in_production(
@@ -109,3 +116,17 @@ def test_a_simulators_wrong_option_is_refused_before_anything_is_made(made: list
     with pytest.raises(RequestError, match="--generator site_access: doors: Extra inputs are not permitted"):
         ensure(read_spec(tmp_path / "site_access.yaml"))
     assert made == []
+
+
+def test_where_the_source_is_not_there_nothing_is_made(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: object) -> str:
+        raise SourceError("crypto_rates: crypto_band.oracle_requests cannot be read")
+
+    monkeypatch.setattr(checks, "look_at_source", look)
+    spec = read_spec(STREAMS / "crypto_rates.yaml")
+    with pytest.raises(SourceError, match="oracle_requests cannot be read"):
+        ensure(spec)
+    assert made == []
+    # A batch needs its files, and the source only later.
+    EnsureStream(task_id="ensure", spec=spec, asks_source=False).execute(a_run())
+    assert made == [*LOOKED, "topic", "tables"]

@@ -26,7 +26,7 @@ def _schedule(spec: StreamSpec, target: Target) -> CronDataIntervalTimetable:
 
 
 def _tasks(spec: StreamSpec, target: Target) -> None:
-    ensure = EnsureStream(task_id="ensure", spec=spec)
+    ensure = EnsureStream(task_id="ensure", spec=spec, asks_source=False)
     choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader, doc_md=_loader.__doc__)
     prepare = PreparePartition(task_id="prepare", spec=spec)
     loads = [_load("rows", target), _load("dead", target)]

@@ -24,32 +24,46 @@ from rejeu.watchdog.incidents import OVER
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from google.cloud import bigquery
+    from google.cloud.pubsub_v1 import SubscriberClient
 
 SIGNAL_LIMIT = timedelta(minutes=10)
 
 
 class EnsureStream(StreamOperator):
-    """Makes what is missing of topic, subscription, dataset, tables and views. What exists is mended, or refused."""
+    """Makes what is missing of topic, subscription, dataset, tables and views. What exists is mended, or refused.
+
+    First it looks at all of that, and at the source: a stream that cannot run has nothing made for it.
+    """
+
+    def __init__(self, *, asks_source: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.asks_source = asks_source
 
     def execute(self, context: Context) -> None:
         from rejeu.bigquery.ensure import ensure_tables
         from rejeu.replay.source.columns import output_columns
 
-        self._check_source()
-        self.ensure_topic(context)
         client = self.bigquery()
+        self._look(client)
+        self.ensure_topic(context)
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
         if self.spec.pipeline.serves_bigtable and self.target.bigtable:
             self._ensure_served()
 
-    def _check_source(self) -> None:
-        """Raises RequestError where the replay could not be started, before anything is made for it."""
-        if self.spec.replay is None:
-            return
-        from rejeu.replay.source.check import check_source
+    def _look(self, client: bigquery.Client) -> None:
+        """Raises RequestError and SourceError where the stream could not run."""
+        from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
 
-        replay_request(self.spec, self.target, None, None)
-        check_source(self.spec.replay.source)
+        from rejeu.checks import SOURCE, check_request, checks
+
+        def subscriber() -> SubscriberClient:
+            return PubSubHook(gcp_conn_id=GOOGLE_CONNECTION).subscriber_client
+
+        check_request(self.spec, self.target)
+        for name, look in checks(self.spec, self.target, lambda: client, subscriber).items():
+            if name != SOURCE or self.asks_source:
+                self.log.info("%s: %s: %s", self.spec.stream, name, look())
 
     def _ensure_served(self) -> None:
         from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
