@@ -60,7 +60,7 @@ def _refuse_unseen(spec: StreamSpec, source: Source, target: Target) -> None:
         if path and not path.startswith("gs://"):
             rule = f"{spec.stream}: replay.source.{field} is {path!r}: {elsewhere} it cannot see this machine's files"
             raise RequestError(f"{rule}; write gs://BUCKET/PATH")
-    for each in references([source.api, source.headers, source.options]):
+    for each in references([source.api, *source.headers.values(), source.options]):
         if each.kind == "env" and each.name not in kind.hands_on:
             rule = f"{spec.stream}: replay.source has {each}: {elsewhere} no variable of this environment is"
             raise RequestError(f"{rule}; keep it in Secret Manager, and write {{secret:NAME}}")

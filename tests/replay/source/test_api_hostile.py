@@ -78,9 +78,11 @@ def answer(body: bytes = GOOD, status: int = 200, **headers: str) -> Respond:
     return respond
 
 
-def endless(handler: BaseHTTPRequestHandler) -> None:
+def endless(handler: BaseHTTPRequestHandler, status: int = 200, **headers: str) -> None:
     """400 MB that do not say beforehand how much they are."""
-    handler.send_response(200)
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
     handler.end_headers()
     server: Any = handler.server
     while server.sent < LARGE:
@@ -182,6 +184,18 @@ def test_an_answer_that_is_too_large_is_left_after_its_first_megabytes_and_its_s
     assert api.sent < LARGE / 4
     assert (table.num_rows, len(api.paths)) == (1, 2)
     assert "its answer is larger than 16,000,000 bytes" in caplog.text
+
+
+def test_what_refers_to_another_address_is_not_read_however_long_it_is(read: Read, api: HostileApi) -> None:
+    api.answers = [lambda handler: endless(handler, 302, Location="/moved")]
+    assert next(read()).num_rows == 1
+    assert api.sent < LARGE / 4
+
+
+def test_who_refers_on_and_on_is_told(read: Read, api: HostileApi) -> None:
+    api.answers = [answer(b"", 302, Location="/again")] * 1_000
+    with pytest.raises(SourceError, match=r"\(it refers to another address more than 5 times\)"):
+        next(read())
 
 
 def test_an_api_that_answers_too_much_for_long_is_told_to_a_person(

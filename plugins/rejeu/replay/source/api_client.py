@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 import requests
@@ -37,6 +37,7 @@ PATIENT_STEPS: Final = 10
 """After so many steps without an answer, however short they are, a person must look."""
 LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """The HTTP errors that another try may get past."""
+MOST_REDIRECTS: Final = 5
 BLOCK_BYTES: Final = 1 << 16
 MOST_BYTES: Final = 16_000_000
 """An answer is held in memory as a whole, and its records beside it, which may take thirty times as much."""
@@ -59,16 +60,11 @@ class TooLargeError(Exception):
 
 
 class _Session(requests.Session):
-    """One that tells a header to the server that was asked, and to nobody that it refers to."""
+    """One that does not follow where an answer refers to: requests would read that answer first, however long it is."""
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Called before a redirect is followed: of what may be a secret requests leaves out Authorization alone."""
-        super().rebuild_auth(prepared_request, response)
-        asked, following = str(response.request.url), str(prepared_request.url)
-        if self.should_strip_auth(asked, following):
-            for name in response.request.headers:
-                if name.lower() not in ("accept", "accept-encoding", "user-agent", "connection"):
-                    prepared_request.headers.pop(name, None)
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Nowhere."""
+        return None
 
 
 class Api:
@@ -134,10 +130,22 @@ class Api:
         return body
 
     def _get(self, timeouts: tuple[float, float]) -> requests.Response:
-        """Ask, with every secret in its place. Raises SourceError where one is missing."""
+        """Ask, with every secret in its place, and follow where it refers to.
+
+        Raises SourceError where a secret is missing, NoAnswerError where it refers on and on.
+        """
         url = str(self._secrets.fill(self._url, partial(quote, safe="")))
         headers = {name: str(self._secrets.fill(text)) for name, text in self._headers.items()}
-        return self._session.get(url, headers=headers, timeout=timeouts, stream=True)
+        for _ in range(MOST_REDIRECTS):
+            response = self._session.get(url, headers=headers, timeout=timeouts, stream=True)
+            if not response.is_redirect:
+                return response
+            response.close()
+            following = urljoin(url, response.headers["Location"])
+            if not _is_same_server(url, following):
+                headers = {}  # they are for the server that was asked
+            url = following
+        raise NoAnswerError(f"it refers to another address more than {MOST_REDIRECTS} times")
 
     def _judge(self, response: requests.Response) -> None:
         """Raises NoAnswerError for an error that may pass, SourceError for one that will not."""
@@ -197,6 +205,13 @@ class Api:
         """For how many seconds there has been no answer."""
         since_us = self._failing_since_us
         return 0.0 if since_us is None else (self._clock.now_us() - since_us) / SECOND_US
+
+
+def _is_same_server(asked: str, following: str) -> bool:
+    """Whether both are of one server, which may have changed to https."""
+    old, new = urlsplit(asked), urlsplit(following)
+    is_upgrade = new.scheme == "https" and {old.port, new.port} == {None}
+    return old.hostname == new.hostname and (is_upgrade or (old.scheme, old.port) == (new.scheme, new.port))
 
 
 def _too_large() -> TooLargeError:
