@@ -185,6 +185,18 @@ def test_a_number_with_its_unit_and_a_field_of_a_record_are_times(
     assert said == "6 columns; the time is place.at, TIMESTAMP; the key is place.city"
 
 
+def test_a_source_that_only_the_replay_may_read_keeps_no_stream_from_starting(bigquery: FakeTables) -> None:
+    bigquery.refuses = True
+    said = source(read_spec(STREAMS / "crypto_rates.yaml"), bigquery)
+    assert said.startswith("this account may not look at it: crypto_rates: crypto_band.oracle_requests cannot be read")
+
+
+def test_a_source_that_tells_the_columns_must_be_read(spec_of: Callable[..., StreamSpec], bigquery: FakeTables) -> None:
+    bigquery.refuses = True
+    with pytest.raises(SourceError, match=r"cannot be read: .*roles/bigquery\.dataViewer"):
+        source(spec_of(), bigquery)
+
+
 def test_a_file_that_is_not_there_is_told_and_one_that_is_gives_its_columns(
     spec_of: Callable[..., StreamSpec], tmp_path: Path, bigquery: FakeTables
 ) -> None:

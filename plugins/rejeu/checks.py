@@ -50,10 +50,18 @@ def check_request(spec: StreamSpec, target: Target) -> None:
 
 def look_at_source(spec: StreamSpec, target: Target, bigquery: Client) -> str:
     """Raises RequestError and SourceError where the replay could not begin to read."""
+    from google.api_core.exceptions import Forbidden
+
     if spec.replay is None:
         return "somebody else publishes"
     check_request(spec, target)
-    columns = source_columns(spec, target, bigquery)
+    try:
+        columns = source_columns(spec, target, bigquery)
+    except SourceError as error:
+        # The replay's account may read it, and this one need not, unless the tables are made like it.
+        if not isinstance(error.__cause__, Forbidden) or spec.pipeline.columns is None:
+            raise
+        return f"this account may not look at it: {error}"
     if columns is None:
         return f"{spec.replay.source.api}, which the replay alone asks"
     time = _check_time(spec, columns)
