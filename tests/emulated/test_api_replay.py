@@ -190,3 +190,25 @@ def test_a_question_that_hangs_does_not_keep_it_from_stopping(start: Start, stor
             code, said = program.end()
     assert code == 0, said
     assert f"{STREAM}: stopped: 0 rows" in said
+
+
+def test_a_secret_is_sent_to_the_api_and_is_nowhere_else(
+    feed: Feed, start: Start, api: OpenData, store: SqliteStore, tmp_path: Path
+) -> None:
+    report, secret = tmp_path / "report.json", "s3cr3t-0f-stations"
+    api_with_key = f"--api={api.url}&apikey={{env:STATIONS_KEY}}"
+    asked = b""
+    with socket.create_server(("127.0.0.1", api.port)) as refusing:
+        program = start(api_with_key, f"--report={report}", STATIONS_KEY=secret)
+        connection, _ = refusing.accept()
+        with connection:
+            asked = connection.recv(65_536)
+            argv = Path(f"/proc/{program.pid}/cmdline").read_text()
+            connection.sendall(b"HTTP/1.1 403 no " + asked.split()[1] + b"\r\nContent-Length: 0\r\n\r\n")
+            code, said = program.end()
+    assert code == 3, said
+    assert f"apikey={secret}".encode() in asked
+    state = json.dumps(state_in(store).model_dump(mode="json"))
+    for shown in (argv, said, state, report.read_text()):
+        assert "apikey={env:STATIONS_KEY}" in shown
+        assert secret not in shown
