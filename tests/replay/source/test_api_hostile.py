@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import random
 import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 from rejeu.errors import SourceError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source import api_client
-from rejeu.replay.source.api import read_api
+from rejeu.replay.source.api import Rows, _line, read_api
 from rejeu.replay.source.rows import EVENT_US, ROW
 from tests.fakes.replay_clock import NOW, SECOND, FakeClock
 from tests.replay.rows import TOPIC
@@ -104,11 +106,18 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def read(api: HostileApi, clock: FakeClock, tmp_path: Path) -> Callable[..., Iterator[pa.Table]]:
-    def tables(start_us: int | None = None, **values: Any) -> Iterator[pa.Table]:
+def request_of(api: HostileApi, tmp_path: Path) -> Callable[..., ReplayRequest]:
+    def build(**values: Any) -> ReplayRequest:
         given: dict[str, Any] = {"topic": TOPIC, "stream": "bikes", "event_time": "observed_at", "key": ("id",)}
-        request = ReplayRequest.of(**given | {"api": api.url, "raw": f"{tmp_path}/dt={{partition}}"} | values)
-        return read_api(request, start_us, None, clock)
+        return ReplayRequest.of(**given | {"api": api.url, "raw": f"{tmp_path}/dt={{partition}}"} | values)
+
+    return build
+
+
+@pytest.fixture
+def read(request_of: Callable[..., ReplayRequest], clock: FakeClock) -> Callable[..., Iterator[pa.Table]]:
+    def tables(start_us: int | None = None, **values: Any) -> Iterator[pa.Table]:
+        return read_api(request_of(**values), start_us, None, clock)
 
     return tables
 
@@ -192,10 +201,11 @@ def test_what_refers_to_another_address_is_not_read_however_long_it_is(read: Rea
     assert api.sent < LARGE / 4
 
 
-def test_who_refers_on_and_on_is_told(read: Read, api: HostileApi) -> None:
+def test_who_refers_on_and_on_is_told(read: Read, api: HostileApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_client, "PATIENT_STEPS", 2)
     api.answers = [answer(b"", 302, Location="/again")] * 1_000
     with pytest.raises(SourceError, match=r"\(it refers to another address more than 5 times\)"):
-        next(read())
+        next(read(every_seconds=1, patience_seconds=1))
 
 
 def test_an_api_that_answers_too_much_for_long_is_told_to_a_person(
@@ -226,6 +236,68 @@ def test_a_record_with_an_observed_at_of_its_own_happened_when_it_was_asked_for(
     ]
     (said,) = caplog.messages
     assert said.startswith("bikes: the API's records have an observed_at of their own: in the rows it is when it was")
+
+
+VALUES = [
+    *(
+        "1",
+        "null",
+        "true",
+        '"x"',
+        '"\\ud800"',
+        '"\\u0000"',
+        "9" * 400,
+        "9" * 5_000,
+        "-1e400",
+        "1e400",
+        "[]",
+        "{}",
+        "-0",
+    ),
+    *(
+        "[" * 300 + "]" * 300,
+        "[" * 900 + "]" * 900,
+        '{"b":' * 300 + "1" + "}" * 300,
+        '{"b":"c"}',
+        '{"b":{"c":1}}',
+        "0.1",
+    ),
+]
+
+
+def test_what_was_taken_for_an_answer_becomes_rows_or_is_refused_in_our_words(
+    request_of: Callable[..., ReplayRequest], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    rng, rows = random.Random(12), 0
+    told: list[str] = []
+    made = Rows(request_of(key=("id", "a.b")))
+    for _ in range(2_000):
+        records = []
+        for _ in range(rng.randint(0, 3)):
+            names = rng.choices(["id", "a", "observed_at", ""], k=rng.randint(0, 4))
+            records.append(",".join(f'"{name}":{rng.choice(VALUES)}' for name in names))
+        more = rng.choice(["", f',"observed_at":{rng.choice(VALUES)}', ',"records":[]'])
+        body = f'{{"records":[{",".join(f"{{{each}}}" for each in records)}]{more}}}'.encode()
+        is_good = False
+        with suppress(ValueError, RecursionError):
+            made.check(body)
+            is_good = True
+        if is_good:
+            try:
+                rows += made.of(_line(body, NOW), "a file").num_rows
+            except SourceError as error:
+                told.append(str(error))
+    assert rows > 50
+    assert len(told) > 100
+    assert {each.split()[0] for each in told} == {"--key"}, "no row has the key; nothing else is wrong with any"
+
+
+def test_an_answer_that_could_never_be_rows_is_not_kept(read: Read, api: HostileApi, tmp_path: Path) -> None:
+    api.answers = [answer(b'{"records": [{"id": 1e400}]}')]
+    assert next(read()).num_rows == 1
+    assert [json.loads(file.read_text())["records"] for file in tmp_path.rglob("*.json")] == [[{"id": "a"}]]
+    assert len(api.paths) == 2
 
 
 # How long ago it begins
@@ -298,7 +370,7 @@ def test_no_log_and_no_error_has_a_secret(
 ) -> None:
     api.answers = [fault] * 1_000
     with caplog.at_level(logging.DEBUG), pytest.raises(SourceError, match=r"apikey=\{env:STATIONS_KEY\}") as caught:
-        next(read(api=f"{api.url}?apikey={{env:STATIONS_KEY}}"))
+        next(read(api=f"{api.url}?apikey={{env:STATIONS_KEY}}", every_seconds=1, patience_seconds=1))
     assert "s3cr3t" not in f"{caught.value} {caplog.text}"
     assert caught.value.__cause__ is None
 

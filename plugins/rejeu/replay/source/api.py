@@ -16,7 +16,7 @@ import pyarrow as pa
 from rejeu.errors import SourceError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.send.pacer import Clock
-from rejeu.replay.source.api_client import SECOND_US, Answer, Api
+from rejeu.replay.source.api_client import SECOND_US, Api
 from rejeu.replay.source.ndjson import Fields
 from rejeu.replay.source.raw import RawFiles
 from rejeu.replay.source.rows import name_columns
@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 HEAD_START_SECONDS: Final = 2.0
 """How long a standby waits for the holder to ask before it asks itself."""
+
+
+class Answer(msgspec.Struct):
+    """What is read of every answer; of a record only that it is an object."""
+
+    records: list[dict[str, msgspec.Raw]]
 
 
 class RawAnswer(Answer):
@@ -46,7 +52,7 @@ def read_api(
     """
     clock, step_us = clock or Clock(), _step_us(request)
     raw, rows = RawFiles(str(request.raw), request.project), Rows(request)
-    api = Api(request, step_us, clock)
+    api = Api(request, step_us, clock, rows.check)
     head_start_us = min(HEAD_START_SECONDS * SECOND_US, step_us / 4) if request.standby else 0
     at_us = start_us
     while until_us is None or at_us is None or at_us < until_us:
@@ -76,19 +82,24 @@ class Rows:
 
     def __init__(self, request: ReplayRequest) -> None:
         self._stream, self._fields = request.stream, Fields(request)
-        self._answer = msgspec.json.Decoder(RawAnswer)
+        self._asked, self._answer = msgspec.json.Decoder(Answer), msgspec.json.Decoder(RawAnswer)
         self._told = False
+
+    def check(self, answer: bytes) -> None:
+        """Raises ValueError and RecursionError for an answer that could be kept, and made into rows never."""
+        answer.decode()  # msgspec does not check the text that it skips
+        self._fields.records([msgspec.json.encode(record) for record in self._asked.decode(answer).records])
 
     def of(self, line: bytes, path: str) -> pa.Table:
         """One row for each record, unchanged but for the time of asking. Raises SourceError."""
         try:
             answer = self._answer.decode(line)
+            asked_at = {OBSERVED_AT: answer.observed_at}
+            rows = [msgspec.json.encode(asked_at | record | asked_at) for record in answer.records]
+            records = self._fields.records(rows)
         except (ValueError, RecursionError) as error:
             raise SourceError(f"{path} is broken: {error}; mend or remove it") from error
         self._tell_theirs(answer.records, path)
-        asked_at = {OBSERVED_AT: answer.observed_at}
-        rows = [msgspec.json.encode(asked_at | record | asked_at) for record in answer.records]
-        records = self._fields.records(rows)
         if rows:
             self._fields.check_keys(records, rows[0])
         return name_columns([self._fields.times(records), pa.array(rows, pa.binary()), *self._fields.keys(records)])

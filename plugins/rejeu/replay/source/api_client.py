@@ -6,7 +6,7 @@ When it is asked, and where its answers are kept, is decided in `api.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +14,6 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
-import msgspec
 import requests
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
@@ -45,12 +44,6 @@ LONGEST_PAUSE_SECONDS: Final = 86_400.0
 """What an API may ask for with Retry-After; it counts as one that does not answer long before that."""
 
 
-class Answer(msgspec.Struct):
-    """What is read of every answer; of a record only that it is an object."""
-
-    records: list[dict[str, msgspec.Raw]]
-
-
 class NoAnswerError(Exception):
     """This try brought no usable answer; another one may."""
 
@@ -70,7 +63,8 @@ class _Session(requests.Session):
 class Api:
     """One question to an API, tried again until `step_us` have passed."""
 
-    def __init__(self, request: ReplayRequest, step_us: int, clock: Clock) -> None:
+    def __init__(self, request: ReplayRequest, step_us: int, clock: Clock, check: Callable[[bytes], object]) -> None:
+        """`check` raises ValueError or RecursionError for an answer that is none."""
         self._stream, self._url, self._headers = request.stream, str(request.api), request.headers.root
         self._step_us, self._clock = step_us, clock
         self._patience_us = max(int(request.patience_seconds * SECOND_US), PATIENT_STEPS * step_us)
@@ -78,7 +72,7 @@ class Api:
         # It logs the whole address where an answer's headers are broken.
         self._secrets.guard("urllib3")
         self._session = _Session()
-        self._answer = msgspec.json.Decoder(Answer)
+        self._check = check
         self._failing_since_us: int | None = None
         self._not_before_us = 0
 
@@ -119,8 +113,7 @@ class Api:
             with self._get(timeouts) as response:
                 self._judge(response)
                 body = b"".join(self._blocks(response, until_us))
-            body.decode()  # msgspec does not check the text that it skips
-            self._answer.decode(body)
+            self._check(body)
         except (InvalidSchema, InvalidURL, MissingSchema) as error:
             raise SourceError(self._secrets.mask(f"--api {self._url} cannot be asked: {error}; mend it")) from None
         except (requests.RequestException, OSError) as error:

@@ -121,7 +121,7 @@ class Fields:
         """Raises SourceError where no row at all has a key. Single rows may have none, because exports omit NULLs."""
         for name in self._request.key:
             if all(value is None for value in self._values(records, name)):
-                known = ", ".join(sorted(msgspec.json.decode(line)))
+                known = ", ".join(sorted(msgspec.json.decode(line, type=dict[str, msgspec.Raw])))
                 found = f"--key {name} is in none of the first {len(records):,} rows"
                 raise SourceError(f"{found}; they have {known}; name one")
 
