@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -102,6 +102,14 @@ class Launcher(Protocol):
 
     def find(self, name: str) -> Job | None:
         """The newest job of exactly this name, whatever its state."""
+        ...
+
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        """Those of these jobs that have not ended, by their names; the place is asked once for all of them.
+
+        What only a question about one job would tell is left out: whether it is ready, and what it was started with.
+        Raises LaunchError.
+        """
         ...
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:

@@ -25,6 +25,7 @@ from tests.fakes.processes import Contained
 
 JOB_ID = re.compile(r"projects/[^/]+/locations/[^/]+/jobs/[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = timedelta(hours=168)
+PAGE = 2
 State, Reason = run_v2.Condition.State, run_v2.Condition.ExecutionReason
 Code = grpc.StatusCode
 
@@ -93,6 +94,7 @@ class CloudRunServer:
         services = {
             "google.cloud.run.v2.Jobs": {
                 "UpdateJob": rpc(self._update_job, run_v2.UpdateJobRequest, operation),
+                "ListJobs": rpc(self._list_jobs, run_v2.ListJobsRequest, run_v2.ListJobsResponse),
                 "RunJob": rpc(self._run_job, run_v2.RunJobRequest, operation),
             },
             "google.cloud.run.v2.Executions": {
@@ -140,6 +142,25 @@ class CloudRunServer:
             self.jobs[name] = run_v2.Job(request.job)
             self.jobs[name].etag = f'"{uuid.uuid4().hex}"'
         return self._begin(self.jobs[name], done=self.jobs[name])
+
+    def _list_jobs(self, request: run_v2.ListJobsRequest) -> run_v2.ListJobsResponse:
+        first = int(request.page_token or 0)
+        names = [name for name in self.jobs if name.startswith(f"{request.parent}/jobs/")]
+        page, more = names[first : first + PAGE], first + PAGE < len(names)
+        listed = [self._with_newest(self.jobs[name]) for name in page]
+        return run_v2.ListJobsResponse(jobs=listed, next_page_token=str(first + PAGE) if more else "")
+
+    def _with_newest(self, job: run_v2.Job) -> run_v2.Job:
+        """The job as lists show it."""
+        shown = run_v2.Job(job)
+        runs = [self._seen(run) for run in self.runs if run.execution.job == job.name]
+        if runs:
+            shown.latest_created_execution = run_v2.ExecutionReference(
+                name=runs[-1].name.rpartition("/")[2],
+                create_time=runs[-1].create_time,
+                completion_time=runs[-1].completion_time,
+            )
+        return shown
 
     def _run_job(self, request: run_v2.RunJobRequest) -> operations_pb2.Operation:
         job = self._job(request.name)

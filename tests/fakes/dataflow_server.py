@@ -116,7 +116,8 @@ class DataflowServer(RestServer):
     def _list(self, call: Call) -> Answer:
         self._permit("list")
         with self._lock:
-            found = [job.summary() for job in self.jobs if job.name.startswith(call.query["name"])]
+            named = [job for job in self.jobs if job.name.startswith(call.query.get("name", ""))]
+            found = [job.summary() for job in named if call.query["filter"] == "ALL" or not job.ended]
             first = int(call.query.get("pageToken") or 0)
             more = first + PAGE < len(found)
             page = {"jobs": found[first : first + PAGE]} if found else {}

@@ -101,9 +101,15 @@ class DockerServer(RestServer):
     def _list(self, call: Call) -> Answer:
         [wanted] = json.loads(call.query["filters"])["label"]
         labelled = [
-            each for each in self.containers if wanted in [f"{k}={v}" for k, v in each.config["Labels"].items()]
+            each
+            for each in self.containers
+            if wanted in [*each.config["Labels"], *(f"{k}={v}" for k, v in each.config["Labels"].items())]
         ]
-        return [{"Id": each.id} for each in reversed(labelled) if call.query["all"] == "1" or each.status == "running"]
+        return [
+            {"Id": each.id, "Names": [f"/{each.name}"], "Labels": each.config["Labels"], "State": each.status}
+            for each in reversed(labelled)
+            if call.query["all"] == "1" or each.status == "running"
+        ]
 
     def _start(self, call: Call) -> Answer:
         container = self._get(call)

@@ -88,6 +88,7 @@ class KubernetesServer(RestServer):
         super().__init__(
             [
                 ("POST", jobs, self._create),
+                ("GET", jobs, self._list),
                 ("GET", f"{jobs}/(?P<name>[^/]+)", self._get),
                 ("PATCH", f"{jobs}/(?P<name>[^/]+)", self._patch),
                 ("DELETE", f"{jobs}/(?P<name>[^/]+)", self._delete),
@@ -129,6 +130,12 @@ class KubernetesServer(RestServer):
             shown = _copy(job)
         self._run(job)
         return shown
+
+    def _list(self, call: Call) -> Answer:
+        key, _, value = call.query["labelSelector"].partition("=")
+        with self._lock:
+            items = [_copy(job) for job in self.jobs.values() if job["metadata"]["labels"].get(key) == value]
+        return {"apiVersion": "batch/v1", "kind": "JobList", "metadata": {}, "items": items}
 
     def _get(self, call: Call) -> Answer:
         return _copy(self._job(call))

@@ -19,7 +19,7 @@ from tests.fakes.rest import Answer, Call, Refusal, RestServer
 
 PAGE = 2
 LABEL = re.compile(r"[a-z0-9_-]{0,63}")
-FILTER = re.compile(r'display_name="([^"]*)"')
+TERM = re.compile(r'(?:display_name="(?P<name>[^"]*)"|state!="(?P<not_in>\w+)"|labels\.(?P<labelled>[\w-]+):\*)')
 BEGINNING = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -101,10 +101,10 @@ class VertexServer(RestServer):
     def _list(self, call: Call) -> Answer:
         self._permit("list")
         with self._lock:
-            wanted = FILTER.fullmatch(call.query["filter"])
-            if wanted is None:
+            terms = [TERM.fullmatch(term) for term in call.query["filter"].split(" AND ")]
+            if None in terms:
                 raise refusal(400, "INVALID_ARGUMENT", f"Invalid filter: {call.query['filter']}")
-            found = [job for job in self.jobs if job.resource["displayName"] == wanted[1]]
+            found = [job for job in self.jobs if all(_meets(job.seen(), term) for term in terms if term)]
             first = int(call.query.get("pageToken") or 0)
             page = {"customJobs": [job.seen() for job in found[first : first + PAGE]]}
             more = first + PAGE < len(found)
@@ -145,6 +145,13 @@ class VertexServer(RestServer):
         """An instant that is later than all before it; written, as by Google, without what is zero."""
         self._ticks += 1
         return (BEGINNING + timedelta(milliseconds=500 * self._ticks)).isoformat().replace("+00:00", "Z")
+
+
+def _meets(job: dict[str, Any], term: re.Match[str]) -> bool:
+    """Whether the job is one that this term of a filter wants."""
+    if term["labelled"]:
+        return term["labelled"] in job.get("labels", {})
+    return bool(job["state"] != term["not_in"] if term["not_in"] else job["displayName"] == term["name"])
 
 
 def _check(body: dict[str, Any]) -> None:

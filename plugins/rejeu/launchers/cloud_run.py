@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from rejeu.errors import LaunchError
 from rejeu.gcp.clients import cloud_run_client
 from rejeu.launchers.google_calls import CALL_SECONDS, asking, patient
-from rejeu.launchers.names import short_name
+from rejeu.launchers.names import ALL_JOBS, short_name
 from rejeu.launchers.waiting import look_until
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from google.cloud import run_v2
 
 NAME_LIMIT: Final = 63
+PAGE_SIZE: Final = 1000
 TASK_TIMEOUT: Final = timedelta(days=7)
 """The longest that Cloud Run lets a task run; the default is 10 minutes."""
 JOB_ANNOTATION: Final = "rejeu-job"
@@ -89,6 +90,20 @@ class CloudRunLauncher:
             if newest is None or newest.annotations.get(JOB_ANNOTATION) != name:
                 return None
             return self._describe(name, newest)
+
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        """The list of jobs, which names the newest execution of each and how that ended."""
+        from google.cloud.run_v2 import ListJobsRequest
+
+        question = ListJobsRequest(parent=self._parent, page_size=PAGE_SIZE)
+        with self._asking(ALL_JOBS):
+            listed = list(self._jobs.list_jobs(question, retry=self._retry, timeout=CALL_SECONDS))
+        active: dict[str, Job] = {}
+        for each in listed:
+            name, newest = each.template.annotations.get(JOB_ANNOTATION), each.latest_created_execution
+            if name in names and newest.name and newest.completion_time is None:
+                active[name] = Job(name, f"{each.name}/executions/{newest.name.rpartition('/')[2]}", JobState.RUNNING)
+        return active
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         """Cancel the execution: Cloud Run sends SIGTERM, and SIGKILL 10 s later; it cannot end one sooner.
@@ -182,7 +197,9 @@ class CloudRunLauncher:
             state = JobState.FAILED
             message = f"{self._exit(execution.name)}: {message}"
         detail = f"{message} (logs {execution.log_uri})".lstrip()
-        return Job(name, execution.name, state, detail)
+        # Requests always have arguments: where Cloud Run shows none, it does not say.
+        argv = next((tuple(each.args) for each in execution.template.containers if each.args), None)
+        return Job(name, execution.name, state, detail, argv=argv)
 
     def _exit(self, execution: str) -> str:
         """How the first failed task ended."""
@@ -216,8 +233,12 @@ class CloudRunLauncher:
     def _retry(self) -> Retry:
         return patient(self.patience)
 
+    @property
+    def _parent(self) -> str:
+        return f"projects/{self.project}/locations/{self.region}"
+
     def _path(self, name: str) -> str:
-        return f"projects/{self.project}/locations/{self.region}/jobs/{short_name(name, NAME_LIMIT)}"
+        return f"{self._parent}/jobs/{short_name(name, NAME_LIMIT)}"
 
     def _asking(self, name: str) -> AbstractContextManager[None]:
         return asking(name, f"Cloud Run in {self.project}, {self.region}", ROLES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rejeu.errors import LaunchError
 from rejeu.gcp.clients import dataflow_endpoint, dataflow_session
 from rejeu.launchers.google_calls import CALL_SECONDS, asking, patient
-from rejeu.launchers.names import short_name
+from rejeu.launchers.names import ALL_JOBS, short_name
 from rejeu.launchers.waiting import look_until
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.spec.workers import REQUEST_LABEL, Workers
@@ -119,6 +119,13 @@ class DataflowLauncher:
             found = next((job for job in jobs if _is_active(job)), jobs[0] if jobs else None)
             return None if found is None else self._describe(name, found)
 
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        ours = {short_name(name, NAME_LIMIT): name for name in names}
+        with self._asking(ALL_JOBS):
+            listed = self._pages({"filter": "ACTIVE"})
+        active = [(ours[job["name"]], job) for job in listed if job["name"] in ours and _is_active(job)]
+        return {name: self._describe(name, job) for name, job in active}
+
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         """Drain the job, which then reads no more and finishes what is under way, or cancel it."""
         with self._asking(name):
@@ -195,15 +202,20 @@ class DataflowLauncher:
     def _list(self, name: str) -> list[dict[str, Any]]:
         """All jobs of exactly this name, the newest first."""
         wanted = short_name(name, NAME_LIMIT)
-        question = {"name": wanted, "filter": "ALL", "pageSize": PAGE_SIZE, "pageToken": ""}
+        jobs = [job for job in self._pages({"name": wanted, "filter": "ALL"}) if job["name"] == wanted]
+        return sorted(jobs, key=_age, reverse=True)
+
+    def _pages(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        """All jobs of the region that this wants."""
+        question = {**wanted, "pageSize": PAGE_SIZE, "pageToken": ""}
         look = patient(self.patience)(self._ask)
         jobs: list[dict[str, Any]] = []
         while True:
             page = look("GET", f"{self._parent}/jobs", params=question)
-            jobs += (job for job in page.get("jobs", ()) if job["name"] == wanted)
+            jobs += page.get("jobs", ())
             question["pageToken"] = page.get("nextPageToken", "")
             if not question["pageToken"]:
-                return sorted(jobs, key=_age, reverse=True)
+                return jobs
 
     def _get(self, job_id: str) -> dict[str, Any]:
         """The job with its labels, which are not in lists."""

@@ -5,13 +5,13 @@ The container's name is the lock: the engine refuses a second container of that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rejeu.errors import LaunchError, translated
-from rejeu.launchers.names import short_name
+from rejeu.launchers.names import ALL_JOBS, short_name
 from rejeu.launchers.waiting import look_until
 from rejeu.ports import Job, JobRequest, JobState
 from rejeu.target import EMULATORS, LauncherKind, Target
@@ -32,6 +32,7 @@ READY_LABEL = "rejeu.ready-text"
 
 # Labels never change, but names do: a job's container is renamed when it is asked to end, which records that.
 STOPPED_SUFFIX = ".stopped-"
+ENDED_STATUS = ("exited", "dead", "removing")
 
 
 class DockerLauncher:
@@ -73,6 +74,12 @@ class DockerLauncher:
         with _asking(name):
             container = self._newest(name)
             return None if container is None else _describe(container)
+
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        with _asking(ALL_JOBS):
+            listed = self._client.api.containers(all=True, filters={"label": NAME_LABEL})
+        jobs = [_summary(each) for each in listed if each["State"] not in ENDED_STATUS]
+        return {job.name: job for job in jobs if job.name in names}
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         with _asking(name):
@@ -181,26 +188,39 @@ def _note_stop(container: Container) -> None:
 
 
 def _ended(container: Container) -> bool:
-    return container.status in ("exited", "dead", "removing")
+    return container.status in ENDED_STATUS
+
+
+def _summary(listed: dict[str, Any]) -> Job:
+    """A job that has not ended, as the list of containers shows it."""
+    state = JobState.STARTING if listed["State"] == "created" else JobState.RUNNING
+    if any(STOPPED_SUFFIX in name for name in listed["Names"]):
+        state = JobState.DRAINING
+    return Job(listed["Labels"][NAME_LABEL], listed["Id"], state, f"container {listed['Id'][:12]}")
 
 
 def _describe(container: Container) -> Job:
-    name, state = container.labels[NAME_LABEL], container.attrs["State"]
-    where = f"container {container.short_id}"
+    state, detail = _state_of(container)
+    argv = tuple(container.attrs["Config"].get("Cmd") or ())
+    return Job(container.labels[NAME_LABEL], container.id, state, detail, argv=argv)
+
+
+def _state_of(container: Container) -> tuple[JobState, str]:
+    """Where the job is, and what a person should know of it."""
+    state, where = container.attrs["State"], f"container {container.short_id}"
     if container.status == "created":
-        return Job(name, container.id, JobState.STARTING, where)
+        return JobState.STARTING, where
     if not _ended(container):
         if STOPPED_SUFFIX in container.name:
-            return Job(name, container.id, JobState.DRAINING, where)
-        ready = JobState.RUNNING if _is_ready(container) else JobState.STARTING
-        return Job(name, container.id, ready, where)
+            return JobState.DRAINING, where
+        return JobState.RUNNING if _is_ready(container) else JobState.STARTING, where
     code = state["ExitCode"]
     if code == 0:
-        return Job(name, container.id, JobState.SUCCEEDED, where)
+        return JobState.SUCCEEDED, where
     if STOPPED_SUFFIX in container.name:
-        return Job(name, container.id, JobState.STOPPED, where)
+        return JobState.STOPPED, where
     why = "out of memory" if state.get("OOMKilled") else " | ".join(_last_lines(container))
-    return Job(name, container.id, JobState.FAILED, f"exit code {code}: {why} ({where})")
+    return JobState.FAILED, f"exit code {code}: {why} ({where})"
 
 
 def _is_ready(container: Container) -> bool:

@@ -1,20 +1,20 @@
 """A launcher of Kubernetes jobs, in the cluster that it runs in, else in the one that the kubeconfig names.
 
 The job's object is the lock: the API server refuses a second one of that name. The launcher's own account needs, in
-the namespace: jobs (create, get, patch, delete), pods (list, deletecollection) and pods/log (get).
+the namespace: jobs (create, get, list, patch, delete), pods (list, deletecollection) and pods/log (get).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rejeu.errors import LaunchError, translated
-from rejeu.launchers.names import short_name
+from rejeu.launchers.names import ALL_JOBS, short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
 
@@ -35,6 +35,9 @@ NAME_LIMIT = 63
 NAME_NOTE = "rejeu/job"
 READY_NOTE = "rejeu/ready-text"
 OWNER_LABEL = "batch.kubernetes.io/controller-uid"
+OUR_LABEL = "app.kubernetes.io/name"
+OURS = f"{OUR_LABEL}=rejeu"
+"""What selects the jobs of ours, and their pods."""
 OVER = ("Succeeded", "Failed")
 
 Resource = dict[str, Any]
@@ -85,6 +88,19 @@ class KubernetesLauncher:
             job = self._read(name)
             return None if job is None else self._describe(job)
 
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        """Two questions for all: the jobs and their pods."""
+        with self._asking(ALL_JOBS):
+            jobs = [job for job in self._jobs() if _note(job, NAME_NOTE) in names]
+            pods = self._pods(OURS)
+        active = {}
+        for job in jobs:
+            owned = [pod for pod in pods if pod["metadata"]["labels"].get(OWNER_LABEL) == job["metadata"]["uid"]]
+            state, name = _state(job, _telling(owned)), _note(job, NAME_NOTE)
+            if state not in ENDED:
+                active[name] = Job(name, job["metadata"]["uid"], state, self._where(job))
+        return active
+
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         with self._asking(name):
             job = self._read(name)
@@ -124,6 +140,13 @@ class KubernetesLauncher:
         job: Resource = batch.api_client.sanitize_for_serialization(read)
         return job if _note(job, NAME_NOTE) == name else None
 
+    def _jobs(self) -> list[Resource]:
+        """All jobs of ours."""
+        batch, _ = self._apis
+        listed = batch.list_namespaced_job(self._namespace, label_selector=OURS, _request_timeout=CALL_SECONDS)
+        jobs: list[Resource] = batch.api_client.sanitize_for_serialization(listed.items)
+        return jobs
+
     def _create(self, request: JobRequest) -> Resource | None:
         """Create the job; None where another starter was faster."""
         from kubernetes.client import ApiException
@@ -141,7 +164,7 @@ class KubernetesLauncher:
 
     def _manifest(self, request: JobRequest) -> Resource:
         job_name = short_name(request.job_name, NAME_LIMIT)
-        labels = {"app.kubernetes.io/name": "rejeu", "app.kubernetes.io/instance": job_name}
+        labels = {OUR_LABEL: "rejeu", "app.kubernetes.io/instance": job_name}
         ready_text = request.ready_text
         container = {
             "name": "job",
@@ -220,20 +243,21 @@ class KubernetesLauncher:
                 )
             time.sleep(PAUSE_SECONDS)
 
-    def _pods(self, job: Resource) -> list[Resource]:
+    def _pods(self, selector: str) -> list[Resource]:
         _, core = self._apis
-        listed = core.list_namespaced_pod(self._namespace, label_selector=_owned_by(job), _request_timeout=CALL_SECONDS)
+        listed = core.list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=CALL_SECONDS)
         pods: list[Resource] = core.api_client.sanitize_for_serialization(listed.items)
         return pods
 
     def _pod(self, job: Resource) -> Resource:
-        """The running pod, else one that has ended; empty where there is none."""
-        pods = sorted(self._pods(job), key=lambda pod: _phase(pod) in OVER)
-        return pods[0] if pods else {}
+        return _telling(self._pods(_owned_by(job)))
+
+    def _where(self, job: Resource) -> str:
+        return f"job {self._namespace}/{job['metadata']['name']}"
 
     def _describe(self, job: Resource) -> Job:
         pod = self._pod(job)
-        state, detail = _state(job, pod), f"job {self._namespace}/{job['metadata']['name']}"
+        state, detail = _state(job, pod), self._where(job)
         if state is JobState.RUNNING and not self._is_ready(job, pod):
             state = JobState.STARTING
         if state is JobState.STARTING:
@@ -304,6 +328,11 @@ class KubernetesLauncher:
 def _note(job: Resource, key: str) -> str:
     note: str = job["metadata"].get("annotations", {}).get(key, "")
     return note
+
+
+def _telling(pods: list[Resource]) -> Resource:
+    """Of a job's pods the running one, else one that has ended; empty where there is none."""
+    return min(pods, key=lambda pod: _phase(pod) in OVER, default={})
 
 
 def _owned_by(job: Resource) -> str:

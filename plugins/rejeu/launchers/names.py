@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Final
 
+ALL_JOBS: Final = "the jobs"
+"""What is managed where no job is meant in particular, as errors say it."""
 HASH = 10
 """How many hexadecimal digits make a shortened name unique."""
 

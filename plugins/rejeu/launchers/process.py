@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,8 @@ from rejeu import extensions
 from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
+
+log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
 READY_BYTES = 1_000_000
@@ -77,6 +80,19 @@ class ProcessLauncher:
     def find(self, name: str) -> Job | None:
         record = self._read(name)
         return None if record is None else self._describe(record)
+
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        """A job whose record cannot be read is left out, and said: whoever starts it is told why it cannot be."""
+        active = {}
+        for name in names:
+            try:
+                job = self.find(name)
+            except LaunchError as error:
+                log.warning("%s", error)
+                continue
+            if job is not None and job.state not in ENDED:
+                active[name] = job
+        return active
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         record = self._read(name)

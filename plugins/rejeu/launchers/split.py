@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rejeu.ports import Job, JobRequest, Launcher
@@ -20,6 +21,11 @@ class SplitLauncher:
 
     def find(self, name: str) -> Job | None:
         return self._of(name).find(name)
+
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        places = (self.streams, self.others)
+        shares = [(place, [name for name in names if self._of(name) is place]) for place in places]
+        return {name: job for place, share in shares if share for name, job in place.find_active(share).items()}
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         return self._of(name).stop(name, drain=drain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rejeu.errors import LaunchError
 from rejeu.gcp.clients import vertex_endpoint, vertex_session
 from rejeu.launchers.google_calls import CALL_SECONDS, asking, patient
-from rejeu.launchers.names import short_name
+from rejeu.launchers.names import ALL_JOBS, short_name
 from rejeu.launchers.waiting import look_until
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
@@ -46,6 +46,10 @@ STATES: Final = {
     "JOB_STATE_CANCELLED": JobState.STOPPED,
 }
 """In any other state a job waits for its machine."""
+ACTIVE: Final = " AND ".join(
+    [f"labels.{JOB_LABEL}:*", *(f'state!="{name}"' for name, state in STATES.items() if state in ENDED)]
+)
+"""Wants the jobs of ours that have not ended."""
 
 _EXIT = re.compile(r"non-zero status of (\d+)")
 
@@ -89,6 +93,15 @@ class VertexLauncher:
             active = [job for job in jobs if _is_active(job)]
             return self._describe(name, min(active, key=_age) if active else max(jobs, key=_end))
 
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        ours = {short_name(name, DISPLAY_NAME_LIMIT): name for name in names}
+        with self._asking(ALL_JOBS):
+            listed = self._pages(ACTIVE)
+        # The oldest at the end: where two were started at once, that is the one to stay.
+        jobs = sorted(filter(_is_active, listed), key=_age, reverse=True)
+        named = [(ours[job["displayName"]], job) for job in jobs if job["displayName"] in ours]
+        return {name: self._describe(name, job) for name, job in named}
+
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         """Cancel the job. Vertex AI promises neither a signal to it before it is killed, nor how soon it ends.
 
@@ -124,12 +137,16 @@ class VertexLauncher:
     def _list(self, name: str) -> list[dict[str, Any]]:
         """All jobs of exactly this name."""
         display_name = short_name(name, DISPLAY_NAME_LIMIT)
-        question = {"filter": f'display_name="{display_name}"', "pageSize": PAGE_SIZE, "pageToken": ""}
+        return [job for job in self._pages(f'display_name="{display_name}"') if job["displayName"] == display_name]
+
+    def _pages(self, wanted: str) -> list[dict[str, Any]]:
+        """All jobs that this filter wants."""
+        question = {"filter": wanted, "pageSize": PAGE_SIZE, "pageToken": ""}
         look = patient(self.patience)(self._ask)
         jobs: list[dict[str, Any]] = []
         while True:
             page = look("GET", self._parent, params=question)
-            jobs += (job for job in page.get("customJobs", ()) if job["displayName"] == display_name)
+            jobs += page.get("customJobs", ())
             question["pageToken"] = page.get("nextPageToken", "")
             if not question["pageToken"]:
                 return jobs

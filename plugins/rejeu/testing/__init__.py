@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -42,6 +42,9 @@ class FakeLauncher:
 
     def find(self, name: str) -> Job | None:
         return self.jobs.get(name)
+
+    def find_active(self, names: Collection[str]) -> dict[str, Job]:
+        return {name: job for name, job in self.jobs.items() if name in names and job.state not in ENDED}
 
     def stop(self, name: str, *, drain: bool = True) -> Job | None:
         if name not in self.jobs:

@@ -111,6 +111,10 @@ class ProcessesRig(LauncherRig, Protocol):
 class ServerRig(LauncherRig, Protocol):
     """A rig whose launcher asks a server."""
 
+    def asked(self) -> int:
+        """How many questions and orders the server has had."""
+        ...
+
     def go_away(self) -> None:
         """Let the server no longer answer."""
         ...
@@ -161,6 +165,26 @@ class LauncherContract:
         one, other = rig.start(), rig.start(OTHER)
         assert one.id != other.id
         assert {found(rig.launcher, each.name).state for each in (one, other)} == {JobState.RUNNING}
+
+    def test_many_jobs_are_looked_for_at_once_and_those_that_run_are_found(self, rig: LauncherRig) -> None:
+        first, second, never = LONG_NAMES
+        jobs = {name: rig.start(name) for name in (NAME, first, second)}
+        for launcher in (rig.launcher, rig.another()):
+            active = launcher.find_active([NAME, first, never])
+            assert {name: (job.name, job.id) for name, job in active.items()} == {
+                name: (name, jobs[name].id) for name in (NAME, first)
+            }
+            assert not ENDED & {job.state for job in active.values()}
+            assert launcher.find_active([]) == {}
+
+    def test_of_many_jobs_those_that_have_ended_are_left_out(self, rig: LauncherRig) -> None:
+        rig.start(OTHER)
+        rig.end(3)
+        assert list(rig.launcher.find_active([NAME, OTHER])) == [OTHER]
+        self._start_after(rig, found(rig.launcher))
+        assert {*rig.launcher.find_active([NAME, OTHER])} == {NAME, OTHER}
+        rig.launcher.stop(OTHER)
+        assert list(rig.launcher.find_active([NAME, OTHER])) == [NAME]
 
     def test_a_job_that_ended_well_has_succeeded(self, rig: LauncherRig) -> None:
         assert rig.end(0).state is JobState.SUCCEEDED
@@ -299,6 +323,16 @@ class ServerContract(LauncherContract):
         for launcher in (rig.launcher, rig.another()):
             for use in uses:
                 assert re.match(rf"{NAME} cannot be managed by .*: .*; \w+", _refusal(use, launcher))
+
+    def test_a_place_is_asked_once_for_many_jobs(self, rig: ServerRig) -> None:
+        names = [rig.start(f"{NAME}-{number}").name for number in range(4)]
+        before = rig.asked()
+        assert {*rig.launcher.find_active(names)} == {*names}
+        # Of a list that comes in pages each is a question, and some places list a job's parts apart.
+        assert rig.asked() - before < len(names)
+        rig.go_away()
+        refusal = _refusal(lambda launcher: launcher.find_active(names), rig.launcher)
+        assert re.match(r"the jobs cannot be managed by .*: .*; \w+", refusal)
 
 
 def _facts(job: Job) -> tuple[str, str, JobState]:

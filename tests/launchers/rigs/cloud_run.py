@@ -54,6 +54,9 @@ class CloudRunRig:
     def made(self) -> int:
         return len(self.server.runs)
 
+    def asked(self) -> int:
+        return len(self.server.received)
+
     def go_away(self) -> None:
         self.server.close()
 

@@ -27,6 +27,9 @@ class Server(Protocol):
     @property
     def made(self) -> Sequence[Container]: ...
 
+    @property
+    def calls(self) -> Sequence[object]: ...
+
     def newest(self, name: str) -> Container: ...
 
     def close(self) -> None: ...
@@ -78,6 +81,9 @@ class ContainersRig:
 
     def lives(self, name: str = NAME) -> bool:
         return self.process(name).exit_code is None
+
+    def asked(self) -> int:
+        return len(self.server.calls)
 
     def go_away(self) -> None:
         self.server.close()

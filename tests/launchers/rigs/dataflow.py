@@ -45,6 +45,9 @@ class DataflowRig:
     def made(self) -> int:
         return len(self.server.jobs)
 
+    def asked(self) -> int:
+        return len(self.server.calls)
+
     def go_away(self) -> None:
         self.server.close()
 

@@ -59,6 +59,9 @@ class VertexRig:
         self.server.provision()
         return sum(job.process is not None for job in self.server.jobs)
 
+    def asked(self) -> int:
+        return len(self.server.calls)
+
     def go_away(self) -> None:
         self.server.close()
 
