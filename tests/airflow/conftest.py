@@ -25,7 +25,7 @@ from rejeu.spec.files import load_specs, read_spec  # noqa: E402
 from rejeu.spec.model import StreamSpec  # noqa: E402
 from rejeu.target import Target  # noqa: E402
 from rejeu.testing import FakeLauncher, MemoryStore  # noqa: E402
-from rejeu.watchdog import watch  # noqa: E402
+from rejeu.watchdog import jobs_seen, watch  # noqa: E402
 from rejeu.watchdog.watch import WatchPlan  # noqa: E402
 from tests.airflow.builders import FakeBigQuery  # noqa: E402
 
@@ -92,6 +92,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
     monkeypatch.setattr(base, "replay_launcher", lambda target: fake)
     for module in (base, patrol, triggers):
         monkeypatch.setattr(module, "job_launcher", lambda target: fake)
+    monkeypatch.setattr(jobs_seen, "JOB_LOOK_SECONDS", 0.01)
+    triggers.stream_jobs.cache_clear()
     return fake
 
 

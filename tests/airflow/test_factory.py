@@ -119,7 +119,7 @@ class TestEveryDag:
         self, dags: dict[str, DAG], dag_id: str
     ) -> None:
         assert not dags[dag_id].catchup
-        assert dags[dag_id].max_active_runs == (4 if part_of(dag_id) == "batch" else 1)
+        assert dags[dag_id].max_active_runs == {"batch": 4, "watchdog": 3}.get(part_of(dag_id), 1)
 
 
 # Schedules

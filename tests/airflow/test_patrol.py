@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,11 +19,12 @@ from pydantic import BaseModel
 from rejeu.airflow.dags.patrol import PATROL, build_patrol
 from rejeu.airflow.operators import patrol
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
-from rejeu.errors import RejeuError, StateError
+from rejeu.airflow.operators.watchdog import RUNS
+from rejeu.errors import LaunchError, RejeuError, StateError
 from rejeu.gcp import alerts
 from rejeu.gcp.alerts import Alert
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import JobState, Missing, Signal, Verdict
+from rejeu.ports import Job, JobState, Missing, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Incident
 from rejeu.target import Target
@@ -40,7 +42,7 @@ class FakeTask:
     def __init__(self) -> None:
         self.missing: set[str] = set()
         self.paused: set[str] = set()
-        self.at_work: set[str] = set()
+        self.at_work: dict[str, int] = {}
         self.pushed: dict[str, Any] = {}
 
     def get_dag(self, dag_id: str) -> Any:
@@ -53,7 +55,7 @@ class FakeTask:
 
     def get_dr_count(self, dag_id: str, states: Sequence[str]) -> int:
         assert set(states) == {"queued", "running"}
-        return int(dag_id in self.at_work)
+        return self.at_work.get(dag_id, 0)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
@@ -130,7 +132,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch, by_stream: dict[str, Verdict | Exc
     """Let each stream be seen as a test wants it."""
 
     class Told:
-        def __init__(self, plan: Any, jobs: Any) -> None:
+        def __init__(self, plan: Any) -> None:
             self.verdict = by_stream[plan.stream]
 
         def look(self, now: Any) -> Verdict:
@@ -242,6 +244,71 @@ def test_a_look_that_sees_nothing_at_all_fails(
         look(task, spec, other)
 
 
+def test_a_launcher_that_hangs_hides_no_silence_and_is_said(
+    task: FakeTask,
+    spec: StreamSpec,
+    store: MemoryStore,
+    launcher: FakeLauncher,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    over = Event()
+    for question in ("find", "find_active"):
+        monkeypatch.setattr(launcher, question, lambda names: over.wait(300), raising=False)
+    monkeypatch.setattr(patrol, "JOBS_SECONDS", 0.1, raising=False)
+    remember(store, **dead(request=("--topic=t",)))
+    assert called(look(task, spec)) == ["crypto_rates.watchdog"]
+    over.set()
+    assert "so one that is gone is not seen: no answer within 0.1 s" in capsys.readouterr().out
+
+
+def test_a_launcher_that_refuses_hides_no_silence(
+    task: FakeTask, spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(names: object) -> Any:
+        raise LaunchError("403")
+
+    monkeypatch.setattr(launcher, "find_active", refuse)
+    remember(store, **dead(request=("--topic=t",)))
+    assert called(look(task, spec)) == ["crypto_rates.watchdog"]
+
+
+def test_the_launcher_is_asked_once_for_all_streams(
+    task: FakeTask, spec: StreamSpec, other: StreamSpec, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[list[str]] = []
+    find_active = launcher.find_active
+
+    def note(names: Collection[str]) -> dict[str, Job]:
+        questions.append([*names])
+        return find_active(names)
+
+    monkeypatch.setattr(launcher, "find_active", note)
+    verdicts(monkeypatch, dict.fromkeys((STREAM, OTHER), Verdict(Signal.FLOWING)))
+    assert called(look(task, spec, other)) == ["iot_sensors.watchdog"], "only the first has its job"
+    assert questions == [["rejeu-stream-crypto-rates", "rejeu-stream-iot-sensors"]]
+
+
+def test_what_was_seen_in_time_is_told_though_a_store_hangs(
+    task: FakeTask, spec: StreamSpec, other: StreamSpec, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, load = Event(), store.load
+
+    def hang(name: str) -> Any:
+        if name == OTHER:
+            over.wait(300)
+            raise StateError("away")  # it is told to nobody any more
+        return load(name)
+
+    monkeypatch.setattr(store, "load", hang)
+    monkeypatch.setattr(patrol, "LOOK_SECONDS", 1.0, raising=False)
+    remember(store, **dead(request=("--topic=t",)))
+    try:
+        assert called(look(task, spec, other)) == ["crypto_rates.watchdog"]
+    finally:
+        over.set()
+
+
 def test_a_deployment_without_streams_has_nothing_to_do(task: FakeTask) -> None:
     assert look(task) == []
 
@@ -251,8 +318,17 @@ def test_a_deployment_without_streams_has_nothing_to_do(task: FakeTask) -> None:
 
 def test_a_watchdog_at_work_is_not_called_again(task: FakeTask, spec: StreamSpec, store: MemoryStore) -> None:
     remember(store, **dead(request=("--topic=t",)))
-    task.at_work.add("crypto_rates.watchdog")
+    task.at_work["crypto_rates.watchdog"] = RUNS
     assert look(task, spec) == []
+    remember(store, **alive(incidents=(an_incident(),), resumed_at=ago(45)))
+    task.at_work["crypto_rates.watchdog"] = 1
+    assert look(task, spec) == []
+
+
+def test_a_silence_is_not_left_for_a_run_that_restores(task: FakeTask, spec: StreamSpec, store: MemoryStore) -> None:
+    remember(store, **dead(request=("--topic=t",)))
+    task.at_work["crypto_rates.watchdog"] = 1
+    assert called(look(task, spec)) == ["crypto_rates.watchdog"]
 
 
 def test_a_watchdog_that_is_paused_gathers_no_runs(task: FakeTask, spec: StreamSpec, store: MemoryStore) -> None:
@@ -290,7 +366,7 @@ def test_an_alert_is_kept_until_its_watchdogs_were_called(task: FakeTask, heard:
 
 
 def test_an_alert_that_calls_nobody_is_done_with(task: FakeTask, heard: FakeAlerts, spec: StreamSpec) -> None:
-    task.at_work.add("crypto_rates.watchdog")
+    task.at_work["crypto_rates.watchdog"] = 1
     heard.waiting = [Alert(spec.live.topic, "at work already", "ack-1"), Alert("another-topic", "not ours", "ack-2")]
     assert look(task, spec) == []
     assert heard.waiting == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from rejeu.airflow.triggers import (
     SHORTEST_LOOK_SECONDS,
     SilenceTrigger,
 )
-from rejeu.errors import StateError
+from rejeu.errors import LaunchError, StateError
 from rejeu.jobs.build import stream_job_request
 from rejeu.ports import JobState, Missing, Reason, Signal, Verdict
 from rejeu.spec.model import StreamSpec
@@ -291,11 +292,9 @@ def test_what_cannot_be_looked_at_now_is_looked_at_later(
 # What it looks through
 
 
-def test_one_watch_keeps_what_it_saw_between_two_looks(
-    spec: StreamSpec, target: Target, triggerer: Triggerer, launcher: FakeLauncher
-) -> None:
+def test_one_watch_keeps_what_it_saw_between_two_looks(spec: StreamSpec, target: Target, triggerer: Triggerer) -> None:
     triggerer.watch(SilenceTrigger.watching(spec, target, last_seen=text(START)), {0: WELL}, 10)
-    assert triggerer.made == [(WatchPlan.of(spec, target), launcher, START)]
+    assert triggerer.made == [(WatchPlan.of(spec, target), triggers.stream_jobs(), START)]
     assert len(triggerer.looked) > 3
 
 
@@ -312,6 +311,30 @@ def test_a_streaming_job_that_is_gone_is_seen_at_its_launcher(
     assert asyncio.run(silence.look()).missing == frozenset()
     launcher.end(job.name, JobState.FAILED)
     assert fired(revive(silence))["missing"] == ["STREAM_JOB"]
+
+
+def test_a_launcher_that_hangs_delays_no_silence(
+    silence: SilenceTrigger, store: MemoryStore, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def hang(*_: object) -> Any:
+        over.wait(120)
+        raise LaunchError("504")
+
+    for question in ("find", "find_active"):
+        monkeypatch.setattr(launcher, question, hang, raising=False)
+    remember(store, **dead())
+    streams = [revive(silence) for _ in range(2 * triggers.LOOKERS._max_workers)]
+
+    async def told() -> list[Any]:
+        return await asyncio.gather(*(anext(aiter(each.run())) for each in streams))
+
+    try:
+        events = asyncio.run(asyncio.wait_for(told(), 30))
+    finally:
+        over.set()
+    assert {event.payload["signal"] for event in events} == {"SILENT"}
 
 
 def test_the_watch_is_written_down_and_made_again(spec: StreamSpec, target: Target) -> None:

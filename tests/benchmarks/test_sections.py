@@ -27,7 +27,7 @@ from benchmarks.section import Options
 from benchmarks.servers import VARIABLES
 from benchmarks.streaming import streaming
 from benchmarks.takeover import takeover
-from benchmarks.watching import Scale, watching
+from benchmarks.watching import HANGING, POLL, Scale, watching
 from rejeu.timeline import Timeline
 
 SMALL = Options(messages=3_000, rounds=1, memory_rows=3_000)
@@ -113,6 +113,7 @@ def test_every_silence_is_seen_by_both_ways_to_watch_and_no_other_stream_is_told
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(benchmarks.watching, "SCALE", Scale(streams=40, settled_seconds=0.5, steady_seconds=1.0))
+    monkeypatch.setattr(benchmarks.watching, "WATCHERS", (HANGING, POLL))
 
     runs = watching(SMALL).figures["runs"]
 

@@ -176,7 +176,7 @@ class Stage:
                 "watchdog": {"silence": "200ms"},
             }
         )
-        self._watch = Watch(WatchPlan.of(self._spec, self._target), job_launcher(self._target))
+        self._watch = Watch(WatchPlan.of(self._spec, self._target))
 
     def __enter__(self) -> Self:
         """With a streaming job, which nobody need restore."""

@@ -74,6 +74,7 @@ def test_arguments_are_the_executions_own_and_arrive_as_they_are(rig: CloudRunRi
     rig.ended("say", odd, "exit", "0")
     assert list(rig.server.jobs[PATH].template.template.containers[0].args) == []
     assert rig.processes()[0].said().decode() == odd + "\n"
+    assert found(rig.another()).argv == ("say", odd, "exit", "0")
 
 
 def test_a_job_may_have_a_task_for_each_shard(rig: CloudRunRig) -> None:

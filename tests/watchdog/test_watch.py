@@ -1,15 +1,13 @@
 """What the watchdog looks at: the probes that the spec names, as one, and the parts that a wanted stream is missing."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import ENDED, Job, JobState, Missing, Signal, Verdict
+from rejeu.ports import ENDED, JobState, Missing, Signal, Verdict
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state import CLOUD, LOCAL
@@ -19,10 +17,10 @@ from rejeu.target import Target
 from rejeu.testing import FakeLauncher, FakeProbe, MemoryStore
 from rejeu.timeline import MICROSECOND, parse_instant
 from rejeu.watchdog import watch as watch_module
+from rejeu.watchdog.jobs_seen import JobsSeen
 from rejeu.watchdog.probes import metric, tap
 from rejeu.watchdog.probes.heartbeat import TAKEOVERS
-from rejeu.watchdog.watch import JOB_LOOK_SECONDS, Watch, WatchPlan
-from tests.fakes.crowded_store import Clock
+from rejeu.watchdog.watch import Watch, WatchPlan
 from tests.paths import STREAMS
 
 NOW = parse_instant("2026-11-20T12:00:00Z")
@@ -34,6 +32,22 @@ PUBLISHES = {"epoch": 1, "holder": "host:7", "lease_until": NOW + SECOND, "statu
     "next_due": NOW + SECOND,
 }
 DEAD = PUBLISHES | {"lease_until": NOW, "next_due": NOW - timedelta(minutes=1)}
+
+
+class AtOnce(JobsSeen):
+    """Knows of every job at once where it is."""
+
+    def __init__(self, launcher: FakeLauncher) -> None:
+        super().__init__(launcher)
+        self.asked: list[str] = []
+        self.forgotten: list[str] = []
+
+    def is_gone(self, name: str, for_seconds: float) -> bool:
+        self.asked.append(name)
+        return name not in self._launcher.find_active([name])
+
+    def forget(self, name: str) -> None:
+        self.forgotten.append(name)
 
 
 class Witness(FakeProbe):
@@ -91,13 +105,6 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Witness]:
         return made
 
     return put
-
-
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    made = Clock()
-    with made.installed(watch_module):
-        yield made
 
 
 def with_(spec: StreamSpec, **parts: Any) -> StreamSpec:
@@ -158,7 +165,7 @@ def test_nobody_looks_away_for_longer_than_half_a_silence_or_a_lease_nor_from_a_
 
 def test_silence_is_as_long_as_the_spec_says(spec: StreamSpec, store: MemoryStore, jobs: FakeLauncher) -> None:
     remember(store, status=Status.RUNNING, next_due=NOW)
-    watch = Watch(WatchPlan.of(with_(spec, watchdog={"silence": "7s"}), TARGET), jobs)
+    watch = Watch(WatchPlan.of(with_(spec, watchdog={"silence": "7s"}), TARGET), AtOnce(jobs))
     assert watch.look(NOW + 7 * SECOND - MICROSECOND).signal is Signal.QUIET
     assert watch.look(NOW + 7 * SECOND).signal is Signal.SILENT
 
@@ -167,7 +174,7 @@ def test_one_that_was_started_has_as_much_grace_as_the_spec_says(
     spec: StreamSpec, store: MemoryStore, jobs: FakeLauncher
 ) -> None:
     remember(store, status=Status.STARTING, status_at=NOW, announced=("--topic=t",))
-    watch = Watch(WatchPlan.of(with_(spec, watchdog={"grace": "9s"}), TARGET), jobs)
+    watch = Watch(WatchPlan.of(with_(spec, watchdog={"grace": "9s"}), TARGET), AtOnce(jobs))
     assert watch.look(NOW + 9 * SECOND - MICROSECOND).signal is Signal.STARTING
     assert watch.look(NOW + 9 * SECOND).signal is Signal.SILENT
 
@@ -179,11 +186,13 @@ def test_one_that_stands_by_has_two_leases_to_take_over(
     pair = with_(spec, replay=spec.replay.model_dump() | {"standby": True})
     remember(store, **DEAD)
     mark_standby(store, STREAM, "host:8", NOW + timedelta(minutes=1))
-    watch = Watch(WatchPlan.of(pair, TARGET), jobs)
+    watch = Watch(WatchPlan.of(pair, TARGET), AtOnce(jobs))
     too_late = NOW + TAKEOVERS * timedelta(seconds=LOCAL.lease_seconds)
     assert watch.look(too_late - MICROSECOND).signal is Signal.STARTING
     assert watch.look(too_late).signal is Signal.SILENT
-    assert Watch(WatchPlan.of(spec, TARGET), jobs).look(NOW).signal is Signal.SILENT, "where the spec wants none"
+    assert Watch(WatchPlan.of(spec, TARGET), AtOnce(jobs)).look(NOW).signal is Signal.SILENT, (
+        "where the spec wants none"
+    )
 
 
 # What is missing
@@ -195,7 +204,7 @@ def test_a_streaming_job_that_ended_lacks(
 ) -> None:
     remember(store, **PUBLISHES)
     jobs.end(JOB, state)
-    verdict = Watch(WatchPlan.of(spec, TARGET), jobs).look(NOW)
+    verdict = Watch(WatchPlan.of(spec, TARGET), AtOnce(jobs)).look(NOW)
     assert verdict.signal is Signal.FLOWING
     assert verdict.missing == ({Missing.STREAM_JOB} if state in ENDED else frozenset())
 
@@ -208,7 +217,7 @@ def test_a_streaming_job_that_nobody_knows_lacks_whatever_the_signal(
     spec: StreamSpec, store: MemoryStore, fields: dict[str, Any], signal: Signal
 ) -> None:
     remember(store, **fields)
-    verdict = Watch(WatchPlan.of(spec, TARGET), FakeLauncher()).look(NOW)
+    verdict = Watch(WatchPlan.of(spec, TARGET), AtOnce(FakeLauncher())).look(NOW)
     assert (verdict.signal, verdict.missing) == (signal, {Missing.STREAM_JOB})
 
 
@@ -216,7 +225,10 @@ def test_both_parts_may_lack_at_once(spec: StreamSpec, store: MemoryStore) -> No
     assert spec.replay is not None
     pair = with_(spec, replay=spec.replay.model_dump() | {"standby": True})
     remember(store, **PUBLISHES)
-    assert Watch(WatchPlan.of(pair, TARGET), FakeLauncher()).look(NOW).missing == {Missing.STANDBY, Missing.STREAM_JOB}
+    assert Watch(WatchPlan.of(pair, TARGET), AtOnce(FakeLauncher())).look(NOW).missing == {
+        Missing.STANDBY,
+        Missing.STREAM_JOB,
+    }
 
 
 @pytest.mark.parametrize(("fields", "signal"), [({"wanted": False}, Signal.STOPPED), (None, Signal.UNKNOWN)])
@@ -225,55 +237,24 @@ def test_a_stream_that_nobody_wants_lacks_nothing(
 ) -> None:
     if fields is not None:
         remember(store, **PUBLISHES, **fields)
-    verdict = Watch(WatchPlan.of(spec, TARGET), FakeLauncher()).look(NOW)
+    verdict = Watch(WatchPlan.of(spec, TARGET), AtOnce(FakeLauncher())).look(NOW)
     assert (verdict.signal, verdict.missing) == (signal, frozenset())
 
 
-def test_the_launcher_is_asked_now_and_then_however_often_somebody_looks(
-    spec: StreamSpec, store: MemoryStore, clock: Clock
-) -> None:
-    class Asked(FakeLauncher):
-        times = 0
-
-        def find(self, name: str) -> Job | None:
-            self.times += 1
-            return super().find(name)
-
-    launcher = Asked()
+def test_a_watch_that_is_not_told_of_jobs_says_nothing_of_them(spec: StreamSpec, store: MemoryStore) -> None:
     remember(store, **PUBLISHES)
-    watch = Watch(WatchPlan.of(spec, TARGET), launcher)
-    for _ in range(5):
-        assert watch.look(NOW).missing == {Missing.STREAM_JOB}
-    assert launcher.times == 1
-    launcher.start(stream_job_request(spec, TARGET))
-    clock.elapsed += JOB_LOOK_SECONDS
-    assert watch.look(NOW).missing == frozenset()
-    assert launcher.times == 2
+    assert Watch(WatchPlan.of(spec, TARGET)).look(NOW).missing == frozenset()
 
 
-def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
-    spec: StreamSpec, store: MemoryStore, jobs: FakeLauncher, clock: Clock
+def test_what_was_seen_of_its_job_is_forgotten_with_the_stream(
+    spec: StreamSpec, store: MemoryStore, jobs: FakeLauncher
 ) -> None:
-    remember(store, **PUBLISHES)
-    jobs.jobs[JOB] = replace(jobs.jobs[JOB], rest_seconds=3 * JOB_LOOK_SECONDS)
-    watch = Watch(WatchPlan.of(spec, TARGET), jobs)
-    watch.look(NOW)
-    jobs.end(JOB, JobState.FAILED)
-    for missing in (set(), set(), {Missing.STREAM_JOB}):
-        clock.elapsed += JOB_LOOK_SECONDS
-        assert watch.look(NOW).missing == missing
-
-
-def test_a_silence_is_seen_though_nobody_can_say_whether_the_streaming_job_lives(
-    spec: StreamSpec, store: MemoryStore, clock: Clock
-) -> None:
-    class Away(FakeLauncher):
-        def find(self, name: str) -> Job | None:
-            raise LaunchError("503")
-
-    remember(store, **DEAD)
-    verdict = Watch(WatchPlan.of(spec, TARGET), Away()).look(NOW)
-    assert (verdict.signal, verdict.missing) == (Signal.SILENT, frozenset())
+    seen = AtOnce(jobs)
+    watch = Watch(WatchPlan.of(spec, TARGET), seen)
+    for fields in (PUBLISHES, PUBLISHES | {"wanted": False}):
+        remember(store, **fields)
+        watch.look(NOW)
+    assert (seen.asked, seen.forgotten) == ([JOB], [JOB])
 
 
 # Witnesses
@@ -285,7 +266,7 @@ def test_a_tap_listens_to_its_subscription_for_as_long_as_is_silence(
     remember(store, **PUBLISHES)
     listening = witness(Verdict(Signal.FLOWING, NOW, probe="tap"))
     plan = WatchPlan.of(with_(spec, watchdog={"probe": ["heartbeat", "tap"]}), TARGET)
-    watch = Watch(plan, jobs, last_seen=NOW - SECOND)
+    watch = Watch(plan, AtOnce(jobs), last_seen=NOW - SECOND)
     assert [watch.look(NOW).probe for _ in range(3)] == ["heartbeat+tap"] * 3
     assert listening.made == (plan.tap, timedelta(seconds=5), NOW - SECOND)
     assert (listening.times_made, listening.asked) == (1, 3)
@@ -297,7 +278,7 @@ def test_a_metric_counts_what_the_spec_names_of_the_topic(
     remember(store, **PUBLISHES)
     counting = witness(Verdict(Signal.FLOWING, NOW, probe="metric"), at=(metric, "MetricProbe"))
     watchdog = {"probe": ["heartbeat", "metric"], "metric": "pubsub.googleapis.com/topic/send_request_count"}
-    Watch(WatchPlan.of(with_(spec, watchdog=watchdog), TARGET), jobs).look(NOW)
+    Watch(WatchPlan.of(with_(spec, watchdog=watchdog), TARGET), AtOnce(jobs)).look(NOW)
     assert counting.made == (
         "rejeu-test",
         "bigquery-to-pubsub-test0",
@@ -311,7 +292,7 @@ def test_what_is_acknowledged_and_does_not_arrive_is_undelivered_and_lacks_are_s
 ) -> None:
     remember(store, **PUBLISHES)
     witness(Verdict(Signal.SILENT, lost_at=NOW - 9 * SECOND, probe="tap"))
-    watch = Watch(WatchPlan.of(with_(spec, watchdog={"probe": ["heartbeat", "tap"]}), TARGET), FakeLauncher())
+    watch = Watch(WatchPlan.of(with_(spec, watchdog={"probe": ["heartbeat", "tap"]}), TARGET), AtOnce(FakeLauncher()))
     verdict = watch.look(NOW)
     assert (verdict.signal, verdict.missing) == (Signal.UNDELIVERED, {Missing.STREAM_JOB})
 
@@ -324,7 +305,7 @@ def test_what_somebody_else_publishes_is_what_the_tap_says(
 ) -> None:
     remember(store)
     witness(Verdict(Signal.FLOWING, NOW, probe="tap"), Verdict(Signal.SILENT, NOW, NOW, probe="tap"))
-    watch = Watch(WatchPlan.of(foreign, TARGET), jobs)
+    watch = Watch(WatchPlan.of(foreign, TARGET), AtOnce(jobs))
     seen = [watch.look(NOW) for _ in range(2)]
     assert [(verdict.signal, verdict.probe) for verdict in seen] == [(Signal.FLOWING, "tap"), (Signal.SILENT, "tap")]
 
@@ -332,7 +313,7 @@ def test_what_somebody_else_publishes_is_what_the_tap_says(
 def test_its_streaming_job_is_ours(foreign: StreamSpec, store: MemoryStore, witness: Callable[..., Witness]) -> None:
     remember(store)
     witness(Verdict(Signal.FLOWING, NOW, probe="tap"))
-    assert Watch(WatchPlan.of(foreign, TARGET), FakeLauncher()).look(NOW).missing == {Missing.STREAM_JOB}
+    assert Watch(WatchPlan.of(foreign, TARGET), AtOnce(FakeLauncher())).look(NOW).missing == {Missing.STREAM_JOB}
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -342,5 +323,7 @@ def test_while_nobody_wants_it_nobody_asks_the_tap(
     if known:
         remember(store, wanted=False)
     listening = witness(Verdict(Signal.SILENT, lost_at=NOW, probe="tap"))
-    assert Watch(WatchPlan.of(foreign, TARGET), FakeLauncher()).look(NOW) == Verdict(Signal.STOPPED, probe="tap")
+    assert Watch(WatchPlan.of(foreign, TARGET), AtOnce(FakeLauncher())).look(NOW) == Verdict(
+        Signal.STOPPED, probe="tap"
+    )
     assert listening.asked == 0

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Self
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
@@ -22,6 +23,7 @@ from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.target import Target
 from rejeu.timeline import format_instant, parse_instant
+from rejeu.watchdog.jobs_seen import JobsSeen
 from rejeu.watchdog.watch import Watch, WatchPlan
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,12 @@ CALLING = frozenset({Signal.SILENT, Signal.UNDELIVERED})
 """What the watchdog DAG is called for, beside missing parts; only the first is mended by a relaunch."""
 LOOKERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="rejeu-look")
 """The threads that all triggers of this process share for what would block their event loop."""
+
+
+@cache
+def stream_jobs() -> JobsSeen:
+    """What all triggers of this process share to know which streaming jobs are gone."""
+    return JobsSeen(job_launcher(Target.from_env()))
 
 
 class _WatchTrigger(BaseTrigger):
@@ -68,8 +76,12 @@ class _WatchTrigger(BaseTrigger):
     def _look(self) -> Verdict:
         if self._watch is None:
             seen = parse_instant(self.last_seen) if self.last_seen else None
-            self._watch = Watch(self.plan, job_launcher(Target.from_env()), seen)
+            self._watch = Watch(self.plan, self._jobs(), seen)
         return self._watch.look(datetime.now(UTC))
+
+    def _jobs(self) -> JobsSeen | None:
+        """What knows of the streaming job, where that is looked at, too."""
+        return None
 
 
 class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
@@ -78,6 +90,9 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
     Level-based: the event is repeated because a triggerer can die between seeing and telling; whoever hears it looks
     again. It looks when the last verdict could first have changed to silence, so that no silence is seen late.
     """
+
+    def _jobs(self) -> JobsSeen | None:
+        return stream_jobs()
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         told = await self._recall()

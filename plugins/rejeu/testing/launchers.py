@@ -274,6 +274,10 @@ class ProcessesContract(LauncherContract):
         rig.run("say", odd)
         assert rig.said() == odd + "\n"
 
+    def test_a_job_says_what_it_was_started_with(self, rig: ProcessesRig) -> None:
+        rig.run("say", "$HOME $(HOME) 'quoted' é\nsecond line")
+        assert (found(rig.another()).argv or ())[:2] == ("say", "$HOME $(HOME) 'quoted' é\nsecond line")
+
     def test_a_drained_job_finishes_what_it_has_in_hand(self, rig: ProcessesRig) -> None:
         rig.run("drained")
         rig.launcher.stop(NAME)

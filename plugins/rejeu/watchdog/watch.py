@@ -5,7 +5,6 @@ The trigger in the triggerer, the tasks of the watchdog DAG and the patrol all l
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,23 +13,21 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from rejeu.errors import LaunchError
 from rejeu.jobs.build import stream_job_request
-from rejeu.ports import ENDED, Launcher, Missing, Signal, StateStore, Verdict, Watched, Witness
+from rejeu.ports import Missing, Signal, StateStore, Verdict, Watched, Witness
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.probes import PROBES
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import read_state
 from rejeu.target import Target
+from rejeu.watchdog.jobs_seen import JobsSeen
 from rejeu.watchdog.probes.combined import look
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe, heartbeat_of
 
-log = logging.getLogger(__name__)
-
-JOB_LOOK_SECONDS: Final = 2.0
-"""How often the launcher is asked for the streaming job, at most."""
 PROBE_LOOK_SECONDS: Final = 1.0
 """How often probes are asked that do not know what is due."""
+LOOKS_REMEMBERED: Final = 3
+"""For how many looks the launcher is asked on for the job of a stream that nobody looks at any more."""
 
 
 class WatchPlan(BaseModel):
@@ -86,14 +83,19 @@ class WatchPlan(BaseModel):
             return PROBE_LOOK_SECONDS
         return max(rhythm(self.state).lease_seconds, self.silence_seconds / 2)
 
+    def wants_job(self, verdict: Verdict) -> bool:
+        """Whether a stream that is seen like this should have its streaming job."""
+        return verdict.signal is not Signal.STOPPED and not (self.replays and verdict.signal is Signal.UNKNOWN)
+
 
 class Watch:
-    """Looks through the plan's probes; keeps what they have seen between two looks."""
+    """Looks through the plan's probes; keeps what they have seen between two looks.
 
-    def __init__(self, plan: WatchPlan, jobs: Launcher, last_seen: datetime | None = None) -> None:
+    Of the streaming job it knows what `jobs` has seen, if it is given: no look asks the launcher, nor waits for it.
+    """
+
+    def __init__(self, plan: WatchPlan, jobs: JobsSeen | None = None, last_seen: datetime | None = None) -> None:
         self._plan, self._jobs, self._last_seen = plan, jobs, last_seen
-        self._job_is_missing = False
-        self._look_for_job_at = float("-inf")
 
     @cached_property
     def heartbeat(self) -> HeartbeatProbe:
@@ -102,14 +104,15 @@ class Watch:
 
     def look(self, now: datetime) -> Verdict:
         """All probes' verdict, with the parts that are missing. Raises RejeuError where nothing can be known."""
+        verdict = self._look_through_probes(now)
+        missing = {Missing.STREAM_JOB} if self._jobs is not None and self._misses_job(self._jobs, verdict) else set()
+        return replace(verdict, missing=verdict.missing | missing)
+
+    def _look_through_probes(self, now: datetime) -> Verdict:
         heartbeat = self.heartbeat.check(now) if self._plan.replays else None
         if heartbeat is None and not self._is_wanted():
             return Verdict(Signal.STOPPED, probe="+".join(self._plan.probes))
-        verdict = look(heartbeat, self._witnesses, now)
-        if verdict.signal in (Signal.STOPPED, Signal.UNKNOWN) and heartbeat is not None:
-            return verdict
-        missing = verdict.missing | ({Missing.STREAM_JOB} if self._misses_job() else set())
-        return replace(verdict, missing=missing)
+        return look(heartbeat, self._witnesses, now)
 
     def look_surely(self, watched: frozenset[str] = frozenset()) -> Verdict:
         """Look now, and again after as long as makes a silence certain: at once where its lease was `watched` before.
@@ -154,18 +157,8 @@ class Watch:
         state = read_state(self._store, self._plan.stream)
         return state is not None and state.wanted
 
-    def _misses_job(self) -> bool:
-        """Whether the streaming job is gone, as far as its launcher could say."""
-        now = time.monotonic()
-        if now >= self._look_for_job_at:
-            self._look_for_job_at = now + JOB_LOOK_SECONDS
-            try:
-                job = self._jobs.find(self._plan.job_name)
-            except LaunchError as error:
-                # Whether the signal flows is known without the launcher's service.
-                log.warning("%s: the streaming job cannot be looked for: %s", self._plan.stream, error)
-                return self._job_is_missing
-            self._job_is_missing = job is None or job.state in ENDED
-            if job is not None:
-                self._look_for_job_at = now + max(JOB_LOOK_SECONDS, job.rest_seconds)
-        return self._job_is_missing
+    def _misses_job(self, jobs: JobsSeen, verdict: Verdict) -> bool:
+        if self._plan.wants_job(verdict):
+            return jobs.is_gone(self._plan.job_name, LOOKS_REMEMBERED * self._plan.longest_look_seconds)
+        jobs.forget(self._plan.job_name)
+        return False

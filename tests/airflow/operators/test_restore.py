@@ -13,7 +13,7 @@ from rejeu.airflow.operators.watchdog import Restore
 from rejeu.errors import LaunchError
 from rejeu.jobs.build import replay_request, standby_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
-from rejeu.ports import JobState, Signal
+from rejeu.ports import Job, JobState, Signal
 from rejeu.spec.model import StreamSpec
 from rejeu.state.standby_marker import mark_standby
 from rejeu.state.stream import mark_unwanted
@@ -170,6 +170,30 @@ def test_a_streaming_job_that_is_gone_is_started_and_awaited(
     launcher.end(STREAM_JOB, JobState.FAILED)
     carry_out(Restore(task_id="restore", spec=spec), a_run(), end(STREAM_JOB, JobState.RUNNING))
     assert ([request.job_name for request in launcher.started], made_sure) == ([STREAM_JOB], [STREAM])
+
+
+def test_a_streaming_job_that_another_run_has_started_is_not_awaited_twice(
+    spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher
+) -> None:
+    remember(store, **alive())
+    launcher.end(STREAM_JOB, JobState.STARTING)
+    with pytest.raises(AirflowSkipException, match="nothing is missing"):
+        Restore(task_id="restore", spec=spec).execute(a_run())
+
+
+def test_a_launcher_of_jobs_that_is_away_keeps_no_standby_from_coming_back(
+    restore: Restore, launcher: FakeLauncher, pair: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> Job:
+        raise LaunchError("503")
+
+    jobs = FakeLauncher()
+    monkeypatch.setattr(jobs, "find", away)
+    monkeypatch.setattr(base, "job_launcher", lambda target: jobs)
+    launcher.end(TWIN_JOB, JobState.FAILED)
+    with pytest.raises(LaunchError, match="503"):
+        restore.execute(a_run())
+    assert [request.job_name for request in launcher.started] == [TWIN_JOB]
 
 
 def test_a_streaming_job_that_ends_again_fails_the_task(

@@ -8,7 +8,7 @@ from airflow.sdk import Asset, AssetWatcher, TriggerRule, chain
 
 from rejeu.airflow.dags.kind import SOON, DagKind, asset_of
 from rejeu.airflow.operators.live import AwaitSignal
-from rejeu.airflow.operators.watchdog import RecordIncident, RelaunchReplay, Restore
+from rejeu.airflow.operators.watchdog import RUNS, RecordIncident, RelaunchReplay, Restore
 from rejeu.airflow.triggers import SilenceTrigger
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
@@ -48,6 +48,8 @@ def _page(spec: StreamSpec) -> str:
         the source is not silence. The probe: {", ".join(watchdog.probe)}.
         {repair}
 
+        Up to three runs go on at once, so that a silence waits for no run that restores, or awaits the signal.
+
         Nobody needs to trigger it. **Pausing it pauses the watch.** Where the triggerer is dead, `rejeu.patrol`
         starts it.
 
@@ -62,4 +64,5 @@ WATCHDOG: Final = DagKind(
     page=_page,
     schedule=lambda spec, target: [_signal_asset(spec, target)],
     tasks=_tasks,
+    arguments={"max_active_runs": RUNS},
 )

@@ -109,8 +109,8 @@ class StreamOperator(BaseOperator):
         return hold_launch_lock(self.store, self.spec.stream, who)
 
     def watch(self, last_seen: datetime | None = None) -> Watch:
-        """What the watchdog looks through."""
-        return Watch(WatchPlan.of(self.spec, self.target), self.jobs, last_seen)
+        """What the watchdog looks through; the streaming job is nothing to it."""
+        return Watch(WatchPlan.of(self.spec, self.target), last_seen=last_seen)
 
     def insert_once(self, table: str, row: Record) -> None:
         """Write a row into a table of Rejeu's own, unless one of its key is there."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -15,16 +16,18 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION
+from rejeu.airflow.operators.watchdog import RUNS
 from rejeu.airflow.triggers import event_of, needs_repair
 from rejeu.errors import RejeuError
 from rejeu.launchers.choose import job_launcher
-from rejeu.ports import Signal, Verdict
+from rejeu.ports import Job, Missing, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState
 from rejeu.target import Target
 from rejeu.watchdog.incidents import ended
+from rejeu.watchdog.jobs_seen import asked_apart
 from rejeu.watchdog.watch import Watch, WatchPlan
 
 if TYPE_CHECKING:
@@ -35,16 +38,25 @@ if TYPE_CHECKING:
 
 LOOKERS: Final = 8
 """How many streams are looked at side by side: a state store in the cloud takes its time for each."""
+LOOK_SECONDS: Final = 30.0
+"""How long all streams together may take: what was seen by then is worth more than all of it too late."""
+JOBS_SECONDS: Final = 10.0
+"""How much longer the launcher may take to say which streaming jobs run."""
 UNDER_WAY: Final = ["queued", "running"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one stream was found to be, and whether its watchdog has something to do about that."""
+    """What one stream was found to be."""
 
-    stream: str
+    spec: StreamSpec
+    plan: WatchPlan
+    state: StreamState | None
     verdict: Verdict
-    needs_watchdog: bool
+
+    @property
+    def stream(self) -> str:
+        return self.plan.stream
 
 
 class PatrolOperator(BaseOperator):
@@ -80,7 +92,11 @@ class LookAround(PatrolOperator):
         self.specs = tuple(specs)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        looks = [look for look in self._look_at_all(datetime.now(UTC)) if look.needs_watchdog]
+        now = datetime.now(UTC)
+        plans = [WatchPlan.of(spec, self.target) for spec in self.specs]
+        jobs = asked_apart(lambda: self._active([plan.job_name for plan in plans]))
+        found = self._with_jobs(self._look_at_all(plans, now), jobs)
+        looks = [look for look in found if _needs_watchdog(look, now)]
         called = {look.stream: _conf("patrol", look.stream, look.verdict) for look in looks}
         for look in looks:
             words = (look.verdict.signal, *sorted(look.verdict.missing), look.verdict.detail)
@@ -90,32 +106,53 @@ class LookAround(PatrolOperator):
             self.log.warning("alert about %s: %s", alert.topic, alert.summary)
             for stream in self._fed_by(alert):
                 called.setdefault(stream, _conf("alert", stream, Verdict(Signal.UNKNOWN)))
-        free = [stream for stream in called if self._is_free(context["ti"], stream)]
+        silent = {look.stream for look in looks if look.verdict.signal.needs_relaunch}
+        free = [stream for stream in called if self._is_free(context["ti"], stream, is_silent=stream in silent)]
         if alerts:
             self._divide(context["ti"], alerts, free)
         return [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
 
-    def _look_at_all(self, now: datetime) -> list[Look]:
-        """Those that can be looked at. Raises RejeuError where none of them can."""
+    def _look_at_all(self, plans: Sequence[WatchPlan], now: datetime) -> list[Look]:
+        """Those that can be looked at in time. Raises RejeuError where none of them can."""
 
-        def look(spec: StreamSpec) -> Look | Exception:
+        def look(spec: StreamSpec, plan: WatchPlan) -> Look | Exception:
             try:
-                return self._look_at(spec, now)
+                verdict = Watch(plan).look(now)
+                return Look(spec, plan, read_state(open_store(self.target.state), spec.stream), verdict)
             except Exception as error:  # whatever is wrong with one stream must not hide the others
                 self.log.warning("%s: cannot be looked at: %s", spec.stream, error)
                 return error
 
-        with ThreadPoolExecutor(LOOKERS) as pool:
-            found = list(pool.map(look, self.specs))
+        pool = ThreadPoolExecutor(LOOKERS)
+        # Not always in the same order: where time is short, the same ones would never be looked at.
+        pairs = [*zip(self.specs, plans, strict=True)]
+        tried = {spec.stream: pool.submit(look, spec, plan) for spec, plan in random.sample(pairs, len(pairs))}
+        late = wait(tried.values(), LOOK_SECONDS).not_done
+        pool.shutdown(wait=False, cancel_futures=True)
+        if late:
+            self.log.error("%d of %d streams were not looked at within %g s", len(late), len(tried), LOOK_SECONDS)
+        in_time = [tried[spec.stream] for spec in self.specs if tried[spec.stream] not in late]
+        found = [each.result() for each in in_time]
         looks = [each for each in found if isinstance(each, Look)]
-        if found and not looks:
-            raise RejeuError(f"none of {len(found)} streams can be looked at, the first for this: {found[0]}")
+        if tried and not looks:
+            why = f"the first for this: {found[0]}" if found else f"for none answers within {LOOK_SECONDS:g} s"
+            raise RejeuError(f"none of {len(tried)} streams can be looked at, {why}")
         return looks
 
-    def _look_at(self, spec: StreamSpec, now: datetime) -> Look:
-        verdict = Watch(WatchPlan.of(spec, self.target), job_launcher(self.target)).look(now)
-        state = read_state(open_store(self.target.state), spec.stream)
-        return Look(spec.stream, verdict, needs_watchdog=_needs_watchdog(spec, state, verdict, now))
+    def _active(self, names: Sequence[str]) -> dict[str, Job]:
+        """Those of these streaming jobs that have not ended."""
+        return job_launcher(self.target).find_active(names)
+
+    def _with_jobs(self, looks: Sequence[Look], jobs: Future[dict[str, Job]]) -> list[Look]:
+        """The same, each with its streaming job among what is missing; without, where the launcher does not answer."""
+        try:
+            active = jobs.result(JOBS_SECONDS)
+        except Exception as error:  # whatever keeps the jobs away must not hide a silence
+            why = f"no answer within {JOBS_SECONDS:g} s" if isinstance(error, TimeoutError) else error
+            self.log.error("streaming jobs cannot be looked for, so one that is gone is not seen: %s", why)
+            return [*looks]
+        gone = [look for look in looks if look.plan.wants_job(look.verdict) and look.plan.job_name not in active]
+        return [_without_job(look) if look in gone else look for look in looks]
 
     def _pull(self) -> list[Alert]:
         from rejeu.gcp.alerts import pull_alerts
@@ -127,13 +164,14 @@ class LookAround(PatrolOperator):
     def _fed_by(self, alert: Alert) -> list[str]:
         return [spec.stream for spec in self.specs if spec.live.topic == alert.topic]
 
-    def _is_free(self, ti: Any, stream: str) -> bool:
-        """Whether one more run of the stream's watchdog would do anything."""
+    def _is_free(self, ti: Any, stream: str, *, is_silent: bool) -> bool:
+        """Whether one more run of the stream's watchdog would do anything: a silence is not left for what restores."""
         try:
             if ti.get_dag(_watchdog(stream)).is_paused:
                 self.log.warning("%s: it needs its watchdog, which is paused", stream)
                 return False
-            return bool(ti.get_dr_count(_watchdog(stream), states=UNDER_WAY) == 0)
+            under_way = ti.get_dr_count(_watchdog(stream), states=UNDER_WAY)
+            return bool(under_way < (RUNS if is_silent else 1))
         except AirflowRuntimeError as error:
             self.log.warning("%s: it needs its watchdog, which Airflow cannot be asked about: %s", stream, error)
             return False
@@ -175,8 +213,14 @@ def _watchdog(stream: str) -> str:
     return f"{stream}.watchdog"
 
 
-def _needs_watchdog(spec: StreamSpec, state: StreamState | None, verdict: Verdict, now: datetime) -> bool:
+def _without_job(look: Look) -> Look:
+    missing = look.verdict.missing | {Missing.STREAM_JOB}
+    return replace(look, verdict=replace(look.verdict, missing=missing))
+
+
+def _needs_watchdog(look: Look, now: datetime) -> bool:
     """Whether something is to be repaired, or an incident is over and nobody has recorded it."""
+    spec, state, verdict = look.spec, look.state, look.verdict
     if state is not None and ended(state, verdict, spec.watchdog.silence, now):
         return True
     noted = state is not None and bool(state.incidents) and not state.incidents[-1].recorded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -21,9 +21,14 @@ from rejeu.state.model import Incident
 from rejeu.timeline import parse_instant
 from rejeu.watchdog.incidents import ended, mark_recorded, row_of
 from rejeu.watchdog.repair import Seen, claim, note, relaunch_request
+from rejeu.watchdog.watch import WatchPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+RUNS: Final = 3
+"""How many runs of a watchdog go on at once: one may restore, or wait for the signal, while another one repairs."""
 
 
 class RelaunchReplay(StreamOperator):
@@ -88,22 +93,26 @@ class RelaunchReplay(StreamOperator):
 
 
 class Restore(JobOperator):
-    """Brings back the parts that are missing: the standby, and the streaming job.
+    """Brings back the parts that are missing: the standby, and the streaming job, which it awaits.
 
-    Skips where nothing is missing.
+    Skips where nothing is missing. A silence that begins meanwhile is repaired by a run of its own.
     """
 
     def execute(self, context: Context) -> None:
-        missing = self.watch().look(datetime.now(UTC)).missing
-        if not missing:
-            raise AirflowSkipException(f"{self.spec.stream}: nothing is missing")
-        if Missing.STANDBY in missing:
+        verdict = self.watch().look(datetime.now(UTC))
+        if Missing.STANDBY in verdict.missing:
             with self.alone(context):
                 self._restore_standby()
-        if Missing.STREAM_JOB in missing:
+        if WatchPlan.of(self.spec, self.target).wants_job(verdict) and self._job_is_gone():
             self.log.warning("%s: %s", self.spec.stream, Missing.STREAM_JOB)
             self.mend_topic(context)
             self.start(context, stream_job_request(self.spec, self.target))
+        elif not verdict.missing:
+            raise AirflowSkipException(f"{self.spec.stream}: nothing is missing")
+
+    def _job_is_gone(self) -> bool:
+        job = self.jobs.find(stream_job_request(self.spec, self.target).job_name)
+        return job is None or job.state in ENDED
 
     def _restore_standby(self) -> None:
         """Whoever of the pair lives publishes: the other one is started anew, to stand by."""
