@@ -18,6 +18,7 @@ from rejeu.replay.read_ahead import ReadAhead
 from rejeu.replay.standby import GRACE, Standby, is_free, is_over
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease, update_state
+from rejeu.state.lease_watch import LeaseWatch
 from rejeu.state.model import Status, StreamState
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.timeline import Position
@@ -95,7 +96,7 @@ def wait(standby: Standby, store: Store) -> Wait:
                 happening()
             return happening is not None
 
-        return standby.wait(goes_on, lambda: Lease.acquire(store, STREAM, "standby", LONG))
+        return standby.wait(goes_on, lambda watched: Lease.acquire(store, STREAM, "standby", LONG, watched=watched))
 
     return through
 
@@ -233,10 +234,10 @@ def test_of_two_the_first_to_take_it_wins_and_the_other_goes_on_standing_by(
     looks = iter([True, True, True, False])
     asked: list[str] = []
 
-    def come_second() -> Lease:
+    def come_second(watched: LeaseWatch) -> Lease:
         asked.append("asked")
         Lease.acquire(store, STREAM, "first", LONG)
-        return Lease.acquire(store, STREAM, "second", LONG)
+        return Lease.acquire(store, STREAM, "second", LONG, watched=watched)
 
     assert standby.wait(lambda: next(looks), come_second) is None
     assert (store.stream.holder, store.stream.epoch, asked) == ("first", 2, ["asked"])
@@ -294,9 +295,9 @@ def test_a_cursor_that_moves_while_the_lease_is_taken_is_the_one_that_counts(
 ) -> None:
     hold(store, OVER, cursor=Position(90, 1))
 
-    def after_another() -> Lease:
+    def after_another(watched: LeaseWatch) -> Lease:
         Lease.acquire(store, STREAM, "another", LONG).release(Status.STOPPED, cursor=Position(97, 1))
-        return Lease.acquire(store, STREAM, "standby", LONG)
+        return Lease.acquire(store, STREAM, "standby", LONG, watched=watched)
 
     assert taken(standby.wait(lambda: True, after_another)) == (3, [98, 99, 100])
 
@@ -353,4 +354,4 @@ def test_a_store_that_stays_away_ends_it(store: Store, source: Source) -> None:
     store.broken = True
     impatient = standby_request(REQUEST).model_copy(update={"patience_seconds": 0.01})
     with Standby(impatient, store, AT_ONCE, "standby") as made, pytest.raises(StateError, match="disk full"):
-        made.wait(lambda: True, lambda: hold(store))
+        made.wait(lambda: True, lambda _: hold(store))

@@ -14,6 +14,7 @@ from rejeu.replay import standby as standby_module
 from rejeu.replay.standby import Standby
 from rejeu.state import Rhythm
 from rejeu.state.lease import Lease
+from rejeu.state.lease_watch import LeaseWatch
 from rejeu.state.model import Status
 from rejeu.state.standby_marker import RENEWALS_MISSED, stands_by
 from rejeu.timeline import parse_instant
@@ -64,13 +65,13 @@ def test_it_says_that_it_stands_by_once_it_does(store: Store, standby: Standby) 
     hold(store)
     assert not is_there(store)
     with standby:
-        assert standby.wait(times(1), lambda: hold(store)) is None
+        assert standby.wait(times(1), lambda _: hold(store)) is None
     assert is_there(store)
 
 
 def test_it_says_so_also_before_the_stream_ever_ran(store: Store, standby: Standby) -> None:
     with standby:
-        standby.wait(times(1), lambda: hold(store))
+        standby.wait(times(1), lambda _: hold(store))
     assert is_there(store)
 
 
@@ -90,24 +91,24 @@ def test_it_says_so_once_a_lease_and_is_believed_for_three(
         return goes_on_so_long()
 
     with standby:
-        standby.wait(goes_on, lambda: hold(store))
+        standby.wait(goes_on, lambda _: hold(store))
     assert sorted(said) == [at + RENEWALS_MISSED * LEASE for at in (0.5, 0.5 + LEASE, 0.5 + 2 * LEASE)]
 
 
 def test_one_that_took_over_stands_by_no_more(store: Store, standby: Standby) -> None:
     lease = hold(store)
     with standby:
-        standby.wait(times(1), lambda: hold(store))
+        standby.wait(times(1), lambda _: hold(store))
         lease.release(Status.FAILED)
         assert is_there(store)
-        assert standby.wait(times(1), lambda: hold(store, "standby")) is not None
+        assert standby.wait(times(1), lambda _: hold(store, "standby")) is not None
     assert not is_there(store)
 
 
 def test_it_takes_over_also_where_it_can_say_nothing_any_more(store: Store, standby: Standby) -> None:
     hold(store).release(Status.FAILED)
 
-    def with_its_last_word() -> Lease:
+    def with_its_last_word(_: LeaseWatch) -> Lease:
         lease = hold(store, "standby")
         store.broken = True
         return lease

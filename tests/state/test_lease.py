@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,9 @@ import pytest
 from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
 from rejeu.ports import StateStore
 from rejeu.state import lease as lease_module
+from rejeu.state import lease_watch
 from rejeu.state.lease import MAX_CONFLICTS, Lease, read_state, update_state
+from rejeu.state.lease_watch import LeaseWatch
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
@@ -24,8 +26,18 @@ SECONDS = 3.0
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     made = Clock()
-    with made.installed(lease_module):
+    with made.installed(lease_module), made.installed(lease_watch):
         yield made
+
+
+class Stepped:
+    """Another machine's wall clock, which is ahead, or behind."""
+
+    def __init__(self, clock: Clock, by: timedelta) -> None:
+        self._clock, self._by = clock, by
+
+    def now(self, zone: object) -> datetime:
+        return self._clock.now(zone) + self._by
 
 
 @pytest.fixture
@@ -74,6 +86,49 @@ def test_a_lease_that_ran_out_goes_to_the_next_under_a_greater_epoch(store: Crow
     clock.elapsed += SECONDS
     assert not first.is_held()
     assert _acquire(store, "two").epoch == 2
+
+
+@pytest.mark.parametrize("hours", [-1, -0.01, 0.01, 1])
+def test_a_lease_goes_to_whoever_has_watched_it_stand_still_whatever_the_clocks_say(
+    store: CrowdedStore, clock: Clock, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    first, watched, there = _acquire(store), LeaseWatch(), Stepped(clock, timedelta(hours=hours))
+
+    def ask() -> Lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(lease_module, "datetime", there)
+            return _acquire(store, "two", watched=watched)
+
+    for _ in range(8):
+        with pytest.raises(LeaseHeldError):
+            ask()
+        clock.elapsed += SECONDS / 5
+        first.checkpoint()
+    with pytest.raises(LeaseHeldError):
+        ask()
+    clock.elapsed += SECONDS + 0.01
+    assert (ask().epoch, first.is_held()) == (2, False)
+
+
+def test_a_lease_that_is_renewed_at_the_last_moment_is_left_alone(
+    store: CrowdedStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, watched = _acquire(store), LeaseWatch()
+    here, there = clock, Stepped(clock, timedelta(hours=1))
+    watched.may_be_held(_state(store), there.now(UTC))
+    clock.elapsed += SECONDS + 0.01
+    assert not watched.may_be_held(_state(store), there.now(UTC))
+
+    def renew() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(lease_module, "datetime", here)
+            first.checkpoint()
+
+    store.between = renew
+    monkeypatch.setattr(lease_module, "datetime", there)
+    with pytest.raises(LeaseHeldError):
+        _acquire(store, "two", watched=watched)
+    assert _state(store).holder == "one"
 
 
 def test_a_checkpoint_renews_the_lease_and_saves_what_was_reached(store: CrowdedStore, clock: Clock) -> None:

@@ -27,6 +27,7 @@ from rejeu.replay.standby import Standby
 from rejeu.spec.types import MAX
 from rejeu.state import open_store, rhythm
 from rejeu.state.lease import Lease
+from rejeu.state.lease_watch import LeaseWatch
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import Position, format_instant, from_us, to_us
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.2
 """How long the replay waits for anything before it checks whether it must stop."""
 DRAIN_SECONDS: Final = 20.0
+LEASES_AWAITED: Final = 1.5
+"""For how many leases a holder is waited for: a lease that stands still for one is free."""
 
 
 class Replay:
@@ -95,16 +98,17 @@ class Replay:
 
     def _await_lease(self) -> Lease:
         """The lease, once it is free: a holder that has just died keeps it for a while. Raises LeaseHeldError."""
-        deadline = time.monotonic() + self._rhythm.lease_seconds
+        watched = LeaseWatch()
+        deadline = time.monotonic() + LEASES_AWAITED * self._rhythm.lease_seconds
         while True:
             try:
-                return self._take_lease()
+                return self._take_lease(watched)
             except LeaseHeldError:
                 if self._stopping or time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_SECONDS)
 
-    def _take_lease(self) -> Lease:
+    def _take_lease(self, watched: LeaseWatch) -> Lease:
         """Take the lease, with the stream's cursor and timeline unless this replay starts afresh."""
         request = self._request
         # A relaunch repeats these arguments to publish, not to stand by.
@@ -122,7 +126,8 @@ class Replay:
                 "last_published": None,
             }
             fields |= {"paused": False, "speed": None}
-        lease = Lease.acquire(self._store, request.state_name, self._holder, self._rhythm.lease_seconds, **fields)
+        seconds = self._rhythm.lease_seconds
+        lease = Lease.acquire(self._store, request.state_name, self._holder, seconds, watched=watched, **fields)
         if not lease.state.wanted:
             self._stop_unwanted()
         return lease

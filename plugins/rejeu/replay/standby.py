@@ -55,7 +55,9 @@ class Standby:
     ) -> None:
         self._reading.close()
 
-    def wait(self, goes_on: Callable[[], bool], take_lease: Callable[[], Lease]) -> tuple[Lease, ReadAhead] | None:
+    def wait(
+        self, goes_on: Callable[[], bool], take_lease: Callable[[LeaseWatch], Lease]
+    ) -> tuple[Lease, ReadAhead] | None:
         """The lease and the rows, once this standby has taken over; None where it is no longer needed."""
         log.info("%s: standing by", self._request.state_name)
         failing_since: float | None = None
@@ -66,7 +68,7 @@ class Standby:
                     return None
                 if state is not None and self._is_gone(state, datetime.now(UTC)):
                     with suppress(LeaseHeldError):
-                        return self._taken(take_lease())
+                        return self._taken(take_lease(self._lease))
                 self._show(datetime.now(UTC))
                 if state is not None and state.epoch > 0:
                     self._follow(state.cursor)
@@ -83,9 +85,7 @@ class Standby:
 
     def _is_gone(self, state: StreamState, now: datetime) -> bool:
         """Whether the lease is free, though this machine's clock may differ from the holder's."""
-        holders_now = now - self._lease.ahead(state, now)
-        held = self._lease.is_held(state, holders_now) or self._lease.unsure_seconds(state) > 0
-        return not held and is_free(state, holders_now)
+        return not self._lease.may_be_held(state, now) and is_free(state, now - self._lease.ahead(state, now))
 
     def _show(self, now: datetime) -> None:
         """Renew the standby marker when it is due."""

@@ -14,6 +14,7 @@ from rejeu.clocks import elapsed
 from rejeu.errors import LeaseHeldError, LeaseLostError, StateConflictError, StateError
 from rejeu.ports import StateStore
 from rejeu.state.documents import read_document, save_document
+from rejeu.state.lease_watch import LeaseWatch
 from rejeu.state.model import Status, StreamState
 from rejeu.timeline import format_instant
 
@@ -52,6 +53,10 @@ def _read(store: StateStore, stream: str) -> tuple[StreamState | None, int | Non
     return state, version
 
 
+def _is_held_by_the_clock(state: StreamState, now: datetime) -> bool:
+    return state.lease_until is not None and state.lease_until > now
+
+
 class Lease:
     """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached.
 
@@ -65,18 +70,29 @@ class Lease:
         self.state = state
 
     @classmethod
-    def acquire(cls, store: StateStore, stream: str, holder: str, seconds: float, **fields: Any) -> Lease:
+    def acquire(
+        cls,
+        store: StateStore,
+        stream: str,
+        holder: str,
+        seconds: float,
+        *,
+        watched: LeaseWatch | None = None,
+        **fields: Any,
+    ) -> Lease:
         """Become the stream's only publisher, under the next epoch; `fields` are saved with it.
 
         `holder` must be unique for ever: a lease under that name was written by this caller, whose answer was lost,
-        so it is taken again. Raises LeaseHeldError while another holder's lease has not run out.
+        so it is taken again. Raises LeaseHeldError while another holder's lease has not run out: by the time of day,
+        or, where the caller has `watched` it, by how long it stands still: clocks of two machines may differ.
         """
         asked = elapsed()
+        is_held = _is_held_by_the_clock if watched is None else watched.may_be_held
 
         def take(state: StreamState) -> StreamState:
             now = datetime.now(UTC)
             mine = state.holder == holder
-            if not mine and state.holder is not None and state.lease_until is not None and state.lease_until > now:
+            if not mine and state.holder is not None and state.lease_until is not None and is_held(state, now):
                 raise LeaseHeldError(
                     f"{stream}: {state.holder} publishes under epoch {state.epoch} until "
                     f"{format_instant(state.lease_until)}: stop it first, or wait until it is gone"

@@ -51,6 +51,11 @@ class LeaseWatch:
         stands_still = length > 0 and self._stood() >= length
         return not stands_still and state.lease_until > now
 
+    def may_be_held(self, state: StreamState, now: datetime) -> bool:
+        """Whether somebody may hold the lease at this time of this machine's: it is free once that is certain."""
+        holders_now = now - self.ahead(state, now)
+        return self.is_held(state, holders_now) or self.unsure_seconds(state) > 0
+
     def unsure_seconds(self, state: StreamState) -> float:
         """For how long a lease that is not held must still stand still before that is certain; 0 where it is."""
         if state.holder is None or state.lease_until is None or lease_of(state) in self._told:
