@@ -31,6 +31,8 @@ def test_every_field_is_an_environment_variable() -> None:
         "REJEU_LOCATION": "EU",
         "REJEU_IMAGE": "europe-docker.pkg.dev/rejeu-test/rejeu/replay",
         "REJEU_REGION": "europe-west1",
+        "REJEU_CPU": "2",
+        "REJEU_MEMORY": "4Gi",
         "REJEU_SERVICE_ACCOUNT": "replay@rejeu-test.iam.gserviceaccount.com",
         "REJEU_NAMESPACE": "streams",
         "REJEU_NETWORK": "rejeu",
@@ -90,6 +92,14 @@ def test_googles_own_variable_names_the_project_where_ours_does_not() -> None:
             {"REJEU_JOBS": "docker", "REJEU_IMAGE": "i"},
             "REJEU_JOBS: it is 'docker': it must be one of dataflow, process.",
         ),
+        (
+            {"REJEU_IMAGE": "replay@sha256:12ab"},
+            "REJEU_IMAGE: it is 'replay@sha256:12ab': it must be an image, such as",
+        ),
+        ({"REJEU_IMAGE": "replay 1"}, "REJEU_IMAGE: it is 'replay 1': it must be an image, such as"),
+        ({"REJEU_JOBS_IMAGE": "https://beam@sha256"}, "REJEU_JOBS_IMAGE: it is 'https://beam@sha256': it must be an"),
+        ({"REJEU_CPU": "0"}, "REJEU_CPU: it is '0': it must be a number of processors, such as 1 or 0.5"),
+        ({"REJEU_MEMORY": "2G"}, "REJEU_MEMORY: it is '2G': it must be Mi or Gi, such as 2Gi"),
         ({"REJEU_SPEED": "1e308"}, "REJEU_SPEED: it is 1e308: it must be a number from 0.001 to 1,000,000"),
         (
             {"REJEU_SPEED": "0"},
@@ -124,6 +134,14 @@ ON_DATAFLOW = LEAST | {
         "JOBS_IMAGE": "i",
     }.items()
 }
+
+
+@pytest.mark.parametrize("image", ["rejeu-replay:0.1.0", "europe-docker.pkg.dev/p-1/rejeu/replay", "here:5000/r:1"])
+@pytest.mark.parametrize("digest", ["", f"@sha256:{'0a' * 32}"])
+def test_an_image_may_be_named_by_its_digest(image: str, digest: str) -> None:
+    given = {"REJEU_IMAGE": image + digest, "REJEU_JOBS_IMAGE": image + digest}
+    target = Target.from_env(LEAST | given)
+    assert (target.image, target.jobs_image) == (image + digest, image + digest)
 
 
 def test_streaming_jobs_on_dataflow_need_no_state() -> None:

@@ -26,6 +26,12 @@ BIGQUERY_EMULATORS: Final = ("BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATO
 EMULATORS: Final = ("PUBSUB_EMULATOR_HOST", *BIGQUERY_EMULATORS, "STORAGE_EMULATOR_HOST", "BIGTABLE_EMULATOR_HOST")
 """What names servers of this machine in the place of Google's, which a job is to talk to as its starter does."""
 REGION: Final = Shape(r"^([a-z]+-[a-z]+[0-9]+)?$", "it must be a region, such as europe-west1")
+IMAGE: Final = Shape(
+    r"^([\w.][\w./:-]*(@sha256:[0-9a-f]{64})?)?$",
+    "it must be an image, such as europe-docker.pkg.dev/PROJECT/rejeu/replay:1 or NAME@sha256: with 64 digits",
+)
+CPU: Final = Shape(r"^(0\.\d*[1-9]|[1-9]\d*(\.\d+)?)$", "it must be a number of processors, such as 1 or 0.5")
+MEMORY: Final = Shape(r"^[1-9]\d*(Mi|Gi)$", "it must be Mi or Gi, such as 2Gi")
 TEMPLATE: Final = Shape(r"^(gs://.+/.+)?$", "it must be gs://BUCKET/PATH")
 
 
@@ -90,8 +96,12 @@ class Target(BaseModel):
     """BigQuery dataset of Rejeu's own tables, and beside it `<dataset>_staging`, whose tables expire."""
     location: str = "US"
     """BigQuery location of new datasets."""
-    image: str = ""
-    """The replay's image (docker/replay.Dockerfile), for launchers that start containers."""
+    image: Annotated[str, IMAGE] = ""
+    """The replay's image (docker/replay.Dockerfile), for launchers that start containers: NAME:TAG, or NAME@sha256:…"""
+    cpu: Annotated[str, CPU] = "1"
+    """How many processors the container of a replay may use on Docker, Kubernetes and Cloud Run."""
+    memory: Annotated[str, MEMORY] = "2Gi"
+    """How much memory it may use there, in Mi or Gi; it is ended where it wants more."""
     region: Annotated[str, REGION] = ""
     """Where Cloud Run and Vertex AI run it, and Dataflow the streaming jobs, such as europe-west1."""
     service_account: str = ""
@@ -102,8 +112,8 @@ class Target(BaseModel):
     """Docker network of the replay."""
     template: Annotated[str, TEMPLATE] = ""
     """Where `gcloud dataflow flex-template build` put the streaming jobs' template, gs://…"""
-    jobs_image: str = ""
-    """The streaming jobs' image (docker/beam.Dockerfile), the same as the template's."""
+    jobs_image: Annotated[str, IMAGE] = ""
+    """The streaming jobs' image (docker/beam.Dockerfile), the same as the template's: NAME:TAG, or NAME@sha256:…"""
     jobs_service_account: ServiceAccount | Literal[""] = ""
     """Whose rights streaming jobs have on Dataflow where their specs do not say, an e-mail address."""
     production: bool = False

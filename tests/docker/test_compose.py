@@ -141,7 +141,9 @@ def test_an_image_is_ours_of_this_version_or_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_service_has_more_rights_than_it_needs(name: str) -> None:
-    assert not {"user", "privileged", "cap_add", "network_mode"} & set(SERVICES[name])
+    assert not {"privileged", "cap_add", "network_mode"} & set(SERVICES[name])
+    assert SERVICES[name].get("user", "rejeu") in ("rejeu", "postgres")
+    assert (SERVICES[name]["cap_drop"], SERVICES[name]["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
@@ -154,6 +156,24 @@ def test_every_mount_exists_and_sources_are_read_only(name: str) -> None:
             assert mount.endswith(":ro")
         else:
             assert outside in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_writes_to_its_volumes_and_to_tmp_and_nowhere_else(name: str) -> None:
+    assert SERVICES[name]["read_only"] is True
+    assert ("/tmp" in SERVICES[name]["tmpfs"]) is not ("/tmp" in mounts(name)), "one of both"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_a_share_of_the_machine(name: str) -> None:
+    resources = SERVICES[name]["deploy"]["resources"]
+    assert {"memory", "pids"} == set(resources["limits"]), "Docker refuses more cpus than there are"
+    assert set(resources["reservations"]) == {"memory"}
+
+
+def test_the_database_never_is_root() -> None:
+    assert SERVICES["postgres"]["user"] == "postgres", "else it begins as root, and changes the owner of its files"
+    assert "/var/run/postgresql" in SERVICES["postgres"]["tmpfs"], "where its socket is"
 
 
 def test_every_volume_is_used() -> None:

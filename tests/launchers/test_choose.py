@@ -13,6 +13,7 @@ from rejeu.errors import RequestError
 from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.launchers.cloud_run import CloudRunLauncher
 from rejeu.launchers.docker import DockerLauncher
+from rejeu.launchers.kubernetes import KubernetesLauncher
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.launchers.split import SplitLauncher
 from rejeu.target import EMULATORS, LAUNCHERS, LauncherKind, Target, launchers_for
@@ -96,6 +97,22 @@ def test_a_test_may_put_in_a_launcher_of_its_own(tmp_path: Path) -> None:
     with registered(LAUNCHERS, "fake", LauncherKind(lambda target, environment: fake)):
         assert replay_launcher(target(tmp_path, REJEU_LAUNCHER="fake")) is fake
     assert "fake" not in LAUNCHERS
+
+
+LIMITED = {"REJEU_IMAGE": "i", "REJEU_CPU": "0.5", "REJEU_MEMORY": "512Mi", "REJEU_STATE": "gs://b/s"}
+
+
+def test_a_container_may_use_what_the_target_says(tmp_path: Path) -> None:
+    docker = replay_launcher(target(tmp_path, REJEU_LAUNCHER="docker", **LIMITED))
+    assert isinstance(docker, DockerLauncher)
+    assert (docker._cpu, docker._memory) == (0.5, "512Mi")
+    pods = replay_launcher(target(tmp_path, REJEU_LAUNCHER="kubernetes", **LIMITED))
+    assert isinstance(pods, KubernetesLauncher)
+    amounts = {"cpu": "0.5", "memory": "512Mi"}
+    assert pods._resources == {"requests": amounts, "limits": amounts}
+    run = replay_launcher(target(tmp_path, REJEU_LAUNCHER="cloud-run", REJEU_REGION="europe-west1", **LIMITED))
+    assert isinstance(run, CloudRunLauncher)
+    assert (run.cpu, run.memory) == ("0.5", "512Mi")
 
 
 def test_a_container_is_told_the_emulators_and_finds_extensions_in_its_own_folder(

@@ -49,13 +49,30 @@ def test_a_container_is_neither_restarted_nor_removed_and_gains_no_rights(rig: D
     assert (host["CapDrop"], host["SecurityOpt"]) == (["ALL"], ["no-new-privileges"])
 
 
+def test_a_container_writes_nowhere_but_to_its_volumes_and_to_one_that_goes_with_it(rig: DockerRig) -> None:
+    rig.start()
+    asked = rig.server.newest(NAME).config
+    assert asked["HostConfig"]["ReadonlyRootfs"] is True
+    assert (asked["Volumes"], asked["HostConfig"].get("Binds")) == ({"/tmp": {}}, ["/tmp"])
+    rig.launcher.stop(NAME)
+    rig.start()
+    assert [call.query["v"] for call in rig.server.calls if call.method == "DELETE"] == ["True"]
+
+
+def test_a_container_has_a_limit_of_all_that_it_could_take_from_others(rig: DockerRig) -> None:
+    DockerLauncher(IMAGE, cpu="0.5", memory="512Mi").start(SmallJob(("wait",)))
+    host = rig.server.newest(NAME).config["HostConfig"]
+    assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 512 * 2**20, 512 * 2**20)
+    assert host["PidsLimit"] == 512
+
+
 def test_environment_network_volumes_and_user_are_the_launchers(rig: DockerRig) -> None:
     launcher = DockerLauncher(IMAGE, {"REJEU_PROJECT": "rejeu-local"}, "streams", ["/srv/state:/state"], "1000")
     launcher.start(SmallJob(("wait",)))
     asked = rig.server.newest(NAME).config
     assert asked["Env"] == ["REJEU_PROJECT=rejeu-local"]
     assert asked["HostConfig"]["NetworkMode"] == "streams"
-    assert asked["HostConfig"]["Binds"] == ["/srv/state:/state"]
+    assert asked["HostConfig"]["Binds"] == ["/srv/state:/state", "/tmp"]
     assert asked["User"] == "1000"
 
 

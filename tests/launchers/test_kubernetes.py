@@ -39,6 +39,7 @@ def test_a_job_has_one_pod_without_rights_that_is_neither_restarted_nor_tried_ag
         "restartPolicy": "Never",
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "terminationGracePeriodSeconds": 30,
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}}],
     }
     assert container == {
         "args": ["say", "--topic=t", "wait"],
@@ -47,7 +48,12 @@ def test_a_job_has_one_pod_without_rights_that_is_neither_restarted_nor_tried_ag
         "image": IMAGE,
         "name": "job",
         "resources": {},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
     }
 
 

@@ -245,7 +245,8 @@ class CloudRunLauncher:
 
 
 def _make(target: Target, environment: Mapping[str, str]) -> CloudRunLauncher:
-    return CloudRunLauncher(target.project, target.region, target.image, target.service_account or None)
+    account = target.service_account or None
+    return CloudRunLauncher(target.project, target.region, target.image, account, cpu=target.cpu, memory=target.memory)
 
 
 LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True, emulator="CLOUD_RUN_EMULATOR_HOST")

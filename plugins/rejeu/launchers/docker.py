@@ -31,6 +31,11 @@ NAME_LABEL = "rejeu.job"
 READY_LABEL = "rejeu.ready-text"
 
 # Labels never change, but names do: a job's container is renamed when it is asked to end, which records that.
+SCRATCH = "/tmp"
+"""The one place that a job may write to beside its volumes: a volume without a name, which goes with the container. Not
+a tmpfs, for rows that are sorted there may be more than memory holds."""
+PROCESS_LIMIT = 512
+
 STOPPED_SUFFIX = ".stopped-"
 ENDED_STATUS = ("exited", "dead", "removing")
 
@@ -39,7 +44,7 @@ class DockerLauncher:
     """Runs `python -m <module> <argv>` in a container of `image`, which is kept to tell how it ended.
 
     `volumes` are written as for `docker run`, host:container[:ro]; `user` is a user that may write to them, if the
-    image's own user may not.
+    image's own user may not. It may write to those, and to /tmp, and to nothing else.
     """
 
     def __init__(
@@ -49,12 +54,15 @@ class DockerLauncher:
         network: str | None = None,
         volumes: Sequence[str] = (),
         user: str | None = None,
+        cpu: str = "1",
+        memory: str = "2Gi",
     ) -> None:
         self._image = image
         self._environment = dict(environment or {})
         self._network = network
         self._volumes = list(volumes)
         self._user = user
+        self._cpu, self._memory = float(cpu), memory
 
     def start(self, request: JobRequest) -> Job:
         name = request.job_name
@@ -87,7 +95,7 @@ class DockerLauncher:
             if container is None:
                 return None
             if container.status == "created":  # it has never run
-                container.remove(force=True)
+                container.remove(force=True, v=True)
                 return None
             if not _ended(container):
                 _end(container, drain)
@@ -115,7 +123,7 @@ class DockerLauncher:
         for container in self._containers(request.job_name):
             if _ended(container):
                 with suppress(APIError):  # another starter removes it
-                    container.remove()
+                    container.remove(v=True)
         labels = {NAME_LABEL: request.job_name}
         if request.ready_text is not None:
             labels[READY_LABEL] = request.ready_text
@@ -127,13 +135,19 @@ class DockerLauncher:
                 command=list(request.to_argv()),
                 environment=self._environment,
                 network=self._network,
-                volumes=self._volumes,
+                volumes=[*self._volumes, SCRATCH],
                 user=self._user,
                 labels=labels,
                 init=True,
                 restart_policy={"Name": "no"},
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
+                read_only=True,
+                nano_cpus=int(self._cpu * 1e9),
+                # Docker writes 2G for what is 2Gi elsewhere; without the second it may swap as much again.
+                mem_limit=self._memory.removesuffix("i"),
+                memswap_limit=self._memory.removesuffix("i"),
+                pids_limit=PROCESS_LIMIT,
             )
         except APIError as error:
             if error.status_code == 409:
@@ -150,7 +164,7 @@ def _run(container: Container) -> Job:
             container.start()
         except APIError:
             with suppress(APIError):  # another starter was faster, and it runs
-                container.remove()
+                container.remove(v=True)
             raise
         container.reload()
     return _describe(container)
@@ -258,7 +272,7 @@ def _why(error: Exception) -> str:
 
 def _make(target: Target, environment: Mapping[str, str]) -> DockerLauncher:
     emulators = {name: environment[name] for name in EMULATORS if name in environment}
-    return DockerLauncher(target.image, emulators, target.network or None)
+    return DockerLauncher(target.image, emulators, target.network or None, cpu=target.cpu, memory=target.memory)
 
 
 LAUNCHER = LauncherKind(_make, needs=("image",), elsewhere=True, hands_on=EMULATORS)

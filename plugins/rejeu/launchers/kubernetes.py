@@ -14,6 +14,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rejeu.errors import LaunchError, translated
+from rejeu.launchers.kubernetes_objects import (
+    OVER,
+    OWNER_LABEL,
+    Resource,
+    conditions_of,
+    literal,
+    note_of,
+    owned_by,
+    phase_of,
+    read_literal,
+    state_of,
+    telling,
+    waits_for,
+)
 from rejeu.launchers.names import ALL_JOBS, short_name
 from rejeu.ports import ENDED, Job, JobRequest, JobState
 from rejeu.target import LauncherKind, Target
@@ -34,14 +48,12 @@ NAME_LIMIT = 63
 
 NAME_NOTE = "rejeu/job"
 READY_NOTE = "rejeu/ready-text"
-OWNER_LABEL = "batch.kubernetes.io/controller-uid"
+SCRATCH = "scratch"
+"""The one place that a job may write to."""
+SCRATCH_SIZE = "20Gi"
 OUR_LABEL = "app.kubernetes.io/name"
 OURS = f"{OUR_LABEL}=rejeu"
 """What selects the jobs of ours, and their pods."""
-OVER = ("Succeeded", "Failed")
-
-Resource = dict[str, Any]
-"""An object of the API, as `kubectl get --output json` shows it."""
 
 
 class KubernetesLauncher:
@@ -91,12 +103,12 @@ class KubernetesLauncher:
     def find_active(self, names: Collection[str]) -> dict[str, Job]:
         """Two questions for all: the jobs and their pods."""
         with self._asking(ALL_JOBS):
-            jobs = [job for job in self._jobs() if _note(job, NAME_NOTE) in names]
+            jobs = [job for job in self._jobs() if note_of(job, NAME_NOTE) in names]
             pods = self._pods(OURS)
         active = {}
         for job in jobs:
             owned = [pod for pod in pods if pod["metadata"]["labels"].get(OWNER_LABEL) == job["metadata"]["uid"]]
-            state, name = _state(job, _telling(owned)), _note(job, NAME_NOTE)
+            state, name = state_of(job, telling(owned)), note_of(job, NAME_NOTE)
             if state not in ENDED:
                 active[name] = Job(name, job["metadata"]["uid"], state, self._where(job))
         return active
@@ -138,7 +150,7 @@ class KubernetesLauncher:
                 return None
             raise
         job: Resource = batch.api_client.sanitize_for_serialization(read)
-        return job if _note(job, NAME_NOTE) == name else None
+        return job if note_of(job, NAME_NOTE) == name else None
 
     def _jobs(self) -> list[Resource]:
         """All jobs of ours."""
@@ -170,10 +182,15 @@ class KubernetesLauncher:
             "name": "job",
             "image": self._image,
             "command": ["python", "-m", request.module],
-            "args": [_literal(word) for word in request.to_argv()],
-            "env": [{"name": key, "value": _literal(value)} for key, value in self._environment.items()],
+            "args": [literal(word) for word in request.to_argv()],
+            "env": [{"name": key, "value": literal(value)} for key, value in self._environment.items()],
             "resources": self._resources,
-            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            },
+            "volumeMounts": [{"name": SCRATCH, "mountPath": "/tmp"}],
         }
         pod = {
             "restartPolicy": "Never",
@@ -182,6 +199,8 @@ class KubernetesLauncher:
             "automountServiceAccountToken": False,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
+            # On disk: rows that are sorted there may be more than memory holds.
+            "volumes": [{"name": SCRATCH, "emptyDir": {"sizeLimit": SCRATCH_SIZE}}],
         }
         return {
             "apiVersion": "batch/v1",
@@ -199,7 +218,7 @@ class KubernetesLauncher:
         from kubernetes.client import ApiException, V1DeleteOptions, V1Preconditions
 
         batch, _ = self._apis
-        name, uid = _note(job, NAME_NOTE), job["metadata"]["uid"]
+        name, uid = note_of(job, NAME_NOTE), job["metadata"]["uid"]
         this_one = V1DeleteOptions(propagation_policy="Foreground", preconditions=V1Preconditions(uid=uid))
         try:
             batch.delete_namespaced_job(
@@ -227,11 +246,11 @@ class KubernetesLauncher:
         if not drain:
             core.delete_collection_namespaced_pod(
                 self._namespace,
-                label_selector=_owned_by(job),
+                label_selector=owned_by(job),
                 grace_period_seconds=KILL_SECONDS,
                 _request_timeout=CALL_SECONDS,
             )
-        self._await(lambda: _phase(self._pod(job)) in (None, *OVER), _note(job, NAME_NOTE))
+        self._await(lambda: phase_of(self._pod(job)) in (None, *OVER), note_of(job, NAME_NOTE))
 
     def _await(self, reached: Callable[[], bool], name: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -250,28 +269,28 @@ class KubernetesLauncher:
         return pods
 
     def _pod(self, job: Resource) -> Resource:
-        return _telling(self._pods(_owned_by(job)))
+        return telling(self._pods(owned_by(job)))
 
     def _where(self, job: Resource) -> str:
         return f"job {self._namespace}/{job['metadata']['name']}"
 
     def _describe(self, job: Resource) -> Job:
         pod = self._pod(job)
-        state, detail = _state(job, pod), self._where(job)
+        state, detail = state_of(job, pod), self._where(job)
         if state is JobState.RUNNING and not self._is_ready(job, pod):
             state = JobState.STARTING
         if state is JobState.STARTING:
-            detail = f"{detail}{_waits_for(pod)}"
+            detail = f"{detail}{waits_for(pod)}"
         elif state is JobState.FAILED:
             detail = f"{self._why(job, pod)} ({detail})"
         [container] = job["spec"]["template"]["spec"]["containers"]
-        argv = tuple(_read_literal(word) for word in container.get("args") or ())
-        return Job(_note(job, NAME_NOTE), job["metadata"]["uid"], state, detail, argv=argv)
+        argv = tuple(read_literal(word) for word in container.get("args") or ())
+        return Job(note_of(job, NAME_NOTE), job["metadata"]["uid"], state, detail, argv=argv)
 
     def _is_ready(self, job: Resource, pod: Resource) -> bool:
         from kubernetes.client import ApiException
 
-        text = _note(job, READY_NOTE)
+        text = note_of(job, READY_NOTE)
         try:
             return not text or text in self._said(pod)
         except ApiException as error:
@@ -286,7 +305,7 @@ class KubernetesLauncher:
                 out_of_memory = ended.get("reason") == "OOMKilled"
                 last = "out of memory" if out_of_memory else " | ".join(self._last_lines(pod))
                 return f"exit code {ended['exitCode']}: {last}"
-        why: Resource = pod.get("status") or _conditions(job).get("Failed", {})
+        why: Resource = pod.get("status") or conditions_of(job).get("Failed", {})
         return f"{why.get('reason', 'no reason given')}: {why.get('message', 'no message')}"
 
     def _last_lines(self, pod: Resource) -> list[str]:
@@ -325,64 +344,6 @@ class KubernetesLauncher:
         )
 
 
-def _note(job: Resource, key: str) -> str:
-    note: str = job["metadata"].get("annotations", {}).get(key, "")
-    return note
-
-
-def _telling(pods: list[Resource]) -> Resource:
-    """Of a job's pods the running one, else one that has ended; empty where there is none."""
-    return min(pods, key=lambda pod: _phase(pod) in OVER, default={})
-
-
-def _owned_by(job: Resource) -> str:
-    return f"{OWNER_LABEL}={job['metadata']['uid']}"
-
-
-def _literal(text: str) -> str:
-    """The text, escaped so that Kubernetes replaces no variables in it."""
-    return text.replace("$", "$$")
-
-
-def _read_literal(text: str) -> str:
-    """The text that was escaped so."""
-    return text.replace("$$", "$")
-
-
-def _phase(pod: Resource) -> str | None:
-    phase: str | None = pod.get("status", {}).get("phase")
-    return phase
-
-
-def _conditions(job: Resource) -> dict[str, Resource]:
-    return {each["type"]: each for each in job.get("status", {}).get("conditions", ()) if each["status"] == "True"}
-
-
-def _state(job: Resource, pod: Resource) -> JobState:
-    """The state by the pod while it runs, then by the job, which learns of the pod's end a little later."""
-    phase, conditions = _phase(pod), _conditions(job)
-    if phase is not None and phase not in OVER:
-        if job["spec"].get("suspend"):
-            return JobState.DRAINING
-        return JobState.RUNNING if phase == "Running" else JobState.STARTING
-    if "Complete" in conditions:
-        return JobState.SUCCEEDED
-    if job["spec"].get("suspend"):
-        return JobState.STOPPED
-    if phase == "Succeeded":
-        return JobState.SUCCEEDED
-    return JobState.FAILED if phase == "Failed" or "Failed" in conditions else JobState.STARTING
-
-
-def _waits_for(pod: Resource) -> str:
-    """Why a pod does not run yet, such as `: ImagePullBackOff: ...`; empty where Kubernetes gives no reason."""
-    status = pod.get("status", {})
-    waiting = [each["state"].get("waiting") for each in status.get("containerStatuses", ())]
-    unmet = [each for each in status.get("conditions", ()) if each["status"] == "False"]
-    why: Resource = next((each for each in [*waiting, *unmet] if each and each.get("reason")), {})
-    return "".join(f": {why[key]}" for key in ("reason", "message") if why.get(key))
-
-
 def _why(error: Exception) -> str:
     """What the cluster says; an ApiException's own text has all headers of the answer."""
     from kubernetes.client import ApiException
@@ -397,7 +358,10 @@ def _why(error: Exception) -> str:
 
 
 def _make(target: Target, environment: Mapping[str, str]) -> KubernetesLauncher:
-    return KubernetesLauncher(target.image, target.namespace, target.service_account or None)
+    amounts = {"cpu": target.cpu, "memory": target.memory}
+    # What is asked for is what it may have: nobody takes its memory away, and it takes nobody's.
+    resources = {"requests": amounts, "limits": amounts}
+    return KubernetesLauncher(target.image, target.namespace, target.service_account or None, resources=resources)
 
 
 LAUNCHER = LauncherKind(_make, needs=("image",), elsewhere=True)
