@@ -80,5 +80,5 @@ bench: $(READY) ## Measure speed against Google's own client, lateness, memory, 
 chaos-replay: $(READY) ## Kill and cut off real replays, step clocks, fill disks in 30 seeded rounds, and check every promise (needs root)
 	$(BIN)/python -m tests.chaos
 
-chaos: $(READY) ## Kill every part of a real stack, one at a time and in pairs, and check every promise
+chaos: $(READY) ## Kill every part of a real stack, alone and in pairs, let mishaps happen to streams, and check every promise
 	$(BIN)/python -m tests.chaos.stack

@@ -44,6 +44,7 @@ def result() -> Result:
         broken=[],
         calm=calm,
         rounds=rounds,
+        mishaps=[],
         signal={feed.name: Pulse(START, [4] * 700) for feed in FEEDS},
     )
 

@@ -10,8 +10,8 @@ import pytest
 
 from rejeu.spec.files import read_spec
 from rejeu.timeline import Timeline
-from tests.chaos.stack.feeds import FEEDS, GAP_SECONDS, HOURS, START_US, STEP_SECONDS, Feed, due_seconds
-from tests.chaos.stack.plan import PARTS, PAUSE_SECONDS, Victim, plan_calm, plan_rounds
+from tests.chaos.stack.feeds import EXTRAS, FEEDS, GAP_SECONDS, HOURS, START_US, STEP_SECONDS, Feed, due_seconds
+from tests.chaos.stack.plan import PARTS, PAUSE_SECONDS, WAVES, Mishap, Victim, plan_calm, plan_rounds
 
 ROUNDS = plan_rounds(1, 20)
 SINGLE, PAIR, GAPS = FEEDS
@@ -51,7 +51,14 @@ def test_the_calm_has_pauses_of_the_broker_and_one_kill_of_the_triggerer_one_aft
     assert times[-1] < 900 - 60, "the last one has time to show what comes of it"
 
 
-@pytest.mark.parametrize("feed", FEEDS, ids=lambda feed: feed.name)
+def test_every_mishap_happens_once_and_no_two_at_a_time_to_one_stream() -> None:
+    assert sorted(each for wave in WAVES for each in wave) == sorted(Mishap)
+    assert {each.stream for each in Mishap} <= {feed.name for feed in (*FEEDS, *EXTRAS)}
+    for wave in WAVES:
+        assert len({each.stream for each in wave}) == len(wave)
+
+
+@pytest.mark.parametrize("feed", [*FEEDS, *EXTRAS], ids=lambda feed: feed.name)
 def test_a_feeds_spec_is_one_and_its_file_has_its_rows(feed: Feed, tmp_path: Path) -> None:
     event_us = feed.write(1, tmp_path, tmp_path)
     spec = read_spec(tmp_path / f"{feed.name}.yaml")
@@ -61,7 +68,9 @@ def test_a_feeds_spec_is_one_and_its_file_has_its_rows(feed: Feed, tmp_path: Pat
         feed.standby,
         feed.silence,
     )
-    rows = pq.read_table(str(spec.replay.source.files))
+    assert spec.watchdog.probe == feed.probes
+    assert (spec.replay.source.table or "") == feed.table
+    rows = pq.read_table(feed.file(tmp_path))
     assert rows["number"].to_pylist() == list(range(len(event_us)))
     assert rows["at"].cast("int64").to_pylist() == event_us.tolist()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.chaos.stack.calm import broken_calm
-from tests.chaos.stack.plan import Round, Victim
-from tests.chaos.stack.result import Calm, Kill, Played, Summary
+from tests.chaos.stack.mishaps import broken_by
+from tests.chaos.stack.plan import Mishap, Round, Victim
+from tests.chaos.stack.result import Calm, Happened, Kill, Played, Summary
 from tests.chaos.stack.tap import Arrival
 from tests.chaos.stack.verdict import (
     MARGIN_SECONDS,
@@ -111,3 +114,19 @@ def test_the_calm_is_calm_only_where_nothing_was_relaunched_and_no_row_is_wrong(
         "rows": {"gaps": Rows(100, 0, 0, 0)},
     }
     assert len(broken_calm(Calm(**(calm | changed)))) == wrong  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mishap", Mishap)
+def test_a_mishap_breaks_a_promise_where_a_row_an_incident_or_an_epoch_is_not_as_it_must_be(mishap: Mishap) -> None:
+    told = [incident(1.0, 2.0)] * mishap.incidents
+    kept = Happened(mishap, 0.0, 30.0, mishap.epochs.start, told, Rows(100, 0, 0, 0))
+    assert broken_by(kept) == []
+    for changed in (
+        {"rows": None},
+        {"rows": Rows(100, 1, 0, 0)},
+        {"rows": Rows(100, 0, 1, 0)},
+        {"rows": Rows(100, 0, 0, 1)},
+        {"epochs": mishap.epochs.stop},
+        {"incidents": [*told, incident(3.0, 4.0)]},
+    ):
+        assert len(broken_by(replace(kept, **changed))) == 1  # type: ignore[arg-type]

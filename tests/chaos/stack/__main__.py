@@ -19,8 +19,9 @@ from rich_argparse import RichHelpFormatter
 from rejeu.local.processes.interrupts import interruptible
 from tests.chaos.stack.calm import broken_calm, rest
 from tests.chaos.stack.chart import draw
-from tests.chaos.stack.plan import Round, plan_calm, plan_rounds
-from tests.chaos.stack.result import Calm, Machine, Played, Pulse, Result, Summary
+from tests.chaos.stack.mishaps import happen
+from tests.chaos.stack.plan import Mishap, Round, plan_calm, plan_rounds
+from tests.chaos.stack.result import Calm, Happened, Machine, Played, Pulse, Result, Summary
 from tests.chaos.stack.rounds import FAILURES, play
 from tests.chaos.stack.scene import Say, Scene, staged
 from tests.chaos.stack.tap import Arrival
@@ -63,7 +64,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1, help="which rounds (default: %(default)s)")
     made.add_argument("--kills", type=int, default=20, help="of the replay alone; the rest in proportion (%(default)s)")
     made.add_argument("--calm-minutes", type=float, default=15.0, help="before the rounds (default: %(default)s)")
-    made.add_argument("--only", type=int, nargs="+", metavar="N", help="these rounds, counted from 0")
+    made.add_argument("--only", type=int, nargs="*", metavar="N", help="these rounds, counted from 0; none without one")
+    made.add_argument(
+        "--mishaps",
+        choices=list(Mishap.__members__),
+        nargs="*",
+        default=list(Mishap.__members__),
+        metavar="NAME",
+        help=f"these after the rounds, of {', '.join(Mishap.__members__)}; none without one (default: all)",
+    )
     return made
 
 
@@ -79,9 +88,14 @@ def _play(scene: Scene, arguments: argparse.Namespace, rounds: Sequence[Round], 
                 f"nothing was well before round {planned.number}: {len(rounds) - len(played)} were not played"
             )
             break
+    mishaps = list[Happened]()
+    for each in happen(scene, truth, [Mishap[name] for name in arguments.mishaps], say):
+        mishaps.append(each)
+        say(f"{each.mishap}, {each.mishap.stream}: {_words_of(each)}")
     summary = Summary.of(played, calm)
     broken += broken_limits(summary.alone, summary.standby)
     broken += [f"round {each.planned.number}, {each.planned.name}: {words}" for each in played for words in each.broken]
+    broken += [f"{each.mishap}, {each.mishap.stream}: {words}" for each in mishaps for words in each.broken]
     ended = time.time()
     return Result(
         started=started,
@@ -93,6 +107,7 @@ def _play(scene: Scene, arguments: argparse.Namespace, rounds: Sequence[Round], 
         broken=broken,
         calm=calm,
         rounds=played,
+        mishaps=mishaps,
         signal={name: pulse(stage.tap.arrivals, started, ended) for name, stage in scene.stages.items()},
     )
 
@@ -138,7 +153,7 @@ def _show(result: Result) -> None:
         verdict = "broken" if each.broken else "kept"
         cells = ["" if seconds is None else f"{seconds:.1f}" for seconds in figures]
         table.add_row(str(each.planned.number), each.planned.name, *cells, reconciled, verdict)
-    console.print(table)
+    console.print(table, _mishaps(result.mishaps))
     for words in result.broken:
         console.print(words, markup=False)
     told, machine = result.summary, result.machine
@@ -147,10 +162,28 @@ def _show(result: Result) -> None:
         console.print(f"Silence, {name}: {words}", markup=False)
     console.print(
         f"{'All promises kept' if result.kept else 'PROMISES BROKEN'} in {(result.ended - result.started) / 60:.1f} "
-        f"minutes of seed {result.seed}: {len(result.rounds)} rounds, {told.incidents} incidents, "
-        f"{told.false_relaunches} false relaunches. {machine.cores} cores, load {machine.load_at_start} at the start, "
-        f"{machine.load_at_end} at the end. See {FOLDER}/chaos.json and chaos.png."
+        f"minutes of seed {result.seed}: {len(result.rounds)} rounds, {len(result.mishaps)} mishaps, "
+        f"{told.incidents} incidents, {told.false_relaunches} false relaunches. {machine.cores} cores, "
+        f"load {machine.load_at_start} at the start, {machine.load_at_end} at the end. "
+        f"See {FOLDER}/chaos.json and chaos.png."
     )
+
+
+def _mishaps(mishaps: Sequence[Happened]) -> Table:
+    table = Table(box=box.HORIZONTALS, padding=0)
+    for heading in ("mishap", "stream", "well after", "epochs", "incidents", "rows", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("mishap", "stream", "verdict") else "right")
+    for each in mishaps:
+        rows = "" if each.rows is None else f"{each.rows.due:,}"
+        verdict = "broken" if each.broken else "kept"
+        figures = (f"{each.seconds:.1f}", f"+{each.epochs}", str(len(each.incidents)), rows)
+        table.add_row(each.mishap, each.mishap.stream, *figures, verdict)
+    return table
+
+
+def _words_of(happened: Happened) -> str:
+    rows = 0 if happened.rows is None else happened.rows.due
+    return "; ".join(happened.broken) or f"well after {happened.seconds:.1f} s, {rows:,} rows once"
 
 
 def _words(played: Played) -> str:

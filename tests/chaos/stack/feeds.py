@@ -1,4 +1,4 @@
-"""The three streams of the chaos: their specs, their rows, and when each row is due; nothing here runs them."""
+"""The streams of the chaos: their specs, their rows, and when each row is due; nothing here runs them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ live:
   topic: chaos-{name}
   table: chaos.{name}
 replay:
-  source: {{files: {file}}}
+  source: {source}
   standby: {standby}
 watchdog:
+  probe: [{probes}]
   silence: {silence:g}s
 reconcile:
   schedule: null
@@ -41,24 +42,34 @@ reconcile:
 
 @dataclass(frozen=True)
 class Feed:
-    """A stream: `silence` is its watchdog's limit in seconds; with `gaps` no row is due for up to 90 s at a time."""
+    """A stream: `silence` is its watchdog's limit in seconds; with `gaps` no row is due for up to 90 s at a time.
+
+    The rows are in `table`, or else in the file that `write` makes.
+    """
 
     name: str
     description: str
     silence: float
     standby: bool = False
     gaps: bool = False
+    table: str = ""
+    probes: tuple[str, ...] = ("heartbeat",)
+
+    def file(self, sources: Path) -> Path:
+        """Where its rows are written."""
+        return sources / f"{self.name}.parquet"
 
     def write(self, seed: int, streams: Path, sources: Path) -> NDArray[np.int64]:
         """Write spec and rows; the rows' event times in microseconds since the epoch, by their numbers."""
         event_us = self.event_us(seed)
-        file = sources / f"{self.name}.parquet"
+        file = self.file(sources)
         rows = {"at": pa.array(event_us).cast(pa.timestamp("us", "UTC")), "number": np.arange(len(event_us))}
         pq.write_table(pa.table(rows), file)
         spec = SPEC.format(
             name=self.name,
             description=self.description,
-            file=file,
+            source=f"{{table: {self.table}}}" if self.table else f"{{files: {file}}}",
+            probes=", ".join(self.probes),
             standby=str(self.standby).lower(),
             silence=self.silence,
         )
@@ -83,6 +94,11 @@ FEEDS: Final = (
     Feed("pair", "Rows all the time, and a second replay that stands by.", silence=2, standby=True),
     Feed("gaps", "Bursts of rows, and up to 90 s between them.", silence=1, gaps=True),
 )
+EXTRAS: Final = (
+    Feed("table", "Rows of a table, which vanishes.", silence=1, table="chaos_sources.rows"),
+    Feed("topic", "Rows whose topic is deleted.", silence=2, probes=("heartbeat", "tap")),
+)
+"""They go live for the mishaps only, after all rounds."""
 
 
 def due_seconds(event_us: NDArray[np.int64], timeline: Timeline) -> NDArray[np.float64]:

@@ -58,6 +58,49 @@ PAIRS: Final = (
 )
 
 
+class Mishap(StrEnum):
+    """What else may happen, beside the end of a process."""
+
+    RESTART = "live while stop drains"
+    TABLE = "source table vanishes"
+    TOPIC = "topic deleted and made again"
+    SPEC = "spec broken while live"
+    JOBS = "jobs API hangs"
+
+    @property
+    def stream(self) -> str:
+        """To whom it happens."""
+        return STREAM_OF_MISHAP[self]
+
+    @property
+    def epochs(self) -> range:
+        """By how much its epoch may rise: by one with a start, and by two with a relaunch, which fences off first."""
+        return EPOCHS[self]
+
+    @property
+    def incidents(self) -> int:
+        """How many rows in the table of incidents it makes."""
+        return 0 if self is Mishap.RESTART else 1
+
+
+STREAM_OF_MISHAP: Final = {
+    Mishap.RESTART: "pair",
+    Mishap.TABLE: "table",
+    Mishap.TOPIC: "topic",
+    Mishap.SPEC: "single",
+    Mishap.JOBS: "single",
+}
+EPOCHS: Final = {
+    Mishap.RESTART: range(1, 2),
+    Mishap.TABLE: range(4, 13),
+    Mishap.TOPIC: range(3),
+    Mishap.SPEC: range(2, 3),
+    Mishap.JOBS: range(2, 3),
+}
+WAVES: Final = ((Mishap.RESTART, Mishap.TABLE, Mishap.TOPIC, Mishap.SPEC), (Mishap.JOBS,))
+"""What happens at the same time, each to a stream of its own; a jobs API that hangs would hold up the others."""
+
+
 @dataclass(frozen=True)
 class Round:
     """One round: all times are seconds.

@@ -11,7 +11,7 @@ from typing import Final
 
 import psutil
 
-from tests.chaos.stack.plan import Round, Victim
+from tests.chaos.stack.plan import Mishap, Round, Victim
 from tests.chaos.stack.verdict import Incident, Rows, Span, Spread
 
 REPLAYS: Final = (Victim.REPLAY, Victim.HOLDER)
@@ -46,6 +46,22 @@ class Played:
     incidents: list[Incident] = field(default_factory=list)
     reconciled: dict[str, int] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A mishap and what came of it. `seconds` is from its beginning to when its stream was well and all written down.
+
+    `epochs` is by how much the stream's epoch rose meanwhile.
+    """
+
+    mishap: Mishap
+    begin: float
+    seconds: float = 0.0
+    epochs: int = 0
+    incidents: list[Incident] = field(default_factory=list)
+    rows: Rows | None = None
     broken: list[str] = field(default_factory=list)
 
 
@@ -131,6 +147,7 @@ class Result:
     broken: list[str]
     calm: Calm | None
     rounds: list[Played]
+    mishaps: list[Happened]
     signal: dict[str, Pulse]
 
     def write(self, file: Path) -> None:

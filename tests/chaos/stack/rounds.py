@@ -116,7 +116,7 @@ def _judge(scene: Scene, truth: Truth, played: Played, begin: float) -> Played:
         ]
         missed = _missed(stage, incidents, played, begin)
         broken += [f"{name}: {each.end - each.begin:.1f} s of silence without an incident" for each in missed]
-    broken += [f"{name}: {_words(rows)}" for name, rows in played.rows.items() if rows.wrong]
+    broken += [f"{name}: {words_of(rows)}" for name, rows in played.rows.items() if rows.wrong]
     return _dated(scene, replace(played, incidents=incidents, broken=broken))
 
 
@@ -156,5 +156,6 @@ def _stage(scene: Scene, victim: Victim) -> Stage:
     return scene.stages["pair" if victim is Victim.HOLDER else "single"]
 
 
-def _words(rows: Rows) -> str:
+def words_of(rows: Rows) -> str:
+    """What the live view has of them, for people."""
     return f"of {rows.due:,} rows {rows.missing:,} missing, {rows.doubled:,} doubled, {rows.strange:,} strange"

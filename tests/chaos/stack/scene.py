@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from rejeu import extensions
 from rejeu.local.processes.leftovers import marked
 from rejeu.local.processes.supervision import Supervisor
 from rejeu.local.stack.airflow_api import AirflowApi
@@ -30,16 +31,23 @@ from rejeu.state.lease import read_state
 from rejeu.state.model import StreamState
 from rejeu.state.standby_marker import stands_by
 from rejeu.target import Target
-from tests.chaos.stack.feeds import FEEDS, Feed, due_seconds
+from tests.chaos.stack.feeds import EXTRAS, FEEDS, Feed, due_seconds
 from tests.chaos.stack.plan import Victim
 from tests.chaos.stack.tap import Tap
 from tests.paths import ROOT
 
 WAIT_SECONDS: Final = 120.0
+LIVE_SECONDS: Final = 300.0
+"""How long streams that start side by side may take, on a machine that is busy with other things."""
 POLL_SECONDS: Final = 0.5
 SOON_SECONDS: Final = 0.05
 SETTLED_SECONDS: Final = 1.5
 """How long a row may be under way before its stream counts as silent."""
+EXTENSIONS: Final = Path(__file__).with_name("extensions")
+HANGING: Final = "hanging"
+"""The launcher of streaming jobs there."""
+SOURCES: Final = "sources"
+"""The folder of the rows in the scene's home."""
 REPLAY, STREAM_JOB = "rejeu.replay", "beam_jobs.stream"
 FORBIDDEN: Final = ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT", "REJEU_SPEED", "REJEU_DAGS")
 """Variables that would make this stack somebody else's, or its rows come at another pace."""
@@ -64,6 +72,7 @@ class Stage:
 
     def __init__(self, feed: Feed, event_us: NDArray[np.int64], spec_file: Path, scene: Scene) -> None:
         self.feed, self.spec = feed, read_spec(spec_file)
+        self.spec_file = spec_file
         self.event_us = event_us
         self.tap = Tap(os.environ["PUBSUB_EMULATOR_HOST"], scene.target.topic(self.spec.live.topic))
         self._scene = scene
@@ -102,12 +111,14 @@ class Stage:
 class Scene:
     """The stack while it is up, with its streams on stage."""
 
-    def __init__(self, stack: Stack, home: Path) -> None:
-        self.stack, self.id = stack, stack_id(home)
+    def __init__(self, stack: Stack, home: Path, taps: ExitStack) -> None:
+        self.stack, self.id, self.home, self._taps = stack, stack_id(home), home, taps
         self.target = Target.from_env()
         self.store = open_store(self.target.state)
         self.airflow = AirflowApi(stack.ui_url, stack.login.user, stack.login.password)
         self.stages: dict[str, Stage] = {}
+        self.extras: dict[str, Stage] = {}
+        """Those of the mishaps."""
         self._settings = StackSettings.read(home / "stack.json")
         self._supervisor = Supervisor(home / "run", home / "logs", self.id)
 
@@ -115,14 +126,14 @@ class Scene:
         """Whom to kill now."""
         match victim:
             case Victim.REPLAY:
-                return self._holder("single")
+                return self.holder("single")
             case Victim.HOLDER:
-                return self._holder("pair")
+                return self.holder("pair")
             case Victim.STANDBY:
-                holder = self._holder("pair")
-                return next(each.pid for each in self._jobs() if each.runs(REPLAY, "pair") and each.pid != holder)
+                holder = self.holder("pair")
+                return next(each.pid for each in self.jobs() if each.runs(REPLAY, "pair") and each.pid != holder)
             case Victim.STREAM_JOB:
-                return next(each.pid for each in self._jobs() if each.runs(STREAM_JOB, "single"))
+                return self.stream_job("single")
         return next(each.pid for each in self.stack.status() if each.part == victim and each.pid is not None)
 
     def kill(self, pid: int) -> float:
@@ -163,15 +174,27 @@ class Scene:
         parts = self._parts()
         wait_until(lambda: not self._ails(parts), lambda: "; ".join(self._ails(parts)))
 
+    def go_live(self, stages: Sequence[Stage], say: Say) -> None:
+        """Start these streams, and wait for their first rows."""
+        dags = [f"{stage.name}.live" for stage in stages]
+        wait_until(lambda: set(dags) <= set(self.airflow.dag_ids()), "the streams' DAGs are not there")
+        for stage in stages:
+            self._taps.enter_context(stage.tap)
+        runs = {dag_id: self.airflow.trigger(dag_id) for dag_id in dags}
+        for dag_id, run_id in runs.items():
+            self.airflow.follow(dag_id, run_id, LIVE_SECONDS, say)
+        wait_until(lambda: all(stage.tap.furthest >= 0 for stage in stages), "a stream had no row")
+
     def _ails(self, parts: Sequence[Part]) -> list[str]:
         states = {each.part: each.state for each in self.stack.status()}
         down = [each.name for each in parts if states[each.name] != "running" or not each.healthy()]
         if down:
             return [f"{name} is not well" for name in down]
-        jobs = self._jobs()
+        jobs = self.jobs()
         return [words for each in self.stages.values() for words in each.ails(jobs)]
 
-    def _jobs(self) -> list[Job]:
+    def jobs(self) -> list[Job]:
+        """Every process of the stack."""
         return [job for process in marked(self.id) if (job := _job(process)) is not None]
 
     def _parts(self) -> list[Part]:
@@ -179,8 +202,17 @@ class Scene:
         assert self._settings is not None
         return parts_of(self._settings, PARTS)
 
-    def _holder(self, stream: str) -> int:
-        process = self.stages[stream].state().holder_process
+    def stage(self, stream: str) -> Stage:
+        """Of this name, whenever it goes live."""
+        return (self.stages | self.extras)[stream]
+
+    def stream_job(self, stream: str) -> int:
+        """The process id of its streaming job."""
+        return next(each.pid for each in self.jobs() if each.runs(STREAM_JOB, stream))
+
+    def holder(self, stream: str) -> int:
+        """The process id of the replay that publishes."""
+        process = self.stage(stream).state().holder_process
         assert process is not None, f"{stream} is well, so somebody holds its lease"
         return process[1]
 
@@ -196,27 +228,27 @@ class Scene:
 
 @contextmanager
 def staged(home: Path, seed: int, say: Say) -> Iterator[Scene]:
-    """The scene with its three streams alive; no process outlives it."""
+    """The scene with its first three streams alive; no process outlives it."""
     for name in FORBIDDEN:
         os.environ.pop(name, None)
     stack = Stack(ROOT / "dags", home)
     stack.down()
     shutil.rmtree(home, ignore_errors=True)
-    streams, sources = home / "streams", home / "sources"
+    streams, sources = home / "streams", home / SOURCES
     for folder in (streams, sources):
         folder.mkdir(parents=True)
-    rows = {feed.name: feed.write(seed, streams, sources) for feed in FEEDS}
-    os.environ["REJEU_STREAMS"] = str(streams)
+    rows = {feed.name: feed.write(seed, streams, sources) for feed in (*FEEDS, *EXTRAS)}
+    extensions.look_in(EXTENSIONS)
+    os.environ |= {"REJEU_STREAMS": str(streams), "REJEU_EXTENSIONS": str(EXTENSIONS), "REJEU_JOBS": HANGING}
     try:
         stack.up(say)
         os.environ.update(stack.env())
-        scene = Scene(stack, home)
         with ExitStack() as taps:
-            for feed in FEEDS:
+            scene = Scene(stack, home, taps)
+            for feed in (*FEEDS, *EXTRAS):
                 stage = Stage(feed, rows[feed.name], streams / f"{feed.name}.yaml", scene)
-                scene.stages[feed.name] = stage
-                taps.enter_context(stage.tap)
-            _go_live(scene, say)
+                (scene.extras if feed in EXTRAS else scene.stages)[feed.name] = stage
+            scene.go_live(list(scene.stages.values()), say)
             yield scene
     finally:
         stack.down(say)
@@ -234,15 +266,6 @@ def wait_until(
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {seconds:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(poll_seconds)
-
-
-def _go_live(scene: Scene, say: Say) -> None:
-    dags = [f"{name}.live" for name in scene.stages]
-    wait_until(lambda: set(dags) <= set(scene.airflow.dag_ids()), "the streams' DAGs are not there")
-    runs = {dag_id: scene.airflow.trigger(dag_id) for dag_id in dags}
-    for dag_id, run_id in runs.items():
-        scene.airflow.follow(dag_id, run_id, WAIT_SECONDS, say)
-    wait_until(lambda: all(stage.tap.furthest >= 0 for stage in scene.stages.values()), "a stream had no row")
 
 
 def _job(process: psutil.Process) -> Job | None:

@@ -21,6 +21,8 @@ from tests.chaos.collector import (
     Subscription,
 )
 
+SEEN: Final = "-seen"
+"""What its subscription has behind the topic's name."""
 PULL_SECONDS: Final = 15.0
 AGAIN_SECONDS: Final = 0.05
 RECONNECT: Final = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200))
@@ -47,7 +49,7 @@ class Tap:
         self.furthest = -1
         """The highest number that came."""
         self._subscription = Subscription(
-            name=f"{topic.replace('/topics/', '/subscriptions/')}-seen", topic=topic, ack_deadline_seconds=60
+            name=f"{topic.replace('/topics/', '/subscriptions/')}{SEEN}", topic=topic, ack_deadline_seconds=60
         )
         self._channel = grpc.insecure_channel(address, options=RECONNECT)
         self._done = threading.Event()
