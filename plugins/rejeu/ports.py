@@ -35,6 +35,14 @@ class StateStore(Protocol):
         """
         ...
 
+    def remove(self, name: str, expected: int) -> None:
+        """Remove the document if it is still at version `expected`; nobody can have it back.
+
+        Raises StateConflictError where it is at another version or gone, and where this was done and its answer lost;
+        StateError where the store cannot be written.
+        """
+        ...
+
     def names(self) -> list[str]:
         """The names of all documents, sorted."""
         ...

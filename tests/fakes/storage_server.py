@@ -28,6 +28,7 @@ Fault = int | Literal["lost", "cut"] | None
 """Refuse with that status; do it, but close the connection before the answer, or amid it; or behave."""
 FIRST_GENERATION: Final = 1_790_000_000_000_000
 """Real ones are microseconds since 1970, and never come again."""
+LATE: Final = "At least one of the pre-conditions you specified did not hold."
 PAGE: Final = 3
 """Names in one page of a list; the real one has a thousand."""
 OBJECTS: Final = re.compile(r"(/upload|/download)?/storage/v1/b/(?P<bucket>[^/]+)/o(/(?P<name>.+))?")
@@ -107,15 +108,16 @@ class StorageServer(ThreadingHTTPServer):
                 return _refusal(404, "The specified bucket does not exist."), fault
             if method == "POST":
                 return self._write(objects, name, body, query), fault
+            if method == "DELETE":
+                return _delete(objects, name, query), fault
             return (_download(objects, name) if name else _page(objects, query)), fault
 
     def _write(self, objects: dict[str, Object], name: str, body: bytes, query: dict[str, str]) -> Answer:
         there, now = objects.get(name), time.monotonic()
         if there and now - there.written < self.seconds_between_writes:
             return _refusal(429, f"The object {name} exceeded the rate limit for object mutation operations.")
-        expected = query.get("ifGenerationMatch")
-        if expected is not None and int(expected) != (there.generation if there else 0):
-            return _refusal(412, "At least one of the pre-conditions you specified did not hold.")
+        if _is_late(there, query):
+            return _refusal(412, LATE)
         objects[name] = Object(body, next(self._generations), now)
         return _json(200, {"name": name, "generation": str(objects[name].generation)})
 
@@ -126,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
         self._serve()
 
     def do_POST(self) -> None:
@@ -139,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer, fault = self.server.ask(self.command, self.path, self.headers, body)
         self.server.answering.wait()
         self.close_connection = fault is not None
-        if fault == "lost":
+        if fault == "lost" or (fault == "cut" and not answer.body):
             return
         with suppress(ConnectionError):  # the client may not have waited
             self.send_response(answer.status)
@@ -155,6 +160,21 @@ def _unpack(kind: str, body: bytes) -> tuple[str, bytes]:
     message: Any = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
     metadata, content = message.get_payload()
     return json.loads(metadata.get_payload())["name"], content.get_payload(decode=True)
+
+
+def _is_late(there: Object | None, query: dict[str, str]) -> bool:
+    """Whether the object is no longer the generation that the client asked for."""
+    expected = query.get("ifGenerationMatch")
+    return expected is not None and int(expected) != (there.generation if there else 0)
+
+
+def _delete(objects: dict[str, Object], name: str, query: dict[str, str]) -> Answer:
+    if name not in objects:
+        return _refusal(404, f"No such object: {name}")
+    if _is_late(objects[name], query):
+        return _refusal(412, LATE)
+    del objects[name]
+    return Answer(204, b"", {})
 
 
 def _download(objects: dict[str, Object], name: str) -> Answer:

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import pytest
 
-from rejeu.errors import RejeuError, StateConflictError
+from rejeu.errors import RejeuError
 from rejeu.handover import decide_start
 from rejeu.ports import EndedBy, Versioned
 from rejeu.reconcile import Span, read_done, remember_done, span_to_compare
-from rejeu.state.documents import SideDocument, parse
+from rejeu.state.documents import SideDocument, conflict, parse
 from rejeu.state.launch_lock import hold_launch_lock
 from rejeu.state.lease import Lease, read_state
 from rejeu.state.model import Status
@@ -86,9 +86,14 @@ class TextStore:
     def save(self, name: str, document: dict[str, Any], expected: int | None) -> int:
         _, version = self._texts.get(name, ("", None))
         if version != expected:
-            raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again")
+            raise conflict(name, expected)
         self._texts[name] = (json.dumps(document), (expected or 0) + 1)
         return self._texts[name][1]
+
+    def remove(self, name: str, expected: int) -> None:
+        if self._texts.get(name, ("", None))[1] != expected:
+            raise conflict(name, expected)
+        del self._texts[name]
 
     def names(self) -> list[str]:
         return sorted(self._texts)

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -103,6 +103,16 @@ def _written(folder: Path, body: bytes) -> SqliteStore:
     return store
 
 
+def uses(store: StateStore) -> list[Callable[[], object]]:
+    """Everything that may be asked of a store."""
+    return [
+        lambda: store.load("clicks"),
+        lambda: store.save("views", {}, None),
+        lambda: store.remove("clicks", FIRST_GENERATION),
+        store.names,
+    ]
+
+
 # Every store
 
 
@@ -142,6 +152,31 @@ def test_a_later_write_is_refused_where_there_is_no_document(store: StateStore) 
     with pytest.raises(StateConflictError):
         store.save("clicks", {"n": 1}, 1)
     assert store.load("clicks") is None
+
+
+def test_a_document_that_is_removed_is_gone_and_may_be_made_anew(store: StateStore) -> None:
+    store.save("views", {}, None)
+    store.remove("clicks", store.save("clicks", {"n": 1}, None))
+    assert store.load("clicks") is None
+    assert store.names() == ["views"]
+    store.save("clicks", {"n": 2}, None)
+    assert store.names() == ["clicks", "views"]
+
+
+def test_a_document_that_somebody_wrote_meanwhile_is_not_removed(store: StateStore) -> None:
+    old = store.save("clicks", {"n": 1}, None)
+    new = store.save("clicks", {"n": 2}, old)
+    with pytest.raises(StateConflictError) as caught:
+        store.remove("clicks", old)
+    assert str(caught.value) == f"state of clicks is no longer at version {old}: read it again"
+    assert store.load("clicks") == Versioned({"n": 2}, new)
+
+
+def test_what_is_gone_cannot_be_removed_once_more(store: StateStore) -> None:
+    version = store.save("clicks", {}, None)
+    store.remove("clicks", version)
+    with pytest.raises(StateConflictError):
+        store.remove("clicks", version)
 
 
 def test_documents_are_apart_and_their_names_sorted(store: StateStore) -> None:
@@ -283,7 +318,7 @@ def test_a_file_that_goes_away_is_a_state_error_and_no_conflict(tmp_path: Path) 
     store = SqliteStore(tmp_path / "state.db")
     for file in tmp_path.iterdir():
         file.unlink()
-    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+    for use in uses(store):
         with pytest.raises(StateError) as caught:
             use()
         assert not isinstance(caught.value, StateConflictError)
@@ -400,7 +435,7 @@ def test_what_does_not_pass_is_a_state_error_and_no_conflict(
     store = GcsStore(BUCKET, "state")
     store.save("clicks", {}, None)
     cloud.faults = itertools.repeat(fault)
-    for use in (lambda: store.load("clicks"), lambda: store.save("views", {}, None), store.names):
+    for use in uses(store):
         with pytest.raises(StateError) as caught:
             use()
         assert not isinstance(caught.value, StateConflictError)
@@ -413,7 +448,7 @@ def test_a_service_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.15)
     store = GcsStore(BUCKET, "state")
     cloud.answering.clear()
-    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+    for use in uses(store):
         with pytest.raises(StateError, match=r"gs://rejeu-test/state/ .*read timeout=0\.1\); check the network"):
             use()
 
@@ -430,7 +465,7 @@ def test_a_service_that_is_not_there_is_a_state_error(monkeypatch: pytest.Monkey
 
 def test_a_bucket_that_is_missing_is_no_stream_that_never_ran(cloud: StorageServer) -> None:
     store = GcsStore("elsewhere", "state")
-    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+    for use in uses(store):
         with pytest.raises(StateError) as caught:
             use()
         assert str(caught.value).startswith("state store gs://elsewhere/state/ cannot be used: 404 ")
@@ -440,12 +475,12 @@ def test_a_bucket_that_is_missing_is_no_stream_that_never_ran(cloud: StorageServ
 def test_what_is_forbidden_says_which_role_is_missing(cloud: StorageServer) -> None:
     store = GcsStore(BUCKET, "state")
     cloud.faults = itertools.repeat(403)
-    for use in (lambda: store.load("clicks"), lambda: store.save("clicks", {}, None), store.names):
+    for use in uses(store):
         with pytest.raises(
             StateError, match=r"Forbidden; grant roles/storage\.objectUser on the bucket to the account"
         ):
             use()
-    assert len(cloud.requests) == 3
+    assert len(cloud.requests) == 4
 
 
 @pytest.mark.parametrize(("body", "why"), BROKEN)

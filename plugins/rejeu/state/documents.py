@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from rejeu.errors import StateError, explain
+from rejeu.errors import StateConflictError, StateError, explain
 from rejeu.ports import StateStore
 
 SCHEMA: Final = 1
@@ -90,6 +90,11 @@ def read_document(store: StateStore, name: str, kind: type[D]) -> tuple[D | None
 def save_document(store: StateStore, name: str, document: Document, expected: int | None) -> int:
     """Write it with all that it holds; return the new version. Raises StateConflictError and StateError."""
     return store.save(name, document.model_dump(mode="json"), expected)
+
+
+def conflict(name: str, expected: int | None) -> StateConflictError:
+    """What a store raises where somebody else wrote the document first."""
+    return StateConflictError(f"state of {name} is no longer at version {expected}: read it again")
 
 
 def understand(name: str, content: dict[str, Any], kind: type[D]) -> D:

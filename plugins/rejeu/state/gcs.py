@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from rejeu.errors import SourceError, StateConflictError, StateError, translated
+from rejeu.errors import SourceError, StateError, translated
 from rejeu.ports import Versioned
-from rejeu.state.documents import parse
+from rejeu.state.documents import conflict, parse
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
@@ -78,10 +78,26 @@ class GcsStore:
                     retry=None,
                 )
             except PreconditionFailed:
-                raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again") from None
+                raise conflict(name, expected) from None
             return int(blob.generation)
 
         return self._ask(upload)
+
+    def remove(self, name: str, expected: int) -> None:
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        blob = self._blob(name)
+
+        def delete() -> bool:
+            try:
+                blob.delete(if_generation_match=expected, timeout=REQUEST_SECONDS, retry=None)
+            except (NotFound, PreconditionFailed):
+                return False
+            return True
+
+        if not self._ask(delete):
+            self._look_for_bucket()
+            raise conflict(name, expected)
 
     def names(self) -> list[str]:
         names = [each.removeprefix(self._folder) for each in self._ask(self._objects)]

@@ -6,8 +6,8 @@ import copy
 import threading
 from typing import Any
 
-from rejeu.errors import StateConflictError
 from rejeu.ports import Versioned
+from rejeu.state.documents import conflict
 
 
 class MemoryStore:
@@ -25,9 +25,16 @@ class MemoryStore:
         with self._lock:
             found = self._documents.get(name)
             if (found.version if found else None) != expected:
-                raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again")
+                raise conflict(name, expected)
             self._documents[name] = Versioned(copy.deepcopy(document), (expected or 0) + 1)
             return self._documents[name].version
+
+    def remove(self, name: str, expected: int) -> None:
+        with self._lock:
+            found = self._documents.get(name)
+            if found is None or found.version != expected:
+                raise conflict(name, expected)
+            del self._documents[name]
 
     def names(self) -> list[str]:
         with self._lock:

@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rejeu.errors import StateConflictError, StateError
+from rejeu.errors import StateError
 from rejeu.ports import Versioned
-from rejeu.state.documents import parse
+from rejeu.state.documents import conflict, parse
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one; writes take well under a millisecond."""
@@ -69,8 +69,14 @@ class SqliteStore:
                     (body, name, expected),
                 )
         if done.rowcount != 1:
-            raise StateConflictError(f"state of {name} is no longer at version {expected}: read it again")
+            raise conflict(name, expected)
         return (expected or 0) + 1
+
+    def remove(self, name: str, expected: int) -> None:
+        with self._connect() as connection:
+            done = connection.execute("DELETE FROM document WHERE name = ? AND version = ?", (name, expected))
+        if done.rowcount != 1:
+            raise conflict(name, expected)
 
     def names(self) -> list[str]:
         with self._connect() as connection:
