@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -25,6 +27,8 @@ LOCAL_STATE: Final = "sqlite:"
 BIGQUERY_EMULATORS: Final = ("BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST")
 EMULATORS: Final = ("PUBSUB_EMULATOR_HOST", *BIGQUERY_EMULATORS, "STORAGE_EMULATOR_HOST", "BIGTABLE_EMULATOR_HOST")
 """What names servers of this machine in the place of Google's, which a job is to talk to as its starter does."""
+KEPT: Final = timedelta(days=14)
+"""How long what jobs leave behind is kept: files, logs, reports."""
 REGION: Final = Shape(r"^([a-z]+-[a-z]+[0-9]+)?$", "it must be a region, such as europe-west1")
 IMAGE: Final = Shape(
     r"^([\w.][\w./:-]*(@sha256:[0-9a-f]{64})?)?$",
@@ -33,6 +37,15 @@ IMAGE: Final = Shape(
 CPU: Final = Shape(r"^(0\.\d*[1-9]|[1-9]\d*(\.\d+)?)$", "it must be a number of processors, such as 1 or 0.5")
 MEMORY: Final = Shape(r"^[1-9]\d*(Mi|Gi)$", "it must be Mi or Gi, such as 2Gi")
 TEMPLATE: Final = Shape(r"^(gs://.+/.+)?$", "it must be gs://BUCKET/PATH")
+
+
+class Left(StrEnum):
+    """What a stream's jobs leave as files for the tasks that wait for them."""
+
+    STAGING = "staging"
+    """Prepared files of a day, for a load job."""
+    RECONCILIATIONS = "reconciliations"
+    """What a comparison found."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +226,10 @@ class Target(BaseModel):
     def subscription(self, name: str) -> str:
         """The subscription as Pub/Sub names it."""
         return f"projects/{self.project}/subscriptions/{name}"
+
+    def left_by(self, kind: Left) -> str:
+        """The folder in which a stream's jobs leave such files, each stream in a folder of its own name."""
+        return f"gs://{self.bucket}/rejeu/{kind}" if self.bucket else str(self.home / kind)
 
     @property
     def staging(self) -> str:

@@ -66,6 +66,16 @@ def made_sure(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders whose old files were removed."""
+    folders: list[str] = []
+    monkeypatch.setattr(
+        base.StreamOperator, "forget_old", lambda self, kind: folders.append(f"{kind}/{self.spec.stream}")
+    )
+    return folders
+
+
+@pytest.fixture(autouse=True)
 def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
     """The environment of a worker and a triggerer."""
     for name in [name for name in os.environ if name.startswith("REJEU_")]:

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.message import Message
 from email.parser import BytesParser
 from http import HTTPStatus
@@ -22,6 +23,8 @@ from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
+
+from rejeu.timeline import format_instant
 
 BUCKET: Final = "rejeu-test"
 Fault = int | Literal["lost", "cut"] | None
@@ -41,6 +44,7 @@ class Object:
     body: bytes
     generation: int
     written: float
+    updated: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -196,8 +200,13 @@ def _page(objects: dict[str, Object], query: dict[str, str]) -> Answer:
     )
     page = min(PAGE, int(query.get("maxResults", PAGE)))
     following = {"nextPageToken": names[page - 1]} if len(names) > page else {}
-    items = [{"name": name, "generation": str(objects[name].generation)} for name in names[:page]]
-    return _json(200, {"items": items, **following})
+    items = [
+        {"name": name, "generation": str(objects[name].generation), "updated": format_instant(objects[name].updated)}
+        for name in names[:page]
+    ]
+    cut = [name[below:].partition(delimiter) for name in objects if name.startswith(prefix)] if delimiter else []
+    folders = sorted({f"{prefix}{head}{mark}" for head, mark, _ in cut if mark})
+    return _json(200, {"items": items, "prefixes": folders, **following})
 
 
 def _refusal(status: int, message: str) -> Answer:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,15 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rejeu import extensions
 from rejeu.errors import LaunchError
 from rejeu.ports import ENDED, Job, JobRequest, JobState
-from rejeu.target import LauncherKind, Target
+from rejeu.target import KEPT, LauncherKind, Target
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
 READY_BYTES = 1_000_000
 LAST_BYTES = 4_000
-KEPT = timedelta(days=14)
-"""How long what a job left is kept, once there is a newer job of its name."""
 LEFT_BEHIND = frozenset({".log", ".exit", ".draining"})
 
 FilePath = Annotated[str, Field(pattern=r"^[^\x00]+$")]

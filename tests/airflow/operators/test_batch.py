@@ -65,6 +65,13 @@ def test_preparing_starts_the_days_job_and_gives_its_slot_back(
     assert deferred.value.timeout == timedelta(minutes=30)
 
 
+def test_what_was_prepared_long_ago_is_removed(
+    prepare: PreparePartition, launcher: FakeLauncher, end: End, forgotten: list[str]
+) -> None:
+    carry_out(prepare, a_run(), end(None, JobState.SUCCEEDED))
+    assert forgotten == ["staging/crypto_rates"]
+
+
 def test_a_prepared_day_is_named_for_the_load_jobs(prepare: PreparePartition, launcher: FakeLauncher, end: End) -> None:
     planned = carry_out(prepare, a_run(), end(None, JobState.SUCCEEDED))
     (request,) = launcher.started

@@ -217,6 +217,12 @@ def test_a_job_of_another_run_leaves_no_report_and_is_not_taken_for_this_ones(
 
 
 @pytest.mark.usefixtures("streamed")
+def test_reports_of_long_ago_are_removed(reconcile: Reconcile, ended: Ended, forgotten: list[str]) -> None:
+    carry_out(reconcile, a_run(), ended(found()))
+    assert forgotten == ["reconciliations/crypto_rates"]
+
+
+@pytest.mark.usefixtures("streamed")
 def test_with_a_bucket_every_worker_can_read_the_report(
     reconcile: Reconcile,
     launcher: FakeLauncher,

@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator
 from rejeu.airflow.triggers import DrainTrigger, JobTrigger, first_event
 from rejeu.bigquery import sql
 from rejeu.bigquery.records import Record
-from rejeu.errors import LaunchError
+from rejeu.errors import LaunchError, RejeuError
 from rejeu.jobs.build import standby_request
 from rejeu.jobs.request import ReplayRequest
 from rejeu.launchers.choose import job_launcher, replay_launcher
@@ -25,7 +25,7 @@ from rejeu.state import open_store
 from rejeu.state.launch_lock import LaunchLock, hold_launch_lock
 from rejeu.state.lease import read_state
 from rejeu.state.standby_marker import mark_standby
-from rejeu.target import Target
+from rejeu.target import KEPT, Left, Target
 from rejeu.watchdog.repair import note_loss
 from rejeu.watchdog.watch import Watch, WatchPlan
 
@@ -149,6 +149,23 @@ class StreamOperator(BaseOperator):
             self.ensure_topic(context)
         except Exception as error:
             self.log.warning("%s: the topic was not looked at: %s", self.spec.stream, error)
+
+    def forget_old(self, kind: Left) -> None:
+        """Remove what the stream's jobs left long ago; where that cannot be done, the task's own work goes on."""
+        from rejeu.gcp.folders import remove_files
+
+        folder = f"{self.target.left_by(kind)}/{self.spec.stream}"
+        try:
+            removed = remove_files(folder, before=datetime.now(UTC) - KEPT)
+        except RejeuError as error:
+            self.log.warning(
+                "%s: what is older than %s days stays in %s: %s", self.spec.stream, KEPT.days, folder, error
+            )
+            return
+        if removed:
+            self.log.info(
+                "%s: removed %s files from %s, older than %s days", self.spec.stream, removed, folder, KEPT.days
+            )
 
     def bigquery(self) -> bigquery.Client:
         """A client with the credentials of the Airflow connection."""

@@ -16,6 +16,7 @@ from rejeu.jobs.build import batch_job_request
 from rejeu.ports import JobState
 from rejeu.spec.columns import DEAD_LETTER_COLUMNS
 from rejeu.spec.model import Batch
+from rejeu.target import Left
 from rejeu.timeline import format_instant
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class PreparePartition(BatchOperator, JobOperator):
     awaited = JobState.SUCCEEDED
 
     def execute(self, context: Context) -> Any:
+        self.forget_old(Left.STAGING)
         partition = partition_of(context)
         request = batch_job_request(self.spec, self.target, self.batch.files, partition, self._folder(context))
         return self.start(context, request)
@@ -91,7 +93,7 @@ class PreparePartition(BatchOperator, JobOperator):
     def _folder(self, context: Context) -> str:
         """A folder of this run's own: files of an earlier try never mix with these."""
         run = hashlib.blake2b(str(context["run_id"]).encode(), digest_size=6).hexdigest()
-        return f"gs://{self.target.bucket}/rejeu/staging/{self.spec.stream}/{partition_of(context)}/{run}"
+        return f"{self.target.left_by(Left.STAGING)}/{self.spec.stream}/{partition_of(context)}/{run}"
 
 
 class AwaitLoadJob(BatchOperator):

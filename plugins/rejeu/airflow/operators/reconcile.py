@@ -23,6 +23,7 @@ from rejeu.reconcile import (
     span_to_compare,
 )
 from rejeu.state.lease import read_state
+from rejeu.target import Left
 from rejeu.timeline import parse_instant
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Reconcile(JobOperator):
 
     def execute(self, context: Context) -> Any:
         request = reconcile_request(self.spec, self.target, self._span(context), self._report(context))
+        self.forget_old(Left.RECONCILIATIONS)
         # What is published again must not go where nobody reads.
         self.ensure_topic(context)
         return self.start(context, request)
@@ -79,8 +81,7 @@ class Reconcile(JobOperator):
     def _report(self, context: Context) -> str:
         """Where this run's job writes what it found: where every worker can read it."""
         run = hashlib.blake2b(str(context["run_id"]).encode(), digest_size=6).hexdigest()
-        place = f"reconciliations/{self.spec.stream}/{run}.json"
-        return f"gs://{self.target.bucket}/rejeu/{place}" if self.target.bucket else str(self.target.home / place)
+        return f"{self.target.left_by(Left.RECONCILIATIONS)}/{self.spec.stream}/{run}.json"
 
     def _found(self, context: Context) -> Reconciliation | None:
         from rejeu.gcp.small_files import read_text
