@@ -9,7 +9,7 @@ from typing import Protocol
 from rejeu.testing.launchers import LauncherRig
 from tests.paths import PLUGINS
 
-SECONDS = 20
+SECONDS = 60
 """How long a test waits for what is to come at once."""
 PYTHONPATH = str(PLUGINS)
 """Where a process finds the small job."""
