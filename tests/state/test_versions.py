@@ -21,6 +21,7 @@ from rejeu.state import documents
 from rejeu.state.documents import SideDocument
 from rejeu.state.launch_lock import hold_launch_lock
 from rejeu.state.lease import Lease, read_state
+from rejeu.state.live_record import read_record
 from rejeu.state.model import Status, StreamState
 from rejeu.state.standby_marker import mark_standby, stands_by
 from rejeu.state.stream import announce, mark_unwanted, set_pace
@@ -289,6 +290,7 @@ def test_a_side_document_that_is_broken_is_told_with_what_helps(content: dict[st
         SideDocument.STANDBY: lambda store: stands_by(store, STREAM, now),
         SideDocument.LAUNCH_LOCK: lambda store: hold_launch_lock(store, STREAM, "run-1/start").__enter__(),
         SideDocument.RECONCILED: lambda store: read_done(store, STREAM),
+        SideDocument.LIVE: lambda store: read_record(store, STREAM),
     }
     for document, use in uses.items():
         with pytest.raises(StateError, match=rf"^state of clicks\.{document}: .*: remove that document: it is written"):

@@ -16,6 +16,7 @@ from rejeu.spec.model import StreamSpec
 from rejeu.spec.names import replay_job
 from rejeu.spec.probes import PROBES
 
+TABLE: Final = "the table"
 DATASET: Final = "rejeu"
 """The dataset of Rejeu's own tables where nobody says another."""
 OWN_TABLES: Final = ("incidents", "reconciliations")
@@ -36,6 +37,7 @@ class Clash(NamedTuple):
 
     field: str
     reason: str
+    is_table: bool = False
 
 
 def own_project(environment: Mapping[str, str] | None = None) -> str:
@@ -95,7 +97,8 @@ def clashes(specs: Sequence[StreamSpec]) -> dict[str, list[tuple[Clash, str]]]:
             for other, theirs in claimed:
                 if other is not spec and not (claim.shared and theirs.shared):
                     reason = f"{kind} {name} is also {theirs.field} of the stream {other.stream}"
-                    found.setdefault(spec.stream, []).append((Clash(claim.field, reason), other.stream))
+                    clash = Clash(claim.field, reason, is_table=kind == TABLE)
+                    found.setdefault(spec.stream, []).append((clash, other.stream))
     return found
 
 
@@ -105,8 +108,8 @@ def _claims(spec: StreamSpec, project: str) -> Iterator[Claim]:
     tables += [(f"{live.table}_{view.name}", "a view of live.pipeline") for view in spec.pipeline.views]
     tables += [(spec.batch.table, "batch.table")] if spec.batch else []
     for table, field in tables:
-        yield Claim("the table", _full(table, project), field)
-    yield Claim("the table", _full(spec.dead_letters, project), "live.dead_letters", shared=True)
+        yield Claim(TABLE, _full(table, project), field)
+    yield Claim(TABLE, _full(spec.dead_letters, project), "live.dead_letters", shared=True)
     yield Claim("the subscription", spec.subscription, "live.topic")
     if any(PROBES[name].needs_tap for name in spec.watchdog.probe):
         yield Claim("the subscription", spec.tap, "watchdog.probe")

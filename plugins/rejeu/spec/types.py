@@ -10,7 +10,14 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from croniter import CroniterError, croniter
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from rejeu.errors import ExtensionError, RequestError, brief, told
@@ -76,6 +83,15 @@ def _duration(value: object) -> timedelta:
     if not SHORTEST <= duration <= LONGEST:
         raise ValueError(f"it is {told(value)}: it must be from 1ms to {LONGEST.days * 24}h, which is ten years")
     return duration
+
+
+def _in_words(duration: timedelta) -> str:
+    """The duration as a spec writes it: a saved spec is read as a file's is."""
+    for unit, name in reversed(_UNITS.items()):
+        length = timedelta(**{name: 1})
+        if not duration % length:
+            return f"{duration // length}{unit}"
+    return f"{duration / timedelta(milliseconds=1):.3f}ms"
 
 
 def _cron(value: object) -> str:
@@ -178,7 +194,10 @@ SavedSpeed = Annotated[Speed, BeforeValidator(_nearest)]
 """A speed that was saved; one beyond the bounds, which earlier versions took, is brought to the nearest of them."""
 TimeUnit = Literal["s", "ms", "us"]
 Duration = Annotated[
-    timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]})
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(_in_words, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s"]}),
 ]
 Cron = Annotated[str, BeforeValidator(_cron)]
 ColumnName = Annotated[

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Valid
 
 from rejeu.errors import StateConflictError, StateError, explain
 from rejeu.ports import StateStore
+from rejeu.spec.names import SHARD_SUFFIX
 
 SCHEMA: Final = 1
 """It grows with a change that an older Rejeu would misread: a field with another meaning, a new value of an old field.
@@ -70,6 +71,7 @@ class SideDocument(StrEnum):
     STANDBY = "standby"
     LAUNCH_LOCK = "launch_lock"
     RECONCILED = "reconciled"
+    LIVE = "live"
 
     def of(self, stream: str) -> str:
         """The document's name. Its dot tells it from the stream's own document, whose name has none."""
@@ -79,6 +81,11 @@ class SideDocument(StrEnum):
 def stream_names(store: StateStore) -> list[str]:
     """The streams and shards that the store knows. Raises StateError."""
     return [name for name in store.names() if "." not in name]
+
+
+def owner_of(name: str) -> str:
+    """The stream whose document this is: its own, a shard's, or one beside these."""
+    return re.sub(f"{SHARD_SUFFIX}$", "", name.partition(".")[0])
 
 
 def read_document(store: StateStore, name: str, kind: type[D]) -> tuple[D | None, int | None]:

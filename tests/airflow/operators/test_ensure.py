@@ -14,10 +14,14 @@ from rejeu.airflow.operators.live import EnsureStream
 from rejeu.bigquery import ensure as ensure_module
 from rejeu.errors import RequestError, SourceError
 from rejeu.gcp import bigtable
+from rejeu.jobs.build import replay_request
 from rejeu.spec.files import read_spec
 from rejeu.spec.model import StreamSpec
 from rejeu.state.lease import read_state
+from rejeu.state.live_record import LiveRecord, read_record, spec_of
 from rejeu.state.model import StreamState
+from rejeu.state.stream import announce
+from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from tests.airflow.builders import FakeBigQuery, a_run
 
@@ -130,3 +134,28 @@ def test_where_the_source_is_not_there_nothing_is_made(made: list[str], monkeypa
     # A batch needs its files, and the source only later.
     EnsureStream(task_id="ensure", spec=spec, asks_source=False).execute(a_run())
     assert made == [*LOOKED, "topic", "tables"]
+
+
+def test_a_topic_that_a_stream_without_a_spec_still_feeds_is_refused(
+    spec: StreamSpec, made: list[str], store: MemoryStore, target: Target
+) -> None:
+    renamed_from = spec.model_copy(update={"stream": "old_name"})
+    ensure(renamed_from)
+    made.clear()
+    announce(store, replay_request(renamed_from, target, None, None))
+    with pytest.raises(RequestError, match=r"is also live\.table of the stream old_name, which is wanted"):
+        ensure(spec)
+    assert made == []
+
+
+def test_the_spec_is_remembered_before_anything_is_made_for_it(
+    spec: StreamSpec, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[LiveRecord | None] = []
+    monkeypatch.setattr(
+        EnsureStream, "ensure_topic", lambda self, context: known.append(read_record(store, spec.stream))
+    )
+    ensure(spec)
+    [record] = known
+    assert record is not None
+    assert spec_of(record) == spec

@@ -17,7 +17,9 @@ from rejeu.handover import Start, decide_start
 from rejeu.jobs.build import replay_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import ENDED, JobState, Signal
+from rejeu.state.apart import check_apart
 from rejeu.state.lease import read_state
+from rejeu.state.live_record import remember_live
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted, rewind
 from rejeu.timeline import HandOver, format_instant, parse_instant
 from rejeu.watchdog.incidents import OVER
@@ -33,7 +35,8 @@ SIGNAL_LIMIT = timedelta(minutes=10)
 class EnsureStream(StreamOperator):
     """Makes what is missing of topic, subscription, dataset, tables and views. What exists is mended, or refused.
 
-    First it looks at all of that, and at the source: a stream that cannot run has nothing made for it.
+    First it looks at all of that, and at the source: a stream that cannot run has nothing made for it. A topic or
+    a table is refused that another stream of the state store feeds, with a spec or without one.
     """
 
     def __init__(self, *, asks_source: bool = True, **kwargs: Any) -> None:
@@ -45,7 +48,9 @@ class EnsureStream(StreamOperator):
         from rejeu.replay.source.columns import output_columns
 
         client = self.bigquery()
+        check_apart(self.store, self.spec, self.target)
         self._look(client)
+        remember_live(self.store, self.spec, self.target, goes_live=self.asks_source)
         self.ensure_topic(context)
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
         if self.spec.pipeline.serves_bigtable and self.target.bigtable:
