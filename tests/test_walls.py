@@ -29,7 +29,7 @@ FLOORS = """
     state
     launchers
     replay
-    checks handover reconcile
+    checks handover reconcile orphans
     watchdog
     new testing
     local

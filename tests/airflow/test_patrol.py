@@ -437,7 +437,7 @@ def test_it_triggers_one_run_for_each_that_look_names(dag: DAG) -> None:
 
 
 def test_without_alerts_there_is_nothing_to_acknowledge(dag: DAG) -> None:
-    assert set(dag.task_ids) == {"look", "repair"}
+    assert set(dag.task_ids) == {"look", "repair", "repair_orphan"}
 
 
 def test_alerts_are_acknowledged_after_the_runs_were_triggered(spec: StreamSpec, target: Target) -> None:

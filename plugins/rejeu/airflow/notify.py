@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,8 @@ ENDS: Final = {
     EndedBy.MENDED: "rows may be missing, for what reads them was cut off and is made anew",
 }
 """How a silence ended, in words."""
+MOST_NAMED: Final = 20
+"""Of many streams so many are named in a message."""
 
 
 def notify(context: Context, subject: str, text: str, **facts: Any) -> None:
@@ -76,6 +79,23 @@ def given_up_text(stream: str, cause: str) -> tuple[str, str]:
         _sentence(cause),
         "What comes next in the source ends every replay: its log says how.",
         f"Once that is mended, trigger {stream}.live. To pass over the row, give it `from`, an instant after that row.",
+    ]
+    return subject, "\n".join(lines)
+
+
+def orphaned_text(streams: Sequence[str]) -> tuple[str, str]:
+    """Subject and text for streams that somebody wants and no valid spec declares any more."""
+    names, more = ", ".join(streams[:MOST_NAMED]), len(streams) - MOST_NAMED
+    named = f"{names} and {more:,} more" if more > 0 else names
+    subject = (
+        f"{len(streams)} of the streams that are live {'has' if len(streams) == 1 else 'have'} no valid spec: {named}"
+    )
+    lines = [
+        "The file was broken, renamed or removed after the stream went live. A DAG called .invalid says what is wrong "
+        "with a file.",
+        "The patrol goes on to repair such a stream, by the spec that it went live with. Only its own DAGs are gone.",
+        "Mend the file, or bring it back. Where nobody needs the stream any more, `rejeu orphans` says what belongs to "
+        "it, and `rejeu orphans NAME --remove` stops and removes that.",
     ]
     return subject, "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import Final
 from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg, chain
 
 from rejeu.airflow.dags.kind import BEGINNING
-from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
+from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround, RepairOrphan, orphan, watchdog_run
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
@@ -25,11 +25,16 @@ DETAILS: Final = """
     missing part, an incident that is over and not recorded. It repairs nothing itself: it triggers the watchdogs. Where
     its task `repair` is skipped, all is well.
 
+    A stream that is wanted goes on even where its spec is broken, renamed or gone, and with it its watchdog. The task
+    `repair_orphan` then brings back what is gone, by the spec that the stream went live with, and a person is told once
+    a day. `rejeu orphans` lists such streams, and stops and removes them on request.
+
     With `REJEU_ALERTS`, the subscription that `infra/` makes, it also hears what Cloud Monitoring says of a topic.
 
     Nobody needs to trigger it. **Pausing it leaves the triggerer alone with the watch.**
     """
 REPAIR: Final = "Triggers the watchdogs that `look` names, one task each; skipped where it names none."
+REPAIR_ORPHAN: Final = "Repairs the streams without a valid spec that `look` names, one task each; else skipped."
 
 
 def build_patrol(specs: Iterable[StreamSpec], target: Target) -> DAG:
@@ -60,7 +65,10 @@ def build_patrol(specs: Iterable[StreamSpec], target: Target) -> DAG:
             trigger_run_id="patrol__{{ run_id }}",
             skip_when_already_exists=True,
             map_index_template="{{ task.trigger_dag_id }}",
-        ).expand_kwargs(look.output)
+        ).expand_kwargs(look.output.map(watchdog_run))
+        RepairOrphan.partial(
+            task_id="repair_orphan", doc_md=REPAIR_ORPHAN, map_index_template="{{ task.stream }}"
+        ).expand(stream=look.output.map(orphan))
         if target.alerts:
             acknowledge = AcknowledgeAlerts(
                 task_id="acknowledge",

@@ -6,24 +6,29 @@ import inspect
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
+from rejeu.airflow.notify import notify, orphaned_text
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION
-from rejeu.airflow.operators.watchdog import RUNS
+from rejeu.airflow.operators.watchdog import RUNS, RecordIncident, RelaunchReplay, Restore
 from rejeu.airflow.triggers import event_of, needs_repair
-from rejeu.errors import RejeuError
+from rejeu.errors import RejeuError, StateError
 from rejeu.launchers.choose import job_launcher
-from rejeu.ports import Job, Missing, Signal, Verdict
+from rejeu.orphans.finding import live_orphans
+from rejeu.orphans.telling import to_be_told
+from rejeu.ports import Job, Missing, Signal, StateStore, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
+from rejeu.state.documents import SideDocument
 from rejeu.state.lease import read_state
+from rejeu.state.live_record import read_record, remember_live, spec_of
 from rejeu.state.model import StreamState
 from rejeu.target import Target
 from rejeu.watchdog.incidents import ended
@@ -43,6 +48,8 @@ LOOK_SECONDS: Final = 30.0
 JOBS_SECONDS: Final = 10.0
 """How much longer the launcher may take to say which streaming jobs run."""
 UNDER_WAY: Final = ["queued", "running"]
+ORPHAN: Final = "orphan"
+"""The key of an entry that is about a stream without a spec."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,15 @@ class PatrolOperator(BaseOperator):
     """What the tasks of the patrol share. What its class says of itself is what the task's page shows."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(doc_md=inspect.getdoc(type(self)), **kwargs)
+        super().__init__(**{"doc_md": inspect.getdoc(type(self)), **kwargs})
 
     @cached_property
     def target(self) -> Target:
         return Target.from_env()
+
+    @cached_property
+    def store(self) -> StateStore:
+        return open_store(self.target.state)
 
     @property
     def subscription(self) -> str:
@@ -84,7 +95,9 @@ class PatrolOperator(BaseOperator):
 class LookAround(PatrolOperator):
     """Looks at every stream as its watchdog would, and says which watchdogs have something to do.
 
-    Its result is one entry for each of them. A watchdog that is paused, or at work already, is left alone.
+    It also looks at the streams that are wanted and have no valid spec, by the one that they went live with, and tells
+    a person of them once a day. Its result is one entry for each watchdog, and for each such stream, that has something
+    to do. A watchdog that is paused, or at work already, is left alone.
     """
 
     def __init__(self, *, specs: Iterable[StreamSpec], **kwargs: Any) -> None:
@@ -93,14 +106,8 @@ class LookAround(PatrolOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
-        plans = [WatchPlan.of(spec, self.target) for spec in self.specs]
-        jobs = asked_apart(lambda: self._active([plan.job_name for plan in plans]))
-        found = self._with_jobs(self._look_at_all(plans, now), jobs)
-        looks = [look for look in found if _needs_watchdog(look, now)]
+        looks = self._needy(self.specs, now)
         called = {look.stream: _conf("patrol", look.stream, look.verdict) for look in looks}
-        for look in looks:
-            words = (look.verdict.signal, *sorted(look.verdict.missing), look.verdict.detail)
-            self.log.warning("%s: %s", look.stream, "; ".join(filter(None, words)))
         alerts = self._pull() if self.target.alerts else []
         for alert in alerts:
             self.log.warning("alert about %s: %s", alert.topic, alert.summary)
@@ -110,28 +117,93 @@ class LookAround(PatrolOperator):
         free = [stream for stream in called if self._is_free(context["ti"], stream, is_silent=stream in silent)]
         if alerts:
             self._divide(context["ti"], alerts, free)
-        return [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
+        runs = [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
+        return runs + [{ORPHAN: stream} for stream in self._orphans(context, now)]
 
-    def _look_at_all(self, plans: Sequence[WatchPlan], now: datetime) -> list[Look]:
+    def _orphans(self, context: Context, now: datetime) -> list[str]:
+        """The wanted streams without a valid spec that need a repair; those that a person must know of are told."""
+        try:
+            self._remember_those_before()
+            wanted = [stream for stream in live_orphans(self.store, self._declared) if self._is_wanted(stream)]
+            told = to_be_told(self.store, wanted, now)
+            specs = [spec for stream in wanted if (spec := self._spec_of(stream)) is not None]
+            if told:
+                notify(context, *orphaned_text(told), streams=told)
+            looks = self._needy(specs, now)
+        except RejeuError as error:  # what has a spec is not kept waiting
+            self.log.error("streams without a spec cannot be looked at: %s", error)
+            return []
+        return [look.stream for look in looks if not self._is_paused(context["ti"], look.stream)]
+
+    def _remember_those_before(self) -> None:
+        """A stream that an older Rejeu brought live gets the record that it needs once its spec breaks."""
+        names = set(self.store.names())
+        for spec in self.specs:
+            has_record = SideDocument.LIVE.of(spec.stream) in names
+            if spec.stream in names and not has_record and self._is_wanted(spec.stream):
+                remember_live(self.store, spec, self.target)
+
+    @property
+    def _declared(self) -> set[str]:
+        return {spec.stream for spec in self.specs}
+
+    def _is_wanted(self, stream: str) -> bool:
+        try:
+            state = read_state(self.store, stream)
+        except StateError as error:
+            self.log.error("%s: whether it is wanted is not known: %s", stream, error)
+            return False
+        return state is not None and state.wanted
+
+    def _spec_of(self, stream: str) -> StreamSpec | None:
+        """The spec that the stream went live with; None where this Rejeu cannot read it."""
+        try:
+            record = read_record(self.store, stream)
+            return None if record is None else spec_of(record)
+        except StateError as error:
+            self.log.error("%s has no valid spec, and cannot be repaired: %s", stream, error)
+            return None
+
+    def _is_paused(self, ti: Any, stream: str) -> bool:
+        """Whether somebody had paused the watchdog that the stream had while it had a spec."""
+        try:
+            return bool(ti.get_dag(_watchdog(stream)).is_paused)
+        except AirflowRuntimeError:  # Airflow has forgotten it
+            return False
+
+    def _needy(self, specs: Sequence[StreamSpec], now: datetime) -> list[Look]:
+        """The streams whose watchdog has something to do, each told in the log."""
+        if not specs:
+            return []
+        plans = [WatchPlan.of(spec, self.target) for spec in specs]
+        jobs = asked_apart(lambda: self._active([plan.job_name for plan in plans]))
+        found = self._with_jobs(self._look_at_all(specs, plans, now), jobs)
+        looks = [look for look in found if _needs_watchdog(look, now)]
+        for look in looks:
+            words = (look.verdict.signal, *sorted(look.verdict.missing), look.verdict.detail)
+            self.log.warning("%s: %s", look.stream, "; ".join(filter(None, words)))
+        return looks
+
+    def _look_at_all(self, specs: Sequence[StreamSpec], plans: Sequence[WatchPlan], now: datetime) -> list[Look]:
         """Those that can be looked at in time. Raises RejeuError where none of them can."""
 
         def look(spec: StreamSpec, plan: WatchPlan) -> Look | Exception:
             try:
                 verdict = Watch(plan).look(now)
-                return Look(spec, plan, read_state(open_store(self.target.state), spec.stream), verdict)
+                return Look(spec, plan, read_state(self.store, spec.stream), verdict)
             except Exception as error:  # whatever is wrong with one stream must not hide the others
                 self.log.warning("%s: cannot be looked at: %s", spec.stream, error)
                 return error
 
         pool = ThreadPoolExecutor(LOOKERS)
         # Not always in the same order: where time is short, the same ones would never be looked at.
-        pairs = [*zip(self.specs, plans, strict=True)]
+        pairs = [*zip(specs, plans, strict=True)]
         tried = {spec.stream: pool.submit(look, spec, plan) for spec, plan in random.sample(pairs, len(pairs))}
         late = wait(tried.values(), LOOK_SECONDS).not_done
         pool.shutdown(wait=False, cancel_futures=True)
         if late:
             self.log.error("%d of %d streams were not looked at within %g s", len(late), len(tried), LOOK_SECONDS)
-        in_time = [tried[spec.stream] for spec in self.specs if tried[spec.stream] not in late]
+        in_time = [tried[spec.stream] for spec in specs if tried[spec.stream] not in late]
         found = [each.result() for each in in_time]
         looks = [each for each in found if isinstance(each, Look)]
         if tried and not looks:
@@ -207,6 +279,46 @@ class AcknowledgeAlerts(PatrolOperator):
         from rejeu.gcp.alerts import acknowledge
 
         acknowledge(self.subscriber(), self.subscription, self.ack_ids or [])
+
+
+class RepairOrphan(PatrolOperator):
+    """Does for a wanted stream without a valid spec what its watchdog would do, by the spec that it went live with.
+
+    A replay that is gone goes on at its cursor with the arguments that are stored with it; a standby and a streaming
+    job that are gone are started, and not waited for; an incident that is over is recorded.
+    """
+
+    def __init__(self, *, stream: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stream = stream
+
+    def execute(self, context: Context) -> None:
+        record = read_record(self.store, self.stream)
+        if record is None:
+            raise AirflowSkipException(f"{self.stream}: it was removed meanwhile")
+        spec = spec_of(record)
+        # Its record comes first: a relaunch that is given up fails the task.
+        for step in (
+            RecordIncident(task_id="record_incident", spec=spec).record,
+            RelaunchReplay(task_id="relaunch", spec=spec).relaunch,
+            Restore(task_id="restore", spec=spec).start_missing,
+        ):
+            with suppress(AirflowSkipException):
+                step(context)
+
+
+def watchdog_run(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an entry of the look's result has the watchdog do."""
+    if ORPHAN in entry:
+        raise AirflowSkipException(f"{entry[ORPHAN]} has no watchdog")
+    return entry
+
+
+def orphan(entry: dict[str, Any]) -> str:
+    """The stream without a spec that an entry of the look's result is about."""
+    if ORPHAN not in entry:
+        raise AirflowSkipException(f"{entry['trigger_dag_id']} sees to it")
+    return str(entry[ORPHAN])
 
 
 def _watchdog(stream: str) -> str:

@@ -13,7 +13,7 @@ from rejeu.airflow.operators.base import JobOperator, StreamOperator, conf_of
 from rejeu.airflow.triggers import CALLING
 from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.build import standby_request, stream_job_request
-from rejeu.jobs.request import ReplayRequest
+from rejeu.jobs.request import ReplayRequest, StreamJobRequest
 from rejeu.ports import ENDED, Missing
 from rejeu.state.launch_lock import LaunchLock
 from rejeu.state.lease import read_state
@@ -39,11 +39,15 @@ class RelaunchReplay(StreamOperator):
     relaunches do not help. Its result is the incident as far as known.
     """
 
-    def __init__(self, *, signal_asset: Asset, **kwargs: Any) -> None:
+    def __init__(self, *, signal_asset: Asset | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.signal_asset = signal_asset
 
     def execute(self, context: Context) -> dict[str, Any]:
+        return self.relaunch(context)
+
+    def relaunch(self, context: Context) -> dict[str, Any]:
+        """Relaunch the replay where that is needed; the incident as far as known."""
         now = datetime.now(UTC)
         events = self._events(context)
         with self.alone(context) as lock:
@@ -87,7 +91,7 @@ class RelaunchReplay(StreamOperator):
 
     def _events(self, context: Context) -> list[dict[str, Any]]:
         """What the trigger told, or the patrol; several events make one run, some perhaps of the silence before."""
-        events = context["triggering_asset_events"].get(self.signal_asset, ())
+        events = () if self.signal_asset is None else context["triggering_asset_events"].get(self.signal_asset, ())
         told = [event.extra["payload"] for event in events if "payload" in (event.extra or {})]
         return [*told, conf_of(context)] if "seen_by" in conf_of(context) else told
 
@@ -99,6 +103,17 @@ class Restore(JobOperator):
     """
 
     def execute(self, context: Context) -> None:
+        if (request := self._restore(context)) is not None:
+            self.start(context, request)
+
+    def start_missing(self, context: Context) -> None:
+        """Start what is missing, and wait for nothing: a streaming job that drains is left to the next look."""
+        if (request := self._restore(context)) is not None:
+            job = self.jobs.start(request)
+            self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
+
+    def _restore(self, context: Context) -> StreamJobRequest | None:
+        """Bring the standby back where it is missing; the streaming job that is missing is the caller's to start."""
         verdict = self.watch().look(datetime.now(UTC))
         if Missing.STANDBY in verdict.missing:
             with self.alone(context):
@@ -106,9 +121,10 @@ class Restore(JobOperator):
         if WatchPlan.of(self.spec, self.target).wants_job(verdict) and self._job_is_gone():
             self.log.warning("%s: %s", self.spec.stream, Missing.STREAM_JOB)
             self.mend_topic(context)
-            self.start(context, stream_job_request(self.spec, self.target))
-        elif not verdict.missing:
+            return stream_job_request(self.spec, self.target)
+        if not verdict.missing:
             raise AirflowSkipException(f"{self.spec.stream}: nothing is missing")
+        return None
 
     def _job_is_gone(self) -> bool:
         job = self.jobs.find(stream_job_request(self.spec, self.target).job_name)
@@ -137,6 +153,10 @@ class RecordIncident(StreamOperator):
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        return self.record(context)
+
+    def record(self, context: Context) -> list[dict[str, Any]]:
+        """Write down what is over; its rows."""
         now = datetime.now(UTC)
         state = read_state(self.store, self.spec.stream)
         verdict = self.watch().look(now)

@@ -1,0 +1,1 @@
+"""Streams that the state store knows and no valid spec declares: found, told of, and removed on request."""
