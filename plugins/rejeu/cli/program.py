@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich_argparse import RichHelpFormatter
 
 import rejeu
-from rejeu.cli import specs, stack, streams
+from rejeu.cli import orphans, specs, stack, streams
 from rejeu.cli.commands import Commands, Parser, Run
 from rejeu.cli.console import errors
 from rejeu.errors import RejeuError
@@ -46,6 +46,6 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="rejeu", description=rejeu.__doc__, formatter_class=RichHelpFormatter)
     top.add_argument("--version", action="version", version=f"rejeu {rejeu.__version__}")
     commands = Commands(top)
-    for group in (specs, streams, stack):
+    for group in (specs, streams, orphans, stack):
         group.add_to(commands)
     return top

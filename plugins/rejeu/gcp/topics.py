@@ -7,7 +7,7 @@ be called again and again; one question is enough where all is well.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -170,6 +170,18 @@ def _refuse(spec: StreamSpec, wanted: _Wanted, found: Subscription) -> None:
         )
 
 
+def existing_subscriptions(subscriber: SubscriberClient, names: Iterable[str]) -> list[str]:
+    """Those of these full names that are there. Raises RequestError where Pub/Sub does not say."""
+    with _asking_about("subscriptions cannot be looked for"):
+        return [name for name in names if _find(subscriber, name) is not None]
+
+
+def remove_subscription(subscriber: SubscriberClient, name: str) -> None:
+    """Delete the subscription of this full name, with what it holds, if it is there. Raises RequestError."""
+    with _asking_about(f"subscription {name} cannot be removed"), suppress(NotFound):
+        subscriber.delete_subscription(subscription=name, timeout=TIMEOUT_SECONDS)
+
+
 def _ensure(subscriber: SubscriberClient, spec: StreamSpec, wanted: _Wanted, found: Subscription | None) -> bool:
     """Let the subscription be as it is wanted; whether it had been cut off from its topic."""
     if found is not None and _is_cut_off(found):
@@ -224,9 +236,13 @@ def _is_set(found: Subscription, field: str) -> bool:
 
 
 def _asking(spec: StreamSpec, name: str) -> AbstractContextManager[None]:
+    return _asking_about(f"{spec.stream}: topic and subscription {name} cannot be made sure of")
+
+
+def _asking_about(what: str) -> AbstractContextManager[None]:
     return asking_google(
         RequestError,
-        f"{spec.stream}: topic and subscription {name} cannot be made sure of",
-        "look at what Pub/Sub says of it, then run the task again",
-        forbidden="grant roles/pubsub.editor to the account that Airflow runs as",
+        what,
+        "look at what Pub/Sub says of it, then do it again",
+        forbidden="grant roles/pubsub.editor to the account that asks",
     )

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rejeu.errors import LeaseHeldError, LeaseLostError, PublishError, RequestError, RowError, SourceError, StateError
 from rejeu.jobs.flags import Request, flag_of
-from rejeu.spec.names import OBSERVED_AT, StreamName, dashed, replay_job, stream_job
+from rejeu.spec.names import OBSERVED_AT, StreamName, dashed, reconcile_job, replay_job, stream_job
 from rejeu.spec.secrets import Headers, RequestHeaders
 from rejeu.spec.shapes import Shape
 from rejeu.spec.sources import GeneratorText, Options, ReaderName, ReaderOptions
@@ -287,7 +287,7 @@ class ReconcileRequest(SourceRequest):
 
     @property
     def job_name(self) -> str:
-        return f"rejeu-reconcile-{dashed(self.stream)}"
+        return reconcile_job(self.stream)
 
     @property
     def decoding(self) -> PipelineRequest:

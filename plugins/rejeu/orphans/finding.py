@@ -9,12 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rejeu.errors import RequestError, StateError
+from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
 from rejeu.spec.files import Loaded
 from rejeu.spec.model import StreamSpec
+from rejeu.spec.names import dashed
 from rejeu.state.documents import owner_of
 from rejeu.state.lease import read_state
 from rejeu.state.live_record import read_record, recorded_streams, spec_of, subscriptions_of
+from rejeu.state.model import StreamState
 from rejeu.target import Target
 
 
@@ -72,11 +75,27 @@ def left_subscriptions(store: StateStore, specs: Sequence[StreamSpec], target: T
     left = []
     for spec in specs:
         record = read_record(store, spec.stream) if spec.stream in recorded else None
-        if record is not None:
-            # A file may be ahead of what runs: what the stream went live with is in use.
-            used = {*subscriptions_of(spec, target), *subscriptions_of(spec_of(record), target)}
-            left += [(spec.stream, name) for name in record.subscriptions if name not in used]
+        state = read_state(store, spec.stream)
+        if record is None or (state is not None and state.wanted and not (state.request or state.announced)):
+            continue  # where somebody else publishes, nobody knows which of its topics the streaming job reads
+        # A file may be ahead of what runs, and a replay that lives is left alone by `live`.
+        used = {*subscriptions_of(spec, target), *subscriptions_of(spec_of(record), target)}
+        used |= {*requested_subscriptions(state, target)}
+        left += [(spec.stream, name) for name in record.subscriptions if name not in used]
     return left
+
+
+def requested_subscriptions(state: StreamState | None, target: Target) -> list[str]:
+    """The full names that follow from the topics of the stored requests. Raises RequestError."""
+    if state is None:
+        return []
+    topics = {
+        ReplayRequest.from_stored(argv).topic_path.rpartition("/")[2]
+        for argv in (state.request, state.announced)
+        if argv
+    }
+    own = [f"{topic}-{dashed(state.stream)}" for topic in sorted(topics)]
+    return [target.subscription(f"{name}{tap}") for name in own for tap in ("", "-tap")]
 
 
 def _is_live(store: StateStore, name: str, now: datetime) -> bool:

@@ -34,6 +34,11 @@ def stream_job(stream: str) -> str:
     return STREAM_JOB + dashed(stream)
 
 
+def reconcile_job(stream: str) -> str:
+    """The job that compares the stream with its source."""
+    return f"rejeu-reconcile-{dashed(stream)}"
+
+
 def dashed(stream: str) -> str:
     """The stream's name as platforms take it. A stream's name has no dash, so no two become the same."""
     return stream.replace("_", "-")
