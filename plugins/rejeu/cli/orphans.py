@@ -76,16 +76,23 @@ class _Cleaning:
     def run(self) -> int:
         """The exit code."""
         chosen = [orphan for orphan in self._found if not self._named or orphan.stream in self._named]
-        said = [self._see_to(orphan) for orphan in chosen]
-        said += [self._see_to_subscription(*left) for left in self._left_subscriptions()]
-        if not self._named:
-            known = {spec.stream for spec in self._specs} | {orphan.stream for orphan in self._found}
-            said += [self._see_to_folder(*left) for left in self._remover.old_folders(known)]
-        if not said:
+        left = self._left_subscriptions()
+        folders = [] if self._named else self._remover.old_folders(self._known)
+        for orphan in chosen:
+            self._see_to(orphan)
+        for stream, name in left:
+            self._see_to_subscription(stream, name)
+        for folder, count in folders:
+            self._see_to_folder(folder, count)
+        if not (chosen or left or folders):
             say("nothing is orphaned: each stream of the state store has its spec")
         elif not self._remove:
             say("Nothing was changed: --remove stops and removes what is listed. Topics and tables stay.")
         return 0 if self._failed is None else self._failed.exit_code
+
+    @property
+    def _known(self) -> set[str]:
+        return {spec.stream for spec in self._specs} | {orphan.stream for orphan in self._found}
 
     def _see_to(self, orphan: Orphan) -> None:
         """Say what there is of it, and remove it where that is wanted."""

@@ -41,7 +41,7 @@ def remember_live(store: StateStore, spec: StreamSpec, target: Target, *, goes_l
     for _ in range(TRIES):
         found, version = read_document(store, name, LiveRecord)
         made = tuple(dict.fromkeys([*(found.subscriptions if found else ()), *subscriptions_of(spec, target)]))
-        update = {"spec": content if goes_live or found is None else found.spec, "subscriptions": made}
+        update: dict[str, Any] = {"spec": content if goes_live or found is None else found.spec, "subscriptions": made}
         record = LiveRecord(**update) if found is None else found.model_copy(update=update)
         if record == found:
             return
