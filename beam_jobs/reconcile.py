@@ -62,7 +62,7 @@ class Found(NamedTuple):
     written: NDArray[np.int64]
 
 
-class Message(NamedTuple):
+class Repeat(NamedTuple):
     """A message to publish again."""
 
     row_id: str
@@ -71,7 +71,7 @@ class Message(NamedTuple):
 
 
 Look = Callable[[IdWindow], Found]
-Publish = Callable[[Iterable[Message]], None]
+Publish = Callable[[Iterable[Repeat]], None]
 
 
 def run(argv: Sequence[str]) -> None:
@@ -189,7 +189,7 @@ class Reconciler:
         self._say(f"publishing {len(rows):,} messages again")
         ids, bodies = part.row_ids.take(pa.array(rows)), part.bodies.take(pa.array(rows))
         times = part.event_us[rows].tolist()
-        self._publish(map(Message, ids.to_pylist(), times, bodies.to_pylist()))
+        self._publish(map(Repeat, ids.to_pylist(), times, bodies.to_pylist()))
         window = IdWindow(times[0], times[-1] + 1, expected.window.written_us)
         self._holes.append(Hole(window, expected.ids.filter(pa.array(missing))))
 
@@ -264,7 +264,7 @@ class BigQueryLook:
         return self._time.within(first_us, last_us + 1)
 
 
-def publish_again(request: ReconcileRequest, messages: Iterable[Message]) -> None:
+def publish_again(request: ReconcileRequest, messages: Iterable[Repeat]) -> None:
     """Publish as the replay did, under the same ids, and wait for Pub/Sub's answers. Raises PublishError."""
     publisher = PublisherClient()
     try:

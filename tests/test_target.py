@@ -203,7 +203,7 @@ def test_half_of_an_emulator_and_an_emulator_in_production_are_refused(changes: 
 
 def test_a_path_in_a_bucket_that_is_not_named_is_refused() -> None:
     with pytest.raises(RequestError, match=r"REJEU_BUCKET is empty, and 'gs://\{bucket\}/a' lies in it: set it to the"):
-        Target.from_env(LEAST).place("gs://{bucket}/a")
+        Target.from_env(LEAST).expand("gs://{bucket}/a")
 
 
 def test_a_missing_project_is_asked_for() -> None:
@@ -222,7 +222,7 @@ def test_names_are_completed_with_the_project() -> None:
 
 def test_a_path_gets_the_bucket_and_the_partition() -> None:
     target = Target.from_env(LEAST | {"REJEU_BUCKET": "raw"})
-    assert target.place("gs://{bucket}/dt={partition}/*", partition="2021-04-30") == "gs://raw/dt=2021-04-30/*"
+    assert target.expand("gs://{bucket}/dt={partition}/*", partition="2021-04-30") == "gs://raw/dt=2021-04-30/*"
 
 
 def test_local_jobs_are_kept_in_the_targets_home(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ class Target(BaseModel):
             rule = f"{halves[0]} is set and {other} is not: tables would be made in one BigQuery and read from another"
             raise RequestError(f"{rule}; set both, or none")
 
-    def place(self, text: str, **values: str) -> str:
+    def expand(self, text: str, **values: str) -> str:
         """Fill `{bucket}` and the like into a path of a spec. Raises RequestError where there is no bucket."""
         if "{bucket}" in text and not self.bucket:
             raise RequestError(f"{PREFIX}BUCKET is empty, and {brief(text)!r} lies in it: set it to the bucket's name")

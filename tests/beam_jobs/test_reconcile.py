@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs import slices as slicing
-from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Message, Reconciler, decode_of
+from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Repeat, Reconciler, decode_of
 from beam_jobs.slices import TEXT, IdWindow, Slice, expect, slices
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest
@@ -108,7 +108,7 @@ class World:
         ids = [each for each in {*self.rows, *self.dead} if window.from_us <= _event_us(each) < window.until_us]
         return Found(pa.array(ids, TEXT), np.array([self.rows[each] for each in ids], np.int64))
 
-    def publish(self, messages: Iterable[Message]) -> None:
+    def publish(self, messages: Iterable[Repeat]) -> None:
         decode = decode_of(self.request).make_decoder()
         for each in messages:
             assert each.event_us == _event_us(each.row_id)

@@ -77,7 +77,7 @@ class PreparePartition(BatchOperator, JobOperator):
                 f"{staging}_dead",
                 self.target.table(self.spec.dead_letters),
                 DEAD_LETTER_COLUMNS,
-                sql.is_from_files(self.spec.stream, self.target.place(self.batch.files, partition=partition)),
+                sql.is_from_files(self.spec.stream, self.target.expand(self.batch.files, partition=partition)),
             ),
         }
         return {

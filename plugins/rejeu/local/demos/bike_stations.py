@@ -66,4 +66,4 @@ class BikeStations(DemoData):
     @property
     def _raw(self) -> RawFiles:
         raw = str(replay_of(self.spec).source.raw)
-        return RawFiles(self.target.place(raw, partition="{partition}"), self.target.project)
+        return RawFiles(self.target.expand(raw, partition="{partition}"), self.target.project)

@@ -39,7 +39,7 @@ class Clicks(DemoData):
     values = (Column("event_count", "INT64"),)
 
     def write_source(self) -> None:
-        pattern = self.target.place(str(replay_of(self.spec).source.files))
+        pattern = self.target.expand(str(replay_of(self.spec).source.files))
         name = pattern.removeprefix(f"gs://{self.target.bucket}/").replace("*", self.midnight.date().isoformat())
         file = io.BytesIO()
         pq.write_table(pa.concat_tables(self._clicks(self.midnight, STREAMED_MINUTES, STREAMED_EVERY)), file)

@@ -129,7 +129,7 @@ class DemoData(ABC):
     def write_files(self, lines: Sequence[bytes]) -> None:
         """The day's raw files, where the spec says that they lie."""
         assert self.spec.batch is not None
-        pattern = self.target.place(self.spec.batch.files, partition=self.day.isoformat())
+        pattern = self.target.expand(self.spec.batch.files, partition=self.day.isoformat())
         folder = pattern.removeprefix(f"gs://{self.target.bucket}/").rpartition("/")[0]
         for number in range(FILES):
             self.upload(f"{folder}/part-{number}.ndjson", b"".join(line + b"\n" for line in lines[number::FILES]))

@@ -68,7 +68,7 @@ def _source_columns(stream: str, source: Source, target: Target, client: bigquer
     if source.files is not None:
         from rejeu.replay.source.files import file_schema
 
-        return from_arrow(file_schema(target.place(source.files), target.project))
+        return from_arrow(file_schema(target.expand(source.files), target.project))
     if source.reader is not None:
         from rejeu.replay.source.reader import reader_columns
 
