@@ -11,17 +11,18 @@ from typing import Any
 
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk._shared.module_loading import import_string
-from airflow.sdk.exceptions import TaskDeferred
-from airflow.sdk.execution_time.comms import AssetEventDagRunReferenceResult
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.execution_time.comms import AssetEventDagRunReferenceResult, ErrorResponse
 from airflow.sdk.execution_time.context import OutletEventAccessors, TriggeringAssetEventsAccessor
 from airflow.triggers.base import BaseTrigger
 from google.cloud import bigquery
+from pydantic import BaseModel
 
 from rejeu.state.model import Status, StreamState
 from rejeu.testing import MemoryStore
 from rejeu.timeline import format_instant, parse_instant
 
-STREAM = "crypto_rates"
+STREAM, OTHER = "crypto_rates", "iot_sensors"
 REPLAY_JOB, STREAM_JOB = "rejeu-replay-crypto-rates", "rejeu-stream-crypto-rates"
 DAY = parse_instant("2021-04-30T00:00:00Z")
 LAST_ROW = parse_instant("2021-04-30T23:59:58.5Z")
@@ -151,3 +152,28 @@ def measured(row_count: int, last: datetime | None = LAST_ROW) -> dict[str, Any]
 def text(instant: datetime) -> str:
     """The instant as events and results say it."""
     return format_instant(instant)
+
+
+class FakeTask:
+    """What a task asks Airflow: which DAGs are there, which are paused, and which have runs under way."""
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+        self.paused: set[str] = set()
+        self.at_work: dict[str, int] = {}
+        self.pushed: dict[str, Any] = {}
+
+    def get_dag(self, dag_id: str) -> Any:
+        class Found(BaseModel):
+            is_paused: bool
+
+        if dag_id in self.missing:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 404}))
+        return Found(is_paused=dag_id in self.paused)
+
+    def get_dr_count(self, dag_id: str, states: Sequence[str]) -> int:
+        assert set(states) == {"queued", "running"}
+        return self.at_work.get(dag_id, 0)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = json.loads(json.dumps(value))

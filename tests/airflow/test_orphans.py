@@ -25,8 +25,7 @@ from rejeu.state.model import End, Incident, StreamState
 from rejeu.state.stream import mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
-from tests.airflow.builders import STREAM, STREAM_JOB, FakeBigQuery, a_run, ago, alive, dead, remember
-from tests.airflow.test_patrol import OTHER, FakeTask
+from tests.airflow.builders import OTHER, STREAM, STREAM_JOB, FakeBigQuery, FakeTask, a_run, ago, alive, dead, remember
 
 NOW = datetime.now(UTC)
 

@@ -10,11 +10,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.definitions.mappedoperator import MappedOperator
-from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.serialization.serialized_objects import DagSerialization
 from google.api_core.exceptions import ServiceUnavailable
-from pydantic import BaseModel
 
 from rejeu.airflow.dags.patrol import PATROL, build_patrol
 from rejeu.airflow.operators import patrol
@@ -30,35 +27,9 @@ from rejeu.state.model import Incident
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import parse_instant
-from tests.airflow.builders import STREAM, ago, alive, dead, remember
+from tests.airflow.builders import OTHER, STREAM, FakeTask, ago, alive, dead, remember
 
-OTHER = "iot_sensors"
 SUBSCRIPTION = "projects/rejeu-test/subscriptions/rejeu-alerts-patrol"
-
-
-class FakeTask:
-    """What a task asks Airflow: which DAGs are there, which are paused, and which have runs under way."""
-
-    def __init__(self) -> None:
-        self.missing: set[str] = set()
-        self.paused: set[str] = set()
-        self.at_work: dict[str, int] = {}
-        self.pushed: dict[str, Any] = {}
-
-    def get_dag(self, dag_id: str) -> Any:
-        class Found(BaseModel):
-            is_paused: bool
-
-        if dag_id in self.missing:
-            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 404}))
-        return Found(is_paused=dag_id in self.paused)
-
-    def get_dr_count(self, dag_id: str, states: Sequence[str]) -> int:
-        assert set(states) == {"queued", "running"}
-        return self.at_work.get(dag_id, 0)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = json.loads(json.dumps(value))
 
 
 class FakeAlerts:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs import slices as slicing
-from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Repeat, Reconciler, decode_of
+from beam_jobs.reconcile import POLL_SECONDS, BigQueryLook, Found, Reconciler, Repeat, decode_of
 from beam_jobs.slices import TEXT, IdWindow, Slice, expect, slices
 from rejeu.errors import RequestError
 from rejeu.jobs.request import ReconcileRequest

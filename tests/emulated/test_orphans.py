@@ -25,7 +25,7 @@ from rejeu.target import Target
 from rejeu.testing.launchers import SmallJob
 from rejeu.timeline import format_instant, parse_instant
 from tests.emulated.pubsub_feed import PROJECT_ID, Feed, built_in_only
-from tests.spec.test_sharing import spec_of
+from tests.spec.builders import spec_of
 
 pytestmark = [pytest.mark.emulated, built_in_only]
 

@@ -20,7 +20,7 @@ from rejeu.state.standby_marker import mark_standby
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
-from tests.spec.test_sharing import spec_of
+from tests.spec.builders import spec_of
 
 TARGET = Target(project="rejeu-test")
 

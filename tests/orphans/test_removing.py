@@ -29,7 +29,7 @@ from rejeu.state.standby_marker import mark_standby
 from rejeu.state.stream import announce, mark_unwanted
 from rejeu.target import KEPT, Left, Target
 from rejeu.testing import FakeLauncher
-from tests.spec.test_sharing import spec_of
+from tests.spec.builders import spec_of
 
 NOW = datetime.now(UTC)
 OLD = NOW - KEPT - timedelta(days=1)

@@ -18,26 +18,7 @@ from rejeu.spec.files import load_specs
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.sharing import clashes, misnamed
 from rejeu.state.documents import SideDocument
-
-
-def spec_of(stream: str, **changes: Any) -> dict[str, Any]:
-    """A spec with a topic and tables of its own, and some fields, such as `live__table`, set."""
-    document: dict[str, Any] = {
-        "stream": stream,
-        "event_time": "at",
-        "batch": {"files": "gs://{bucket}/{partition}/*", "table": f"{stream}.days"},
-        "live": {"topic": f"topic_of_{stream}", "table": f"{stream}.rows"},
-        "replay": {"source": {"table": "web.history"}},
-    }
-    for field, value in changes.items():
-        *parents, last = field.split("__")
-        part = document
-        for parent in parents:
-            part = part.setdefault(parent, {})
-        part[last] = value
-        if value is None:
-            del part[last]
-    return document
+from tests.spec.builders import spec_of
 
 
 def refused(*specs: dict[str, Any]) -> dict[str, str]:

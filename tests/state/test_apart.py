@@ -18,7 +18,7 @@ from rejeu.state.stream import announce, mark_unwanted, mark_wanted
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position
-from tests.spec.test_sharing import spec_of
+from tests.spec.builders import spec_of
 
 TARGET = Target(project="rejeu-test")
 

@@ -17,7 +17,7 @@ from rejeu.state.live_record import LiveRecord, read_record, recorded_streams, r
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from tests.fakes.crowded_store import CrowdedStore
-from tests.spec.test_sharing import spec_of as text_of
+from tests.spec.builders import spec_of as text_of
 
 TARGET = Target(project="rejeu-test")
 SPECS = [loaded.spec for loaded in load_specs([STREAMS]) if loaded.spec is not None]
