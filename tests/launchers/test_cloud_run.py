@@ -20,6 +20,8 @@ from tests.fakes.cloud_run_server import Refusal
 from tests.launchers.rigs.cloud_run import CloudRunRig
 from tests.launchers.rigs.rig import Build
 
+pytestmark = pytest.mark.emulated
+
 PATH = f"projects/a-project/locations/europe-west1/jobs/{NAME}"
 
 

@@ -19,6 +19,8 @@ from tests.fakes.rest import Call
 from tests.launchers.rigs.docker import DockerRig
 from tests.launchers.rigs.rig import Build
 
+pytestmark = pytest.mark.emulated
+
 
 @pytest.fixture
 def rig(build: Build) -> DockerRig:

@@ -18,6 +18,8 @@ from tests.fakes.rest import Call
 from tests.launchers.rigs.kubernetes import KubernetesRig
 from tests.launchers.rigs.rig import SECONDS, Build
 
+pytestmark = pytest.mark.emulated
+
 NAMESPACE = KubernetesServer.namespace
 
 

@@ -15,6 +15,8 @@ from tests.fakes.vertex_server import refusal
 from tests.launchers.rigs.rig import Build
 from tests.launchers.rigs.vertex_ai import VertexRig
 
+pytestmark = pytest.mark.emulated
+
 
 @pytest.fixture
 def rig(build: Build) -> VertexRig:

@@ -13,6 +13,8 @@ from rejeu.state.model import Status
 from rejeu.timeline import Position
 from tests.fakes.storage_server import BUCKET, StorageServer
 
+pytestmark = pytest.mark.emulated
+
 STREAM = "clicks"
 SECONDS = 3.0
 LONG_SECONDS = 300.0
