@@ -131,6 +131,27 @@ def test_a_lease_that_is_renewed_at_the_last_moment_is_left_alone(
     assert _state(store).holder == "one"
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["a renewal shows it", "nothing shows it yet"])
+@pytest.mark.parametrize("hours", [-1, -0.01, 0.01, 1])
+def test_after_a_step_of_the_clock_nothing_is_known_but_that_the_lease_stands_still(
+    store: CrowdedStore, clock: Clock, hours: float, is_seen: bool
+) -> None:
+    first, watched = _acquire(store), LeaseWatch()
+    for _ in range(8):
+        watched.may_be_held(_state(store), clock.now(UTC))
+        clock.elapsed += SECONDS / 5
+        first.checkpoint()
+    watched.may_be_held(_state(store), clock.now(UTC))
+    stepped = Stepped(clock, timedelta(hours=hours))
+    if is_seen:
+        first.checkpoint()
+        watched.may_be_held(_state(store), stepped.now(UTC))
+    clock.elapsed += SECONDS / 2
+    assert watched.may_be_held(_state(store), stepped.now(UTC))
+    clock.elapsed += SECONDS / 2 + 0.01
+    assert not watched.may_be_held(_state(store), stepped.now(UTC))
+
+
 def test_a_checkpoint_renews_the_lease_and_saves_what_was_reached(store: CrowdedStore, clock: Clock) -> None:
     lease = _acquire(store)
     clock.elapsed += SECONDS - 0.5

@@ -14,6 +14,8 @@ KNOWN_CLOCK_SHARE: Final = 0.4
 """How much of a lease a document must stand still where the holder's clock is known: two checkpoints."""
 LEAST_SHARE: Final = 0.25
 """How much of a lease clocks differ by at least before that is a difference."""
+STEP_SHARE: Final = 0.4
+"""What clocks are apart more or less than before, by this much of a lease, is a step of one of them."""
 RENEWALS_KNOWN: Final = 5
 """From how many renewals a clock is known: after so many, a step of either clock is forgotten."""
 
@@ -30,6 +32,11 @@ class LeaseWatch:
         self._epoch = -1
         self._since = 0.0
         self._ages: deque[timedelta] = deque(maxlen=RENEWALS_KNOWN)
+        self._least_ages: deque[timedelta] = deque(maxlen=RENEWALS_KNOWN)
+        """What each of them would be if it was written at the look before."""
+        self._looked = 0.0
+        self._own_clock: float | None = None
+        """The time of day less the elapsed time, which a step of this machine's clock changes."""
         self._told: frozenset[str] = frozenset()
 
     def believe(self, leases: frozenset[str]) -> None:
@@ -61,18 +68,38 @@ class LeaseWatch:
         if state.holder is None or state.lease_until is None or lease_of(state) in self._told:
             return 0.0
         length = _length(state)
-        return max(0.0, (KNOWN_CLOCK_SHARE * length if self._ages else length) - self._stood())
+        return max(0.0, (KNOWN_CLOCK_SHARE * length if self._is_clock_known(length) else length) - self._stood())
+
+    def _is_clock_known(self, length: float) -> bool:
+        """Whether the renewals seen agree on how far the holder's clock is from this one."""
+        if not self._ages:
+            return False
+        return (max(self._least_ages) - min(self._ages)).total_seconds() <= length * STEP_SHARE
 
     def _note(self, state: StreamState, now: datetime) -> None:
+        self._mind_own_clock(now, _length(state))
+        before, self._looked = self._looked, elapsed()
         lease = lease_of(state)
         if not lease or lease == self._seen:
             return
         if state.epoch != self._epoch:
-            self._ages.clear()
+            self._forget_clock()
         elif state.heartbeat is not None:
             # It was renewed while we watched, so it is not old: our clock is ahead by this much at most.
             self._ages.append(now - state.heartbeat)
+            self._least_ages.append(self._ages[-1] - timedelta(seconds=self._looked - before))
         self._seen, self._epoch, self._since = lease, state.epoch, elapsed()
+
+    def _mind_own_clock(self, now: datetime, length: float) -> None:
+        """Where this machine's clock was stepped since the last look, the holder's is not known any more."""
+        own_clock = now.timestamp() - elapsed()
+        if self._own_clock is not None and abs(own_clock - self._own_clock) > length * STEP_SHARE:
+            self._forget_clock()
+        self._own_clock = own_clock
+
+    def _forget_clock(self) -> None:
+        self._ages.clear()
+        self._least_ages.clear()
 
     def _stood(self) -> float:
         return elapsed() - self._since
