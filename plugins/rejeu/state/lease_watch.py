@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from rejeu.clocks import elapsed
 from rejeu.state.model import StreamState
@@ -20,6 +20,13 @@ RENEWALS_KNOWN: Final = 5
 """From how many renewals a clock is known: after so many, a step of either clock is forgotten."""
 
 
+class _Renewal(NamedTuple):
+    """By how much this machine's clock was ahead of the holder's when that renewed its lease: between these."""
+
+    least: timedelta
+    most: timedelta
+
+
 class LeaseWatch:
     """What one watcher has seen of a stream's lease, measured by its own elapsed time.
 
@@ -31,9 +38,7 @@ class LeaseWatch:
         self._seen = ""
         self._epoch = -1
         self._since = 0.0
-        self._ages: deque[timedelta] = deque(maxlen=RENEWALS_KNOWN)
-        self._least_ages: deque[timedelta] = deque(maxlen=RENEWALS_KNOWN)
-        """What each of them would be if it was written at the look before."""
+        self._renewals: deque[_Renewal] = deque(maxlen=RENEWALS_KNOWN)
         self._looked = 0.0
         self._own_clock: float | None = None
         """The time of day less the elapsed time, which a step of this machine's clock changes."""
@@ -46,7 +51,7 @@ class LeaseWatch:
     def ahead(self, state: StreamState, now: datetime) -> timedelta:
         """By how much this machine's clock is ahead of the holder's, as far as is known; notes what is seen now."""
         self._note(state, now)
-        ahead = min(self._ages, default=timedelta(0))
+        ahead = min((each.most for each in self._renewals), default=timedelta(0))
         # Less is the age of what was seen, rather than a difference of clocks.
         return ahead if abs(ahead).total_seconds() > _length(state) * LEAST_SHARE else timedelta(0)
 
@@ -72,9 +77,10 @@ class LeaseWatch:
 
     def _is_clock_known(self, length: float) -> bool:
         """Whether the renewals seen agree on how far the holder's clock is from this one."""
-        if not self._ages:
+        if not self._renewals:
             return False
-        return (max(self._least_ages) - min(self._ages)).total_seconds() <= length * STEP_SHARE
+        apart = max(each.least for each in self._renewals) - min(each.most for each in self._renewals)
+        return apart.total_seconds() <= length * STEP_SHARE
 
     def _note(self, state: StreamState, now: datetime) -> None:
         self._mind_own_clock(now, _length(state))
@@ -83,23 +89,19 @@ class LeaseWatch:
         if not lease or lease == self._seen:
             return
         if state.epoch != self._epoch:
-            self._forget_clock()
+            self._renewals.clear()
         elif state.heartbeat is not None:
-            # It was renewed while we watched, so it is not old: our clock is ahead by this much at most.
-            self._ages.append(now - state.heartbeat)
-            self._least_ages.append(self._ages[-1] - timedelta(seconds=self._looked - before))
-        self._seen, self._epoch, self._since = lease, state.epoch, elapsed()
+            # It was renewed while we watched, between the look before and this one.
+            age = now - state.heartbeat
+            self._renewals.append(_Renewal(age - timedelta(seconds=self._looked - before), age))
+        self._seen, self._epoch, self._since = lease, state.epoch, self._looked
 
     def _mind_own_clock(self, now: datetime, length: float) -> None:
         """Where this machine's clock was stepped since the last look, the holder's is not known any more."""
         own_clock = now.timestamp() - elapsed()
         if self._own_clock is not None and abs(own_clock - self._own_clock) > length * STEP_SHARE:
-            self._forget_clock()
+            self._renewals.clear()
         self._own_clock = own_clock
-
-    def _forget_clock(self) -> None:
-        self._ages.clear()
-        self._least_ages.clear()
 
     def _stood(self) -> float:
         return elapsed() - self._since
