@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 5
 """How many names are listed."""
-
-
 SOURCE: Final = "source"
 Check: TypeAlias = Callable[[], str]
 """Looks at one thing, and says in a few words what it found. Raises RejeuError where that will not do."""

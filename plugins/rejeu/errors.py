@@ -25,7 +25,10 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class RejeuError(Exception):
@@ -192,6 +195,12 @@ def explain(detail: Any) -> str:
     if "it is" in message or isinstance(detail["input"], dict):
         return message
     return f"it is {told(detail['input'])}: {message}"
+
+
+def explain_first(error: ValidationError) -> str:
+    """The first thing that pydantic found, behind the field where it is."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {explain(first)}"
 
 
 _VALUES: Final = reprlib.Repr()

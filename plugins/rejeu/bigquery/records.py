@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rejeu.bigquery import types
-from rejeu.errors import SourceError, explain
+from rejeu.errors import SourceError, explain_first
 from rejeu.ports import EndedBy
 from rejeu.spec.columns import Column
 from rejeu.timeline import format_instant
@@ -43,11 +43,9 @@ class Record(BaseModel):
         try:
             return cls.model_validate(row)
         except ValidationError as error:
-            first = error.errors()[0]
             key = ", ".join(str(row.get(name)) for name in cls.KEY)
-            column = ".".join(str(part) for part in first["loc"])
             raise SourceError(
-                f"{column}: {explain(first)}, in the row {key} of table {table}: another version of Rejeu wrote it; "
+                f"{explain_first(error)}, in the row {key} of table {table}: another version of Rejeu wrote it; "
                 "fill the column in, or delete the row"
             ) from None
 

@@ -103,8 +103,7 @@ def _is_live(store: StateStore, name: str, now: datetime) -> bool:
         state = read_state(store, name)
         if state is None:
             return False
-        publishes = state.holder is not None and state.lease_until is not None and state.lease_until > now
-        return publishes or (state.wanted and read_record(store, owner_of(name)) is not None)
+        return state.is_leased(now) or (state.wanted and read_record(store, owner_of(name)) is not None)
     except StateError:
         return True
 

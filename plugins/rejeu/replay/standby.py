@@ -123,10 +123,9 @@ def is_over(state: StreamState) -> bool:
 
 def is_free(state: StreamState, now: datetime) -> bool:
     """Whether to take the lease: there was a holder, it is gone, and no other one was announced within GRACE."""
-    held = state.holder is not None and state.lease_until is not None and state.lease_until > now
     coming = state.holder is None and state.status is Status.STARTING
     announced = coming and state.status_at is not None and state.status_at + GRACE > now
-    return state.epoch > 0 and not held and not announced
+    return state.epoch > 0 and not state.is_leased(now) and not announced
 
 
 def _is_before(cursor: Position | None, other: Position | None) -> bool:

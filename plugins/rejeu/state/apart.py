@@ -71,7 +71,7 @@ def _remedy(other: str) -> str:
 
 
 def _publishes_to(state: StreamState, topic: str, now: datetime) -> bool:
-    if state.holder is None or state.lease_until is None or state.lease_until <= now:
+    if not state.is_leased(now):
         return False
     with suppress(RequestError):
         return ReplayRequest.from_stored(state.request).topic_path == topic

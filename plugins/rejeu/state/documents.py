@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from rejeu.errors import StateConflictError, StateError, explain
+from rejeu.errors import StateConflictError, StateError, explain_first
 from rejeu.ports import StateStore
 from rejeu.spec.names import SHARD_SUFFIX
 
@@ -115,9 +115,7 @@ def understand(name: str, content: dict[str, Any], kind: type[D]) -> D:
     try:
         return kind.model_validate({**content, "schema_version": SCHEMA})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise StateError(f"state of {name}: {field}: {explain(first)}: {kind.remedy}") from None
+        raise StateError(f"state of {name}: {explain_first(error)}: {kind.remedy}") from None
 
 
 def parse(body: object, where: str) -> dict[str, Any]:

@@ -53,10 +53,6 @@ def _read(store: StateStore, stream: str) -> tuple[StreamState | None, int | Non
     return state, version
 
 
-def _is_held_by_the_clock(state: StreamState, now: datetime) -> bool:
-    return state.lease_until is not None and state.lease_until > now
-
-
 class Lease:
     """Held from `acquire` to `release`; `checkpoint` renews it and saves what the replay has reached.
 
@@ -87,7 +83,7 @@ class Lease:
         or, where the caller has `watched` it, by how long it stands still: clocks of two machines may differ.
         """
         asked = elapsed()
-        is_held = _is_held_by_the_clock if watched is None else watched.may_be_held
+        is_held = StreamState.is_leased if watched is None else watched.may_be_held
 
         def take(state: StreamState) -> StreamState:
             now = datetime.now(UTC)

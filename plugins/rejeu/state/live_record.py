@@ -5,13 +5,13 @@ Whoever finds a stream in the store and no spec of it any more goes by this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from rejeu.errors import StateConflictError, StateError, explain
+from rejeu.errors import StateConflictError, StateError, explain_first
 from rejeu.ports import StateStore
 from rejeu.spec.model import StreamSpec
 from rejeu.spec.probes import PROBES
@@ -36,31 +36,40 @@ def remember_live(store: StateStore, spec: StreamSpec, target: Target, *, goes_l
 
     Where it does not go live, as before a batch, the spec under which it may run stays.
     """
-    name = SideDocument.LIVE.of(spec.stream)
     content = spec.model_dump(mode="json", exclude_unset=True)
-    for _ in range(TRIES):
-        found, version = read_document(store, name, LiveRecord)
+
+    def remembered(found: LiveRecord | None) -> LiveRecord:
         made = tuple(dict.fromkeys([*(found.subscriptions if found else ()), *subscriptions_of(spec, target)]))
-        update: dict[str, Any] = {"spec": content if goes_live or found is None else found.spec, "subscriptions": made}
-        record = LiveRecord(**update) if found is None else found.model_copy(update=update)
-        if record == found:
-            return
-        with suppress(StateConflictError):
-            save_document(store, name, record, version)
-            return
-    raise StateConflictError(f"{name}: {TRIES} writers came first: check what writes in a loop")
+        if found is None:
+            return LiveRecord(spec=content, subscriptions=made)
+        return found.model_copy(update={"spec": content if goes_live else found.spec, "subscriptions": made})
+
+    _update(store, spec.stream, remembered)
 
 
 def forget_subscription(store: StateStore, stream: str, subscription: str) -> None:
     """Remember no longer that this one was made. Raises StateError."""
+
+    def kept(found: LiveRecord | None) -> LiveRecord | None:
+        if found is None:
+            return None
+        return found.model_copy(
+            update={"subscriptions": tuple(each for each in found.subscriptions if each != subscription)}
+        )
+
+    _update(store, stream, kept)
+
+
+def _update(store: StateStore, stream: str, change: Callable[[LiveRecord | None], LiveRecord | None]) -> None:
+    """Apply `change` to the newest record, and try again where another write was first. Raises StateError."""
     name = SideDocument.LIVE.of(stream)
     for _ in range(TRIES):
         found, version = read_document(store, name, LiveRecord)
-        if found is None:
+        record = change(found)
+        if record is None or record == found:
             return
-        kept = tuple(each for each in found.subscriptions if each != subscription)
         with suppress(StateConflictError):
-            save_document(store, name, found.model_copy(update={"subscriptions": kept}), version)
+            save_document(store, name, record, version)
             return
     raise StateConflictError(f"{name}: {TRIES} writers came first: check what writes in a loop")
 
@@ -88,9 +97,7 @@ def spec_of(record: LiveRecord) -> StreamSpec:
     try:
         return StreamSpec.model_validate(record.spec)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
         raise StateError(
-            f"live record of {record.spec.get('stream')}: {field}: {explain(first)}: another Rejeu wrote it, or what "
-            "it names is gone; run that version here, bring that back, or mend the stream's spec and run its live DAG"
+            f"live record of {record.spec.get('stream')}: {explain_first(error)}: another Rejeu wrote it, or what it "
+            "names is gone; run that version here, bring that back, or mend the stream's spec and run its live DAG"
         ) from None

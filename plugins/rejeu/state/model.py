@@ -170,6 +170,10 @@ class StreamState(Document):
             return incident
         return incident.model_copy(update={"end": self.end_by_rows(incident.relaunched_at)})
 
+    def is_leased(self, now: datetime) -> bool:
+        """Whether somebody holds the lease, by this time of day."""
+        return self.holder is not None and self.lease_until is not None and self.lease_until > now
+
     @property
     def holder_process(self) -> tuple[str, int] | None:
         """Host and process id of the holder. Raises StateError where it is none of ours."""
