@@ -313,13 +313,12 @@ def _watch(events: Connection, deployment: Deployment, watcher: str) -> None:
     """Watch all streams in this process, as a triggerer that has a trigger for each, and pass their events on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(deployment.environment)  # before the import of Airflow, which creates its home
-    from rejeu.airflow import triggers
-    from rejeu.airflow.triggers import SilenceTrigger
+    from rejeu.airflow.triggers import SilenceTrigger, watching
 
     events.send(resident(os.getpid())["VmRSS"])
     target = deployment.target
     specs = [spec_of(stream) for stream in deployment.streams]
-    slow = patch.object(triggers, "job_launcher", lambda target: Hanging(deployment.folder / "jobs"))
+    slow = patch.object(watching, "job_launcher", lambda target: Hanging(deployment.folder / "jobs"))
     with slow if watcher == HANGING else nullcontext():
         if watcher == POLL:
             loops = {spec.stream: _poll(spec, target) for spec in specs}

@@ -17,9 +17,9 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 from airflow.sdk import DAG  # noqa: E402
 
 from docs.generate.dags import STREAMS, TARGET  # noqa: E402
-from rejeu.airflow import triggers  # noqa: E402
 from rejeu.airflow.loader import build_all  # noqa: E402
 from rejeu.airflow.operators import base, patrol  # noqa: E402
+from rejeu.airflow.triggers import jobs, watching  # noqa: E402
 from rejeu.ports import JobState  # noqa: E402
 from rejeu.spec.files import load_specs, read_spec  # noqa: E402
 from rejeu.spec.model import StreamSpec  # noqa: E402
@@ -90,7 +90,7 @@ def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     """The state store that operators and the watch open."""
     memory = MemoryStore()
-    for module in (base, watch, triggers):
+    for module in (base, watch, jobs):
         monkeypatch.setattr(module, "open_store", lambda uri: memory)
     return memory
 
@@ -100,16 +100,16 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
     """Both launchers of the target."""
     fake = FakeLauncher()
     monkeypatch.setattr(base, "replay_launcher", lambda target: fake)
-    for module in (base, patrol, triggers):
+    for module in (base, patrol, jobs, watching):
         monkeypatch.setattr(module, "job_launcher", lambda target: fake)
     monkeypatch.setattr(jobs_seen, "JOB_LOOK_SECONDS", 0.01)
-    triggers.stream_jobs.cache_clear()
+    watching.stream_jobs.cache_clear()
     return fake
 
 
 @pytest.fixture(autouse=True)
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(WatchPlan, "checkpoint_seconds", 0.0)
 
 

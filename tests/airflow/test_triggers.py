@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from google.cloud import bigquery
 
-from rejeu.airflow import triggers
-from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger
+from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger, jobs, watching
 from rejeu.bigquery import load_jobs
 from rejeu.bigquery.load_jobs import OVERLAP, LoadJobSearch
 from rejeu.jobs.request import BatchJobRequest
@@ -38,7 +37,7 @@ def sees(monkeypatch: pytest.MonkeyPatch) -> Sees:
 
     def put(*signals: Signal) -> None:
         probe = FakeProbe(signals)
-        monkeypatch.setattr(triggers, "Watch", lambda *_: SimpleNamespace(look=probe.check))
+        monkeypatch.setattr(watching, "Watch", lambda *_: SimpleNamespace(look=probe.check))
 
     return put
 
@@ -126,7 +125,7 @@ def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
         slept.append(seconds)
         launcher.end(job, JobState.SUCCEEDED)
 
-    monkeypatch.setattr(triggers.asyncio, "sleep", sleep)
+    monkeypatch.setattr(jobs.asyncio, "sleep", sleep)
     launcher.jobs[job] = replace(launcher.jobs[job], rest_seconds=10.0)
     assert fired(JobTrigger(job, JobState.SUCCEEDED))["state"] == "succeeded"
     assert slept == [10.0]

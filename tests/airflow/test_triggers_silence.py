@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from rejeu.airflow import triggers
-from rejeu.airflow.triggers import (
-    CALLING,
+from rejeu.airflow.triggers import SilenceTrigger, events, watching
+from rejeu.airflow.triggers.events import CALLING
+from rejeu.airflow.triggers.watching import (
     LONG_REMINDER_SECONDS,
     REMINDER_SECONDS,
     RESTORE_SECONDS,
     SHORTEST_LOOK_SECONDS,
-    SilenceTrigger,
 )
 from rejeu.errors import LaunchError, StateError
 from rejeu.jobs.build import stream_job_request
@@ -70,9 +69,10 @@ class Triggerer:
         self.made: list[tuple[Any, ...]] = []
         self._until = 0.0
         patch.setattr(Wall, "at", START)
-        patch.setattr(triggers, "datetime", Wall)
-        patch.setattr(triggers, "Watch", self._watch)
-        patch.setattr(triggers.asyncio, "sleep", self._sleep)
+        for module in (watching, events):
+            patch.setattr(module, "datetime", Wall)
+        patch.setattr(watching, "Watch", self._watch)
+        patch.setattr(watching.asyncio, "sleep", self._sleep)
 
     def watch(self, trigger: SilenceTrigger, script: Script, seconds: float) -> list[float]:
         """When it told something while the watch saw this, until it was killed after so many seconds."""
@@ -294,7 +294,7 @@ def test_what_cannot_be_looked_at_now_is_looked_at_later(
 
 def test_one_watch_keeps_what_it_saw_between_two_looks(spec: StreamSpec, target: Target, triggerer: Triggerer) -> None:
     triggerer.watch(SilenceTrigger.watching(spec, target, last_seen=text(START)), {0: WELL}, 10)
-    assert triggerer.made == [(WatchPlan.of(spec, target), triggers.stream_jobs(), START)]
+    assert triggerer.made == [(WatchPlan.of(spec, target), watching.stream_jobs(), START)]
     assert len(triggerer.looked) > 3
 
 
@@ -325,7 +325,7 @@ def test_a_launcher_that_hangs_delays_no_silence(
     for question in ("find", "find_active"):
         monkeypatch.setattr(launcher, question, hang, raising=False)
     remember(store, **dead())
-    streams = [revive(silence) for _ in range(2 * triggers.LOOKERS._max_workers)]
+    streams = [revive(silence) for _ in range(2 * watching.LOOKERS._max_workers)]
 
     async def told() -> list[Any]:
         return await asyncio.gather(*(anext(aiter(each.run())) for each in streams))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from rejeu.airflow.triggers import DrainTrigger, JobTrigger, first_event
+from rejeu.airflow.triggers import DrainTrigger, JobTrigger
+from rejeu.airflow.triggers.base import first_event
 from rejeu.bigquery import sql
 from rejeu.bigquery.records import Record
 from rejeu.errors import LaunchError, RejeuError

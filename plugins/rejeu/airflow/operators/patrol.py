@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 from rejeu.airflow.notify import notify, orphaned_text
 from rejeu.airflow.operators.base import GOOGLE_CONNECTION
 from rejeu.airflow.operators.watchdog import RUNS, RecordIncident, RelaunchReplay, Restore
-from rejeu.airflow.triggers import event_of, needs_repair
+from rejeu.airflow.triggers.events import event_of, needs_repair
 from rejeu.errors import RejeuError, StateError
 from rejeu.launchers.choose import job_launcher
 from rejeu.orphans.finding import live_orphans

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rejeu.airflow.notify import given_up_text, incident_text, notify
 from rejeu.airflow.operators.base import JobOperator, StreamOperator, conf_of
-from rejeu.airflow.triggers import CALLING
+from rejeu.airflow.triggers.events import CALLING
 from rejeu.errors import GivenUpError, NothingToRepairError
 from rejeu.jobs.build import standby_request, stream_job_request
 from rejeu.jobs.request import ReplayRequest, StreamJobRequest

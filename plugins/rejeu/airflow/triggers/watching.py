@@ -1,7 +1,4 @@
-"""The waits of the DAGs, in the triggerer: each is one loop over a question, level-based, without a thread of its own.
-
-On managed Airflow the triggerer sees neither DAGs nor plugins: this module must be installed there, as a wheel.
-"""
+"""The two triggers over a watch: one tells a silence, and goes on; one tells how a replay fares that was started."""
 
 from __future__ import annotations
 
@@ -15,12 +12,11 @@ from typing import Any, Self
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from rejeu.errors import RejeuError
+from rejeu.airflow.triggers.base import class_path
+from rejeu.airflow.triggers.events import CALLING, event_of, needs_of, needs_repair
 from rejeu.launchers.choose import job_launcher
-from rejeu.ports import ENDED, JobState, Signal, Verdict
+from rejeu.ports import Signal, Verdict
 from rejeu.spec.model import StreamSpec
-from rejeu.state import open_store
-from rejeu.state.lease import read_state
 from rejeu.target import Target
 from rejeu.timeline import format_instant, parse_instant
 from rejeu.watchdog.jobs_seen import JobsSeen
@@ -31,7 +27,6 @@ log = logging.getLogger(__name__)
 TOLD = "told"
 """The key under which Airflow remembers, with the asset, what the last event said."""
 
-POLL_SECONDS = 0.5
 SHORTEST_LOOK_SECONDS = 0.05
 REMINDER_SECONDS = 30.0
 LONG_REMINDER_SECONDS = 600.0
@@ -39,8 +34,6 @@ LONG_REMINDER_SECONDS = 600.0
 RESTORE_SECONDS = 10.0
 """How far apart events about missing parts are, so that a job that always dies is not restarted in a tight loop."""
 UNSETTLED = frozenset({Signal.STARTING, Signal.STALLED, Signal.UNKNOWN, Signal.UNDELIVERED})
-CALLING = frozenset({Signal.SILENT, Signal.UNDELIVERED})
-"""What the watchdog DAG is called for, beside missing parts; only the first is mended by a relaunch."""
 LOOKERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="rejeu-look")
 """The threads that all triggers of this process share for what would block their event loop."""
 
@@ -166,125 +159,3 @@ class ReturnTrigger(_WatchTrigger):
     def _is_open(self, verdict: Verdict) -> bool:
         unsettled = verdict.signal in UNSETTLED or verdict.unsure_seconds > 0
         return unsettled or (verdict.signal.needs_relaunch and not self.plan.replays)
-
-
-class JobTrigger(BaseTrigger):
-    """Fires once when a launcher's job is in the awaited state, or has ended otherwise."""
-
-    def __init__(self, name: str, awaited: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.name = name
-        self.awaited = awaited
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return class_path(self), {"name": self.name, "awaited": str(self.awaited)}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        launcher = job_launcher(Target.from_env())
-        while True:
-            job = await asyncio.to_thread(launcher.find, self.name)
-            if job is None:
-                gone = {"name": self.name, "id": "", "state": JobState.FAILED.value, "detail": "its record is gone"}
-                yield TriggerEvent(gone)
-                return
-            if job.state in {*ENDED, self.awaited}:
-                yield TriggerEvent({"name": job.name, "id": job.id, "state": job.state.value, "detail": job.detail})
-                return
-            await asyncio.sleep(max(POLL_SECONDS, job.rest_seconds))
-
-    async def on_kill(self) -> None:
-        """Somebody killed the task that waits: the job ends with it."""
-        await asyncio.to_thread(job_launcher(Target.from_env()).stop, self.name)
-
-
-class DrainTrigger(BaseTrigger):
-    """Drains a job once so many seconds have passed, and fires when it has ended, or could not be ended.
-
-    With a `stream`, the job is left alone if that is wanted again by then.
-    """
-
-    def __init__(self, name: str, after_seconds: float, stream: str | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.name = name
-        self.after_seconds = after_seconds
-        self.stream = stream
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return class_path(self), {"name": self.name, "after_seconds": self.after_seconds, "stream": self.stream}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        await asyncio.sleep(self.after_seconds)
-        try:
-            left = await asyncio.to_thread(self._drain)
-        except RejeuError as error:
-            yield TriggerEvent({"error": str(error)})
-            return
-        yield TriggerEvent({"left": left})
-
-    def _drain(self) -> str:
-        """What is left of the job, in words."""
-        target = Target.from_env()
-        state = read_state(open_store(target.state), self.stream) if self.stream else None
-        if state is not None and state.wanted:
-            return "it was left alone: the stream is wanted again"
-        job = job_launcher(target).stop(self.name)
-        return "there was none" if job is None else f"{job.state}: {job.detail}"
-
-
-class LoadJobTrigger(BaseTrigger):
-    """Fires once when a load job, whoever started it, has filled a partition of a table."""
-
-    def __init__(self, project: str, table: str, event_time: str, partition: str, poll_seconds: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.question = {"project": project, "table": table, "event_time": event_time, "partition": partition}
-        self.poll_seconds = poll_seconds
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments: dict[str, Any] = {**self.question, "poll_seconds": self.poll_seconds}
-        return class_path(self), arguments
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        from rejeu.bigquery.load_jobs import LoadJobSearch
-
-        search = LoadJobSearch(**self.question)
-        while (job_id := await asyncio.to_thread(search.look)) is None:
-            await asyncio.sleep(self.poll_seconds)
-        yield TriggerEvent({"job_id": job_id})
-
-
-def class_path(trigger: BaseTrigger) -> str:
-    """Where the triggerer finds the trigger's class."""
-    return f"{type(trigger).__module__}.{type(trigger).__qualname__}"
-
-
-async def first_event(trigger: BaseTrigger, limit: timedelta) -> Any:
-    """The payload of the trigger's first event, waited for right here. Raises TimeoutError."""
-    event = await asyncio.wait_for(anext(aiter(trigger.run())), limit.total_seconds())
-    return event.payload
-
-
-def needs_repair(verdict: Verdict) -> bool:
-    """Whether the watchdog DAG has something to do."""
-    return verdict.signal in CALLING or bool(verdict.missing)
-
-
-def needs_of(verdict: Verdict) -> list[str]:
-    """What is to be repaired, each by its name."""
-    called = [verdict.signal.name] if verdict.signal in CALLING else []
-    return called + sorted(part.name for part in verdict.missing)
-
-
-def event_of(stream: str, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as the payload of an event."""
-    return {
-        "stream": stream,
-        "signal": verdict.signal.name,
-        "reason": verdict.reason.name if verdict.reason else None,
-        "missing": sorted(part.name for part in verdict.missing),
-        "detected_at": format_instant(datetime.now(UTC)),
-        "lost_at": format_instant(verdict.lost_at) if verdict.lost_at else None,
-        "last_seen": format_instant(verdict.last_seen) if verdict.last_seen else None,
-        "probe": verdict.probe,
-        "detail": verdict.detail,
-        "lease": "" if verdict.unsure_seconds > 0 else verdict.lease,
-    }
