@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from airflow.providers.standard.operators.python import BranchPythonOperator
-from airflow.sdk import BaseOperator, CronDataIntervalTimetable, Param, TriggerRule, chain
+from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, chain
 
 from rejeu.airflow.dags.kind import DagKind, asset_of
-from rejeu.airflow.operators.base import GOOGLE_CONNECTION
 from rejeu.airflow.operators.batch import AwaitLoadJob, MeasureBatch, PreparePartition
 from rejeu.airflow.operators.live import EnsureStream
+from rejeu.airflow.operators.load import LoadFiles, PlaceRows
 from rejeu.spec.model import Batch, StreamSpec
 from rejeu.target import Target
 
@@ -29,7 +28,7 @@ def _tasks(spec: StreamSpec, target: Target) -> None:
     ensure = EnsureStream(task_id="ensure", spec=spec, asks_source=False)
     choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader, doc_md=_loader.__doc__)
     prepare = PreparePartition(task_id="prepare", spec=spec)
-    loads = [_load("rows", target), _load("dead", target)]
+    loads = [_load(kind, spec) for kind in ("rows", "dead")]
     awaited = AwaitLoadJob(task_id="await_load_job", spec=spec)
     measure = MeasureBatch(
         task_id="measure",
@@ -68,43 +67,10 @@ def _loader(**context: Any) -> str:
     return "await_load_job" if context["params"]["loaded_by"] == "elsewhere" else "prepare"
 
 
-def _load(kind: str, target: Target) -> Iterable[BaseOperator]:
+def _load(kind: str, spec: StreamSpec) -> tuple[LoadFiles, PlaceRows]:
     """A load job into a staging table, then the statement that puts its rows in place; `prepare` names both."""
-    # Here, for it brings Google's clients along: 3 s that the watchdog's workers must not spend.
-    from airflow.providers.google.cloud.operators.bigquery import BigQueryInsertJobOperator
-
-    planned = f"ti.xcom_pull(task_ids='prepare')['{kind}']"
-    common: dict[str, Any] = {
-        "gcp_conn_id": GOOGLE_CONNECTION,
-        "project_id": target.project,
-        "location": target.location,
-        "deferrable": True,
-        "poll_interval": 1.0,
-    }
-    load = {
-        "sourceUris": [f"{{{{ {planned}['files'] }}}}"],
-        "sourceFormat": "NEWLINE_DELIMITED_JSON",
-        "destinationTable": f"{{{{ {planned}['staging'] }}}}",
-        "schema": {"fields": f"{{{{ {planned}['schema'] }}}}"},
-        "createDisposition": "CREATE_IF_NEEDED",
-        "writeDisposition": "WRITE_TRUNCATE",
-    }
-    place = {"query": f"{{{{ {planned}['merge'] }}}}", "useLegacySql": False}
-    what = {"rows": "rows", "dead": "dead letters"}[kind]
-    return (
-        BigQueryInsertJobOperator(
-            task_id=f"load_{kind}",
-            configuration={"load": load},
-            doc_md=f"Loads the prepared {what} into a staging table of the day, which it replaces.",
-            **common,
-        ),
-        BigQueryInsertJobOperator(
-            task_id=f"place_{kind}",
-            configuration={"query": place},
-            doc_md=f"Puts the staged {what} in the place of the day's, in one atomic statement.",
-            **common,
-        ),
-    )
+    load = LoadFiles(task_id=f"load_{kind}", spec=spec, kind=kind)
+    return load, PlaceRows(task_id=f"place_{kind}", spec=spec, kind=kind)
 
 
 def _page(spec: StreamSpec) -> str:
@@ -134,6 +100,5 @@ BATCH: Final = DagKind(
     schedule=_schedule,
     form=_form,
     tasks=_tasks,
-    # Native: a schema that is rendered must stay a list.
-    arguments={"max_active_runs": 4, "render_template_as_native_obj": True},
+    arguments={"max_active_runs": 4},
 )
