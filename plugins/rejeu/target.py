@@ -64,6 +64,9 @@ class LauncherKind:
     """Whether REJEU_LAUNCHER may name it."""
     starts_streams: bool = False
     """Whether REJEU_JOBS may name it."""
+    runs_jobs: bool = False
+    """Whether jobs that end by themselves run there too, in the jobs' image, where it starts replays. Else they are
+    processes of the worker, which the triggerer must then share a machine with."""
     elsewhere: bool = False
     """Whether its jobs run on other machines, or as if: they see no file of this one."""
     hands_on: tuple[str, ...] = ()
@@ -126,7 +129,7 @@ class Target(BaseModel):
     template: Annotated[str, TEMPLATE] = ""
     """Where `gcloud dataflow flex-template build` put the streaming jobs' template, gs://…"""
     jobs_image: Annotated[str, IMAGE] = ""
-    """The streaming jobs' image (docker/beam.Dockerfile), the same as the template's: NAME:TAG, or NAME@sha256:…"""
+    """The jobs' image (docker/beam.Dockerfile), the same as the template's: NAME:TAG, or NAME@sha256:…"""
     jobs_service_account: ServiceAccount | Literal[""] = ""
     """Whose rights streaming jobs have on Dataflow where their specs do not say, an e-mail address."""
     production: bool = False
@@ -149,7 +152,8 @@ class Target(BaseModel):
     launcher: str = "process"
     """What starts the replay."""
     jobs: str = "process"
-    """What starts streaming jobs; jobs that end by themselves are processes of the worker."""
+    """What starts streaming jobs. Jobs that end by themselves, which prepare a batch or compare, run where replays do
+    on cloud-run, kubernetes and vertex-ai, and else are processes of the worker."""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -226,6 +230,10 @@ class Target(BaseModel):
     def subscription(self, name: str) -> str:
         """The subscription as Pub/Sub names it."""
         return f"projects/{self.project}/subscriptions/{name}"
+
+    def for_jobs(self) -> Self:
+        """The same place, for the launcher that starts jobs that end by themselves: they run the jobs' image."""
+        return self.model_copy(update={"image": self.jobs_image})
 
     def left_by(self, kind: Left) -> str:
         """The folder in which a stream's jobs leave such files, each stream in a folder of its own name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -83,13 +84,17 @@ def fired(trigger: BaseTrigger) -> Any:
 
 
 def carry_out(task: BaseOperator, context: Any, meanwhile: Callable[[], object] = lambda: None) -> Any:
-    """Run a task as worker and triggerer do together; `meanwhile` is what happens while it is deferred."""
+    """Run a task as worker and triggerer do together; `meanwhile` is what happens while it is deferred.
+
+    It is resumed in another process, which has made the task anew.
+    """
+    anew = copy(task)
     try:
         return task.execute(context)
     except TaskDeferred as deferred:
         meanwhile()
         event = fired(revive(deferred.trigger))
-        return task.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
+        return anew.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
 
 
 def remember(store: MemoryStore, **fields: Any) -> StreamState:

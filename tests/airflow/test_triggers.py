@@ -133,6 +133,16 @@ def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
 
 def test_a_job_that_nobody_knows_has_failed(launcher: FakeLauncher) -> None:
     event = fired(JobTrigger("rejeu-batch-nothing", JobState.SUCCEEDED))
+    assert event["state"] == "failed"
+    assert event["detail"].startswith("no record of it is on the triggerer's machine: jobs that are processes need")
+
+
+@pytest.mark.usefixtures("launcher")
+def test_a_job_that_a_cloud_has_forgotten_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = {"BUCKET": "b", "IMAGE": "i", "JOBS_IMAGE": "j", "REGION": "europe-west1", "STATE": "gs://b/s"}
+    for name, value in {"LAUNCHER": "cloud-run", **cloud}.items():
+        monkeypatch.setenv(f"REJEU_{name}", value)
+    event = fired(JobTrigger("rejeu-batch-nothing", JobState.SUCCEEDED))
     assert (event["state"], event["detail"]) == ("failed", "its record is gone")
 
 

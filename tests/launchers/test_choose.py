@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,12 @@ from rejeu import extensions
 from rejeu.errors import RequestError
 from rejeu.launchers.choose import job_launcher, replay_launcher
 from rejeu.launchers.cloud_run import CloudRunLauncher
+from rejeu.launchers.dataflow import DataflowLauncher
 from rejeu.launchers.docker import DockerLauncher
 from rejeu.launchers.kubernetes import KubernetesLauncher
 from rejeu.launchers.process import ProcessLauncher
 from rejeu.launchers.split import SplitLauncher
+from rejeu.launchers.vertex_ai import VertexLauncher
 from rejeu.target import EMULATORS, LAUNCHERS, LauncherKind, Target, launchers_for
 from rejeu.testing import FakeLauncher, registered
 
@@ -99,7 +102,14 @@ def test_a_test_may_put_in_a_launcher_of_its_own(tmp_path: Path) -> None:
     assert "fake" not in LAUNCHERS
 
 
-LIMITED = {"REJEU_IMAGE": "i", "REJEU_CPU": "0.5", "REJEU_MEMORY": "512Mi", "REJEU_STATE": "gs://b/s"}
+CLOUD = {
+    "REJEU_IMAGE": "i",
+    "REJEU_JOBS_IMAGE": "j",
+    "REJEU_BUCKET": "b",
+    "REJEU_REGION": "europe-west1",
+    "REJEU_STATE": "gs://b/s",
+}
+LIMITED = CLOUD | {"REJEU_CPU": "0.5", "REJEU_MEMORY": "512Mi"}
 
 
 def test_a_container_may_use_what_the_target_says(tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_a_container_may_use_what_the_target_says(tmp_path: Path) -> None:
     assert isinstance(pods, KubernetesLauncher)
     amounts = {"cpu": "0.5", "memory": "512Mi"}
     assert pods._resources == {"requests": amounts, "limits": amounts}
-    run = replay_launcher(target(tmp_path, REJEU_LAUNCHER="cloud-run", REJEU_REGION="europe-west1", **LIMITED))
+    run = replay_launcher(target(tmp_path, REJEU_LAUNCHER="cloud-run", **LIMITED))
     assert isinstance(run, CloudRunLauncher)
     assert (run.cpu, run.memory) == ("0.5", "512Mi")
 
@@ -124,10 +134,32 @@ def test_a_container_is_told_the_emulators_and_finds_extensions_in_its_own_folde
     here = replay_launcher(target(tmp_path, REJEU_LAUNCHER="docker", REJEU_IMAGE="i", REJEU_STATE="gs://b/s"))
     assert isinstance(here, DockerLauncher)
     assert here._environment == dict.fromkeys(EMULATORS, "here:1")
-    there = replay_launcher(
-        target(
-            tmp_path, REJEU_LAUNCHER="cloud-run", REJEU_IMAGE="i", REJEU_REGION="europe-west1", REJEU_STATE="gs://b/s"
-        )
-    )
+    there = replay_launcher(target(tmp_path, REJEU_LAUNCHER="cloud-run", **CLOUD))
     assert isinstance(there, CloudRunLauncher)
     assert there.environment == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cloud-run", CloudRunLauncher), ("kubernetes", KubernetesLauncher), ("vertex-ai", VertexLauncher)],
+)
+def test_jobs_that_end_by_themselves_run_beside_replays_in_an_image_of_their_own(
+    tmp_path: Path, name: str, kind: type[Any]
+) -> None:
+    cloud = target(tmp_path, REJEU_LAUNCHER=name, REJEU_JOBS="dataflow", REJEU_TEMPLATE="gs://b/t.json", **CLOUD)
+    launcher = job_launcher(cloud)
+    assert isinstance(launcher, SplitLauncher)
+    assert isinstance(launcher.streams, DataflowLauncher)
+    assert isinstance(launcher.others, kind)
+    assert image_of(launcher.others) == "j"
+    assert image_of(replay_launcher(cloud)) == "i"
+
+
+@pytest.mark.parametrize("name", ["process", "docker"])
+def test_where_replays_run_on_this_machine_so_do_those_jobs(tmp_path: Path, name: str) -> None:
+    assert isinstance(job_launcher(target(tmp_path, REJEU_LAUNCHER=name, **CLOUD)), ProcessLauncher)
+
+
+def image_of(launcher: Any) -> str:
+    """The image that it starts."""
+    return str(vars(launcher).get("image") or vars(launcher)["_image"])

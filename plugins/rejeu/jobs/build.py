@@ -93,9 +93,13 @@ def stream_job_request(spec: StreamSpec, target: Target) -> StreamJobRequest:
 
 def batch_job_request(spec: StreamSpec, target: Target, files: str, partition: str, output: str) -> BatchJobRequest:
     """The job that prepares one partition's raw files for the load job."""
+    found = target.expand(files, partition=partition)
+    if LAUNCHERS[target.launcher].runs_jobs and not found.startswith("gs://"):
+        rule = f"{spec.stream}: batch.files is {found!r}: REJEU_LAUNCHER {target.launcher} prepares them elsewhere"
+        raise RequestError(f"{rule}, where it cannot see this machine's files; write gs://BUCKET/PATH")
     return BatchJobRequest.of(
         **_pipeline_fields(spec),
-        files=target.expand(files, partition=partition),
+        files=found,
         output=output,
         event_time=spec.event_time,
         partition=partition,

@@ -8,10 +8,11 @@ from typing import Final
 from rejeu.errors import RequestError
 from rejeu.launchers.split import SplitLauncher
 from rejeu.ports import Launcher, UpdatingLauncher
+from rejeu.spec.names import STREAM_JOB
 from rejeu.target import LAUNCHERS, Target
 
 HERE: Final = "process"
-"""What starts jobs that end by themselves, whatever the target says."""
+"""What starts jobs that end by themselves where the launcher of replays does not."""
 
 
 def replay_launcher(target: Target) -> Launcher:
@@ -20,9 +21,23 @@ def replay_launcher(target: Target) -> Launcher:
 
 
 def job_launcher(target: Target) -> Launcher:
-    """What starts Beam's jobs: those that end by themselves here, and streaming ones where the target says."""
-    here = _made(HERE, target)
-    return here if target.jobs == HERE else SplitLauncher(_made(target.jobs, target), here)
+    """What starts Beam's jobs: streaming ones where REJEU_JOBS says, and those that end by themselves beside replays.
+
+    So on a cloud's target nothing runs on an Airflow worker but tasks, and each job is found by its name from anywhere.
+    """
+    ending = _of_ending_jobs(target)
+    if ending == target.jobs:
+        return _made(ending, target)
+    return SplitLauncher(_made(target.jobs, target), _made(ending, target.for_jobs()))
+
+
+def are_processes(target: Target, name: str) -> bool:
+    """Whether jobs like the one of this name are processes of the machine that starts them, and known nowhere else."""
+    return (target.jobs if name.startswith(STREAM_JOB) else _of_ending_jobs(target)) == HERE
+
+
+def _of_ending_jobs(target: Target) -> str:
+    return target.launcher if LAUNCHERS[target.launcher].runs_jobs else HERE
 
 
 def updating_launcher(target: Target) -> UpdatingLauncher:

@@ -249,4 +249,10 @@ def _make(target: Target, environment: Mapping[str, str]) -> CloudRunLauncher:
     return CloudRunLauncher(target.project, target.region, target.image, account, cpu=target.cpu, memory=target.memory)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True, emulator="CLOUD_RUN_EMULATOR_HOST")
+LAUNCHER = LauncherKind(
+    _make,
+    needs=("image", "region", "bucket", "jobs_image"),
+    elsewhere=True,
+    runs_jobs=True,
+    emulator="CLOUD_RUN_EMULATOR_HOST",
+)

@@ -364,4 +364,4 @@ def _make(target: Target, environment: Mapping[str, str]) -> KubernetesLauncher:
     return KubernetesLauncher(target.image, target.namespace, target.service_account or None, resources=resources)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image",), elsewhere=True)
+LAUNCHER = LauncherKind(_make, needs=("image", "bucket", "jobs_image"), elsewhere=True, runs_jobs=True)

@@ -221,4 +221,10 @@ def _make(target: Target, environment: Mapping[str, str]) -> VertexLauncher:
     return VertexLauncher(target.project, target.region, target.image, target.service_account or None)
 
 
-LAUNCHER = LauncherKind(_make, needs=("image", "region"), elsewhere=True, emulator="VERTEX_AI_EMULATOR_HOST")
+LAUNCHER = LauncherKind(
+    _make,
+    needs=("image", "region", "bucket", "jobs_image"),
+    elsewhere=True,
+    runs_jobs=True,
+    emulator="VERTEX_AI_EMULATOR_HOST",
+)

@@ -65,6 +65,19 @@ def test_preparing_starts_the_days_job_and_gives_its_slot_back(
     assert deferred.value.timeout == timedelta(minutes=30)
 
 
+def test_files_of_this_machine_are_refused_where_jobs_run_elsewhere(
+    spec_with: Callable[..., StreamSpec], launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = {"BUCKET": "b", "IMAGE": "i", "JOBS_IMAGE": "j", "REGION": "europe-west1", "STATE": "gs://b/s"}
+    for name, value in {"LAUNCHER": "cloud-run", **cloud}.items():
+        monkeypatch.setenv(f"REJEU_{name}", value)
+    batch = {"files": "/raw/{partition}/*.ndjson", "schedule": "0 1 * * *", "table": "d.batch"}
+    prepare = PreparePartition(task_id="prepare", spec=spec_with(batch=batch))
+    with pytest.raises(RequestError, match=r"batch\.files is '/raw/2021-04-30/\*\.ndjson': REJEU_LAUNCHER cloud-run"):
+        prepare.execute(a_run())
+    assert launcher.started == []
+
+
 def test_what_was_prepared_long_ago_is_removed(
     prepare: PreparePartition, launcher: FakeLauncher, end: End, forgotten: list[str]
 ) -> None:
@@ -115,7 +128,7 @@ def test_a_job_that_somebody_stopped_leaves_half_a_day_and_is_not_loaded(prepare
 
 
 def test_a_job_whose_record_is_gone_fails_the_task(prepare: PreparePartition, launcher: FakeLauncher) -> None:
-    with pytest.raises(LaunchError, match="its record is gone"):
+    with pytest.raises(LaunchError, match="no record of it is on"):
         carry_out(prepare, a_run(), launcher.jobs.clear)
 
 

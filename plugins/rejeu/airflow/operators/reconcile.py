@@ -22,6 +22,7 @@ from rejeu.reconcile import (
     remember_done,
     span_to_compare,
 )
+from rejeu.spec.names import reconcile_job
 from rejeu.state.lease import read_state
 from rejeu.target import Left
 from rejeu.timeline import parse_instant
@@ -59,7 +60,7 @@ class Reconcile(JobOperator):
     def finish(self, context: Context) -> dict[str, Any]:
         report = self._found(context)
         if report is None:
-            job, place = self.job_name, self._report(context)
+            job, place = reconcile_job(self.spec.stream), self._report(context)
             raise LaunchError(f"{job} ended well and left no {place}: it was started for another run; clear this task")
         self._record(report, context)
         state = read_state(self.store, self.spec.stream)

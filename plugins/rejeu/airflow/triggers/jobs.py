@@ -10,13 +10,19 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rejeu.airflow.triggers.base import class_path
 from rejeu.errors import RejeuError
-from rejeu.launchers.choose import job_launcher
+from rejeu.launchers.choose import are_processes, job_launcher
 from rejeu.ports import ENDED, JobState
 from rejeu.state import open_store
 from rejeu.state.lease import read_state
 from rejeu.target import Target
 
 POLL_SECONDS = 0.5
+GONE = "its record is gone"
+UNSEEN = (
+    "no record of it is on the triggerer's machine: jobs that are processes need worker and triggerer on one machine, "
+    "with one REJEU_HOME; where they are several, set REJEU_LAUNCHER to cloud-run, kubernetes or vertex-ai, and "
+    "REJEU_JOBS to dataflow"
+)
 
 
 class JobTrigger(BaseTrigger):
@@ -31,12 +37,13 @@ class JobTrigger(BaseTrigger):
         return class_path(self), {"name": self.name, "awaited": str(self.awaited)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        launcher = job_launcher(Target.from_env())
+        target = Target.from_env()
+        launcher = job_launcher(target)
         while True:
             job = await asyncio.to_thread(launcher.find, self.name)
             if job is None:
-                gone = {"name": self.name, "id": "", "state": JobState.FAILED.value, "detail": "its record is gone"}
-                yield TriggerEvent(gone)
+                why = UNSEEN if are_processes(target, self.name) else GONE
+                yield TriggerEvent({"name": self.name, "id": "", "state": JobState.FAILED.value, "detail": why})
                 return
             if job.state in {*ENDED, self.awaited}:
                 yield TriggerEvent({"name": job.name, "id": job.id, "state": job.state.value, "detail": job.detail})
