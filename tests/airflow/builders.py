@@ -136,19 +136,6 @@ class FakeBigQuery:
         return self.jobs
 
 
-class FakeAssetState:
-    """Airflow's state store of an asset, as the triggerer hands it to a trigger."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-
-    async def aget(self, key: str, default: Any = None) -> Any:
-        return self.values.get(key, default)
-
-    async def aset(self, key: str, value: Any) -> None:
-        self.values[key] = value
-
-
 def measured(row_count: int, last: datetime | None = LAST_ROW) -> dict[str, Any]:
     """What BigQuery says of a partition."""
     return {"row_count": row_count, "max_timestamp": last, "table_max_timestamp": last}

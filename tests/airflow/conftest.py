@@ -90,7 +90,7 @@ def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     """The state store that operators and the watch open."""
     memory = MemoryStore()
-    for module in (base, watch, jobs):
+    for module in (base, watch, jobs, watching):
         monkeypatch.setattr(module, "open_store", lambda uri: memory)
     return memory
 

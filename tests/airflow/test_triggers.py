@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from google.cloud import bigquery
 
-from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger, ReturnTrigger, jobs, watching
+from rejeu.airflow.triggers import AwaitedJob, AwaitedLoad, JobTrigger, LoadJobTrigger, ReturnTrigger, jobs, watching
 from rejeu.bigquery import load_jobs
 from rejeu.bigquery.load_jobs import OVERLAP, LoadJobSearch
 from rejeu.jobs.request import BatchJobRequest
@@ -93,12 +92,12 @@ def job(launcher: FakeLauncher) -> str:
 def test_the_end_of_a_job_is_told_whatever_was_awaited(launcher: FakeLauncher, job: str, state: JobState) -> None:
     launcher.end(job, state, "exit code 3")
     for awaited in (JobState.RUNNING, JobState.SUCCEEDED):
-        event = fired(revive(JobTrigger(job, awaited)))
+        event = fired(revive(JobTrigger.of(AwaitedJob(name=job, awaited=awaited))))
         assert event == {"name": job, "id": "1", "state": state, "detail": "exit code 3"}
 
 
 def test_a_job_that_runs_is_told_where_that_is_awaited(job: str) -> None:
-    assert fired(revive(JobTrigger(job, JobState.RUNNING)))["state"] == "running"
+    assert fired(revive(JobTrigger.of(AwaitedJob(name=job, awaited=JobState.RUNNING))))["state"] == "running"
 
 
 def test_a_job_that_runs_is_waited_for_where_its_end_is_awaited(
@@ -112,7 +111,7 @@ def test_a_job_that_runs_is_waited_for_where_its_end_is_awaited(
         return find(name)
 
     monkeypatch.setattr(launcher, "find", later)
-    assert fired(revive(JobTrigger(job, JobState.SUCCEEDED)))["state"] == "succeeded"
+    assert fired(revive(JobTrigger.of(AwaitedJob(name=job, awaited=JobState.SUCCEEDED))))["state"] == "succeeded"
     assert next(looks, None) is None
 
 
@@ -127,12 +126,12 @@ def test_a_launcher_is_left_alone_for_as_long_as_it_wants_to_be(
 
     monkeypatch.setattr(jobs.asyncio, "sleep", sleep)
     launcher.jobs[job] = replace(launcher.jobs[job], rest_seconds=10.0)
-    assert fired(JobTrigger(job, JobState.SUCCEEDED))["state"] == "succeeded"
+    assert fired(JobTrigger.of(AwaitedJob(name=job, awaited=JobState.SUCCEEDED)))["state"] == "succeeded"
     assert slept == [10.0]
 
 
 def test_a_job_that_nobody_knows_has_failed(launcher: FakeLauncher) -> None:
-    event = fired(JobTrigger("rejeu-batch-nothing", JobState.SUCCEEDED))
+    event = fired(JobTrigger.of(AwaitedJob(name="rejeu-batch-nothing", awaited=JobState.SUCCEEDED)))
     assert event["state"] == "failed"
     assert event["detail"].startswith("no record of it is on the triggerer's machine: jobs that are processes need")
 
@@ -142,13 +141,8 @@ def test_a_job_that_a_cloud_has_forgotten_has_failed(monkeypatch: pytest.MonkeyP
     cloud = {"BUCKET": "b", "IMAGE": "i", "JOBS_IMAGE": "j", "REGION": "europe-west1", "STATE": "gs://b/s"}
     for name, value in {"LAUNCHER": "cloud-run", **cloud}.items():
         monkeypatch.setenv(f"REJEU_{name}", value)
-    event = fired(JobTrigger("rejeu-batch-nothing", JobState.SUCCEEDED))
+    event = fired(JobTrigger.of(AwaitedJob(name="rejeu-batch-nothing", awaited=JobState.SUCCEEDED)))
     assert (event["state"], event["detail"]) == ("failed", "its record is gone")
-
-
-def test_a_deferred_task_that_is_killed_stops_its_job(launcher: FakeLauncher, job: str) -> None:
-    asyncio.run(revive(JobTrigger(job, JobState.SUCCEEDED)).on_kill())
-    assert launcher.stopped == [job]
 
 
 # Load jobs of others
@@ -273,6 +267,8 @@ def test_a_load_job_is_waited_for_until_it_is_there(monkeypatch: pytest.MonkeyPa
         return next(answers)
 
     monkeypatch.setattr(LoadJobSearch, "look", look)
-    trigger = LoadJobTrigger("rejeu-test", TABLE, "timestamp", "2021-04-30", poll_seconds=0.0)
+    trigger = LoadJobTrigger.of(
+        AwaitedLoad(project="rejeu-test", table=TABLE, event_time="timestamp", partition="2021-04-30", poll_seconds=0.0)
+    )
     assert fired(revive(trigger)) == {"job_id": "job_42"}
     assert searches == [searches[0]] * 3

@@ -72,6 +72,7 @@ class SideDocument(StrEnum):
     LAUNCH_LOCK = "launch_lock"
     RECONCILED = "reconciled"
     LIVE = "live"
+    WATCH = "watch"
 
     def of(self, stream: str) -> str:
         """The document's name. Its dot tells it from the stream's own document, whose name has none."""

@@ -177,12 +177,9 @@ def test_a_load_by_others_is_awaited_without_a_slot(spec: StreamSpec) -> None:
     with pytest.raises(TaskDeferred) as deferred:
         AwaitLoadJob(task_id="await_load_job", spec=spec).execute(a_run())
     assert isinstance(deferred.value.trigger, LoadJobTrigger)
-    assert deferred.value.trigger.question == {
-        "project": "rejeu-test",
-        "table": "rejeu-test.temp_crypto_batch.batch_timestamp",
-        "event_time": "timestamp",
-        "partition": "2021-04-30",
-    }
+    asked = deferred.value.trigger.arguments
+    assert (asked.project, asked.table) == ("rejeu-test", "rejeu-test.temp_crypto_batch.batch_timestamp")
+    assert (asked.event_time, asked.partition) == ("timestamp", "2021-04-30")
 
 
 def test_the_load_by_others_is_named(spec: StreamSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_a_stream_that_writes_row_by_row_goes_on_where_it_stopped(store: MemoryS
 def test_the_streaming_job_has_time_to_read_the_last_messages_before_it_is_drained(spec: StreamSpec) -> None:
     with pytest.raises(TaskDeferred) as deferred:
         DrainStreamJob(task_id="drain_stream", spec=spec).execute(a_run())
-    assert deferred.value.trigger.after_seconds == 30  # type: ignore[attr-defined]
+    assert deferred.value.trigger.arguments.after_seconds == 30  # type: ignore[attr-defined]
     assert deferred.value.timeout == timedelta(minutes=30, seconds=30)
 
 
@@ -89,4 +89,4 @@ def test_one_that_writes_row_by_row_is_drained_at_once() -> None:
     rates = read_spec(STREAMS / "crypto_rates.yaml")
     with pytest.raises(TaskDeferred) as deferred:
         DrainStreamJob(task_id="drain_stream", spec=rates).execute(a_run())
-    assert deferred.value.trigger.after_seconds == 0  # type: ignore[attr-defined]
+    assert deferred.value.trigger.arguments.after_seconds == 0  # type: ignore[attr-defined]

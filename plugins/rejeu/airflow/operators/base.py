@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from rejeu.airflow.triggers import DrainTrigger, JobTrigger
+from rejeu.airflow.triggers import AwaitedJob, DrainedJob, DrainTrigger, JobTrigger
 from rejeu.airflow.triggers.base import first_event
 from rejeu.bigquery import sql
 from rejeu.bigquery.records import Record
@@ -197,7 +197,7 @@ class JobOperator(WaitingOperator):
     first: adopted, it would take nothing on and end.
 
     Safe when its worker dies: a job is known by its name, so a second try finds the first one's job. When a person
-    ends the task, the job is stopped.
+    ends the task, a job that ends by itself is stopped; a streaming job goes on, for the stream may live by it.
     """
 
     limit = timedelta(minutes=30)
@@ -209,11 +209,11 @@ class JobOperator(WaitingOperator):
         job = self.jobs.start(request)
         self.log.info("%s: %s is %s (%s)", self.spec.stream, job.name, job.state, job.detail)
         if job.state is JobState.DRAINING:
-            return self.wait(context, DrainTrigger(job.name, 0.0), DRAIN_LIMIT, then="start_afresh")
+            return self.wait(context, DrainTrigger.of(DrainedJob(name=job.name)), DRAIN_LIMIT, then="start_afresh")
         self.job_name = job.name
         if self._arrived(job):
             return self.finish(context)
-        return self.wait(context, JobTrigger(name=job.name, awaited=self.awaited), self.limit)
+        return self.wait(context, JobTrigger.of(AwaitedJob(name=job.name, awaited=self.awaited)), self.limit)
 
     def start_afresh(self, context: Context, event: dict[str, str]) -> Any:
         """The job that drained has ended: do the task once more. Raises LaunchError where it does not end."""
@@ -230,7 +230,7 @@ class JobOperator(WaitingOperator):
         """The task's result once the job is where it was awaited."""
 
     def on_kill(self) -> None:
-        if getattr(self, "job_name", None):
+        if getattr(self, "job_name", None) and self.awaited in ENDED:
             self.jobs.stop(self.job_name)
 
     def _arrived(self, job: Job) -> bool:

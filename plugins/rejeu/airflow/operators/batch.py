@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset
 
 from rejeu.airflow.operators.base import JobOperator, StreamOperator
-from rejeu.airflow.triggers import LoadJobTrigger
+from rejeu.airflow.triggers import AwaitedLoad, LoadJobTrigger
 from rejeu.bigquery import sql
 from rejeu.errors import RequestError, SourceError
 from rejeu.jobs.build import batch_job_request
@@ -101,12 +101,14 @@ class AwaitLoadJob(BatchOperator):
 
     def execute(self, context: Context) -> None:
         self.defer(
-            trigger=LoadJobTrigger(
-                project=self.target.project,
-                table=self.table,
-                event_time=self.spec.event_time,
-                partition=partition_of(context),
-                poll_seconds=LOAD_JOB_POLL_SECONDS,
+            trigger=LoadJobTrigger.of(
+                AwaitedLoad(
+                    project=self.target.project,
+                    table=self.table,
+                    event_time=self.spec.event_time,
+                    partition=partition_of(context),
+                    poll_seconds=LOAD_JOB_POLL_SECONDS,
+                )
             ),
             method_name="resume",
             timeout=LOAD_JOB_LIMIT,

@@ -10,7 +10,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
 from rejeu.airflow.operators.base import DRAIN_LIMIT, GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
-from rejeu.airflow.triggers import DrainTrigger, ReturnTrigger
+from rejeu.airflow.triggers import DrainedJob, DrainTrigger, ReturnTrigger
 from rejeu.bigquery import sql
 from rejeu.errors import LaunchError
 from rejeu.handover import Start, decide_start
@@ -231,7 +231,8 @@ class DrainStreamJob(WaitingOperator):
     def execute(self, context: Context) -> Any:
         settle = timedelta() if self.spec.window is None else self.spec.reconcile.settle
         job = stream_job_request(self.spec, self.target).job_name
-        trigger = DrainTrigger(job, settle.total_seconds(), self.spec.stream)
+        drained = DrainedJob(name=job, after_seconds=settle.total_seconds(), stream=self.spec.stream)
+        trigger = DrainTrigger.of(drained)
         return self.wait(context, trigger, settle + DRAIN_LIMIT)
 
     def resume(self, context: Context, event: dict[str, str]) -> str:

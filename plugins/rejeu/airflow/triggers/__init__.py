@@ -4,7 +4,23 @@ On managed Airflow the triggerer sees neither DAGs nor plugins: this package mus
 Airflow stores each class under this package's name, so that its modules may change.
 """
 
-from rejeu.airflow.triggers.jobs import DrainTrigger, JobTrigger, LoadJobTrigger
+from rejeu.airflow.triggers.jobs import (
+    AwaitedJob,
+    AwaitedLoad,
+    DrainedJob,
+    DrainTrigger,
+    JobTrigger,
+    LoadJobTrigger,
+)
 from rejeu.airflow.triggers.watching import ReturnTrigger, SilenceTrigger
 
-__all__ = ["DrainTrigger", "JobTrigger", "LoadJobTrigger", "ReturnTrigger", "SilenceTrigger"]
+__all__ = [
+    "AwaitedJob",
+    "AwaitedLoad",
+    "DrainTrigger",
+    "DrainedJob",
+    "JobTrigger",
+    "LoadJobTrigger",
+    "ReturnTrigger",
+    "SilenceTrigger",
+]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
+from pydantic import BaseModel
 
-from rejeu.airflow.triggers.base import class_path
+from rejeu.airflow.triggers.base import StoredTrigger, still_waits
 from rejeu.errors import RejeuError
 from rejeu.launchers.choose import are_processes, job_launcher
 from rejeu.ports import ENDED, JobState
@@ -25,53 +25,60 @@ UNSEEN = (
 )
 
 
-class JobTrigger(BaseTrigger):
+class AwaitedJob(BaseModel):
+    """A launcher's job, by its name, and the state that is awaited."""
+
+    name: str
+    awaited: JobState
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether its end is awaited; a streaming job is awaited until it runs, and has none."""
+        return self.awaited in ENDED
+
+
+class JobTrigger(StoredTrigger[AwaitedJob]):
     """Fires once when a launcher's job is in the awaited state, or has ended otherwise."""
 
-    def __init__(self, name: str, awaited: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.name = name
-        self.awaited = awaited
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return class_path(self), {"name": self.name, "awaited": str(self.awaited)}
+    model = AwaitedJob
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         target = Target.from_env()
         launcher = job_launcher(target)
+        name, awaited = self.arguments.name, self.arguments.awaited
         while True:
-            job = await asyncio.to_thread(launcher.find, self.name)
+            job = await asyncio.to_thread(launcher.find, name)
             if job is None:
-                why = UNSEEN if are_processes(target, self.name) else GONE
-                yield TriggerEvent({"name": self.name, "id": "", "state": JobState.FAILED.value, "detail": why})
+                why = UNSEEN if are_processes(target, name) else GONE
+                yield TriggerEvent({"name": name, "id": "", "state": JobState.FAILED.value, "detail": why})
                 return
-            if job.state in {*ENDED, self.awaited}:
+            if job.state in {*ENDED, awaited}:
                 yield TriggerEvent({"name": job.name, "id": job.id, "state": job.state.value, "detail": job.detail})
                 return
             await asyncio.sleep(max(POLL_SECONDS, job.rest_seconds))
 
     async def on_kill(self) -> None:
-        """Somebody killed the task that waits: the job ends with it."""
-        await asyncio.to_thread(job_launcher(Target.from_env()).stop, self.name)
+        """Somebody killed the task that waits: a job that ends by itself ends with it, a streaming job does not."""
+        if self.arguments.ends_by_itself and not await still_waits(self):
+            await asyncio.to_thread(job_launcher(Target.from_env()).stop, self.arguments.name)
 
 
-class DrainTrigger(BaseTrigger):
-    """Drains a job once so many seconds have passed, and fires when it has ended, or could not be ended.
+class DrainedJob(BaseModel):
+    """A job that is to drain once so many seconds have passed."""
 
-    With a `stream`, the job is left alone if that is wanted again by then.
-    """
+    name: str
+    after_seconds: float = 0.0
+    stream: str | None = None
+    """Where this stream is wanted again by then, the job is left alone."""
 
-    def __init__(self, name: str, after_seconds: float, stream: str | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.name = name
-        self.after_seconds = after_seconds
-        self.stream = stream
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return class_path(self), {"name": self.name, "after_seconds": self.after_seconds, "stream": self.stream}
+class DrainTrigger(StoredTrigger[DrainedJob]):
+    """Drains a job when it is time, and fires when it has ended, or could not be ended."""
+
+    model = DrainedJob
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        await asyncio.sleep(self.after_seconds)
+        await asyncio.sleep(self.arguments.after_seconds)
         try:
             left = await asyncio.to_thread(self._drain)
         except RejeuError as error:
@@ -81,30 +88,33 @@ class DrainTrigger(BaseTrigger):
 
     def _drain(self) -> str:
         """What is left of the job, in words."""
-        target = Target.from_env()
-        state = read_state(open_store(target.state), self.stream) if self.stream else None
+        target, stream = Target.from_env(), self.arguments.stream
+        state = read_state(open_store(target.state), stream) if stream else None
         if state is not None and state.wanted:
             return "it was left alone: the stream is wanted again"
-        job = job_launcher(target).stop(self.name)
+        job = job_launcher(target).stop(self.arguments.name)
         return "there was none" if job is None else f"{job.state}: {job.detail}"
 
 
-class LoadJobTrigger(BaseTrigger):
+class AwaitedLoad(BaseModel):
+    """The partition that somebody's load job is to fill."""
+
+    project: str
+    table: str
+    event_time: str
+    partition: str
+    poll_seconds: float
+
+
+class LoadJobTrigger(StoredTrigger[AwaitedLoad]):
     """Fires once when a load job, whoever started it, has filled a partition of a table."""
 
-    def __init__(self, project: str, table: str, event_time: str, partition: str, poll_seconds: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.question = {"project": project, "table": table, "event_time": event_time, "partition": partition}
-        self.poll_seconds = poll_seconds
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments: dict[str, Any] = {**self.question, "poll_seconds": self.poll_seconds}
-        return class_path(self), arguments
+    model = AwaitedLoad
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from rejeu.bigquery.load_jobs import LoadJobSearch
 
-        search = LoadJobSearch(**self.question)
+        search = LoadJobSearch(**self.arguments.model_dump(exclude={"poll_seconds"}))
         while (job_id := await asyncio.to_thread(search.look)) is None:
-            await asyncio.sleep(self.poll_seconds)
+            await asyncio.sleep(self.arguments.poll_seconds)
         yield TriggerEvent({"job_id": job_id})

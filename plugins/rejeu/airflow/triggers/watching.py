@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import Any, Self
+from functools import cache, partial
+from typing import Self, TypeVar
 
-from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from pydantic import BaseModel
 
-from rejeu.airflow.triggers.base import class_path
+from rejeu.airflow.triggers.base import StoredTrigger
 from rejeu.airflow.triggers.events import CALLING, event_of, needs_of, needs_repair
 from rejeu.launchers.choose import job_launcher
-from rejeu.ports import Signal, Verdict
+from rejeu.ports import Signal, StateStore, Verdict
 from rejeu.spec.model import StreamSpec
+from rejeu.state import open_store
+from rejeu.state.watch_note import WatchNote, note_blind, note_sight, note_told, note_well, read_note
 from rejeu.target import Target
-from rejeu.timeline import format_instant, parse_instant
+from rejeu.timeline import parse_instant
 from rejeu.watchdog.jobs_seen import JobsSeen
 from rejeu.watchdog.watch import Watch, WatchPlan
 
 log = logging.getLogger(__name__)
-
-TOLD = "told"
-"""The key under which Airflow remembers, with the asset, what the last event said."""
+R = TypeVar("R")
 
 SHORTEST_LOOK_SECONDS = 0.05
 REMINDER_SECONDS = 30.0
@@ -33,6 +34,8 @@ LONG_REMINDER_SECONDS = 600.0
 """How often to repeat what nobody here can mend."""
 RESTORE_SECONDS = 10.0
 """How far apart events about missing parts are, so that a job that always dies is not restarted in a tight loop."""
+UNREADABLE_SECONDS = 5.0
+"""How often to try again where the plan says nothing, for it cannot be read."""
 UNSETTLED = frozenset({Signal.STARTING, Signal.STALLED, Signal.UNKNOWN, Signal.UNDELIVERED})
 LOOKERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="rejeu-look")
 """The threads that all triggers of this process share for what would block their event loop."""
@@ -44,23 +47,30 @@ def stream_jobs() -> JobsSeen:
     return JobsSeen(job_launcher(Target.from_env()))
 
 
-class _WatchTrigger(BaseTrigger):
-    """What the two triggers over a watch share: its plan, and a look through it."""
+class Watched(BaseModel):
+    """What is watched, and when the signal was seen last, as far as that is known."""
 
-    def __init__(self, plan: dict[str, Any], last_seen: str | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.plan = WatchPlan.model_validate(plan)
-        self.last_seen = last_seen
-        self._watch: Watch | None = None
+    plan: WatchPlan
+    last_seen: str | None = None
+
+
+class _WatchTrigger(StoredTrigger[Watched]):
+    """What the two triggers over a watch share: a look through it, and what they say where they cannot look."""
+
+    model = Watched
+    _watch: Watch | None = None
+    _blind_since: datetime | None = None
+    _said_at: datetime | None = None
 
     @classmethod
     def watching(cls, spec: StreamSpec, target: Target, last_seen: str | None = None) -> Self:
         """The trigger over what the spec wants watched; `last_seen` is when the signal was, as far as is known."""
-        return cls(WatchPlan.of(spec, target).model_dump(mode="json"), last_seen)
+        return cls.of(Watched(plan=WatchPlan.of(spec, target), last_seen=last_seen))
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = {"plan": self.plan.model_dump(mode="json")}
-        return class_path(self), arguments | ({"last_seen": self.last_seen} if self.last_seen else {})
+    @property
+    def plan(self) -> WatchPlan:
+        """What is watched. Raises RequestError where this Rejeu cannot read it."""
+        return self.arguments.plan
 
     async def look(self) -> Verdict:
         # The store too is opened in the thread: it may wait for another writer, and all triggers share this loop.
@@ -68,65 +78,102 @@ class _WatchTrigger(BaseTrigger):
 
     def _look(self) -> Verdict:
         if self._watch is None:
-            seen = parse_instant(self.last_seen) if self.last_seen else None
-            self._watch = Watch(self.plan, self._jobs(), seen)
+            seen = self.arguments.last_seen
+            self._watch = Watch(self.plan, self._jobs(), parse_instant(seen) if seen else None)
         return self._watch.look(datetime.now(UTC))
 
     def _jobs(self) -> JobsSeen | None:
         """What knows of the streaming job, where that is looked at, too."""
         return None
 
+    async def look_on(self) -> Verdict:
+        """Look, and try again later where a store or a service is away; say so as long as that lasts."""
+        while True:
+            try:
+                verdict = await self.look()
+            except Exception as error:  # a trigger that raises is gone for good, and with it the watch
+                await self._say_blind(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(self._blind_pause)
+                continue
+            if self._blind_since is not None:
+                seconds = (datetime.now(UTC) - self._blind_since).total_seconds()
+                log.warning("%s: can be looked at again, after %.0f s", self.plan.stream, seconds)
+                self._blind_since = self._said_at = None
+            return verdict
+
+    async def _say_blind(self, why: str) -> None:
+        now = datetime.now(UTC)
+        self._blind_since = self._blind_since or now
+        if self._said_at is None or self._said_at + timedelta(seconds=REMINDER_SECONDS) <= now:
+            self._said_at = now
+            seconds = (now - self._blind_since).total_seconds()
+            log.error("%s: cannot be looked at, for %.0f s now, so no silence is seen: %s", self._name, seconds, why)
+            await self._note_blind(self._blind_since, why)
+
+    async def _note_blind(self, since: datetime, why: str) -> None:
+        """Leave word of it where others look."""
+
+    @property
+    def _blind_pause(self) -> float:
+        try:
+            return self.plan.longest_look_seconds
+        except Exception:  # whatever the plan cannot say
+            return UNREADABLE_SECONDS
+
+    @property
+    def _name(self) -> str:
+        """The stream's, as far as that can be read."""
+        try:
+            return str(self.content["plan"]["stream"])
+        except Exception:  # whatever the arguments are
+            return f"a stream of unknown name ({str(self._stored)[:80]!r})"
+
 
 class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
     """Fires when the signal is gone while rows are due, or a part is missing, and every so often until all is well.
 
     Level-based: the event is repeated because a triggerer can die between seeing and telling; whoever hears it looks
-    again. It looks when the last verdict could first have changed to silence, so that no silence is seen late.
+    again. It looks when the last verdict could first have changed to silence, so that no silence is seen late. What it
+    told lies with the stream's state, for Airflow's store of an asset's state is another one in each version.
     """
+
+    _note: WatchNote | None = None
 
     def _jobs(self) -> JobsSeen | None:
         return stream_jobs()
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        told = await self._recall()
         while True:
-            verdict = await self._look_on()
+            verdict = await self.look_on()
             if verdict.unsure_seconds > 0:
                 await asyncio.sleep(verdict.unsure_seconds)
                 continue
+            note = await self._recall()
             now = datetime.now(UTC)
             if not needs_repair(verdict):
-                if told.get("needs"):
-                    told = {**told, "needs": []}
-                    await self._remember(told)
-            elif self._is_due(told, verdict, now):
+                if note.needs:
+                    await self._keep(note.model_copy(update={"needs": ()}), note_well)
+            elif self._is_due(note, verdict, now):
                 yield TriggerEvent(event_of(self.plan.stream, verdict))
-                told = {"at": format_instant(now), "needs": needs_of(verdict)}
-                await self._remember(told)
+                needs = needs_of(verdict)
+                told = note.model_copy(update={"told_at": now, "needs": tuple(needs)})
+                await self._keep(told, partial(note_told, needs=needs, at=now))
             await asyncio.sleep(self._pause(verdict))
 
-    async def _look_on(self) -> Verdict:
-        """Look, and try again later where a store or a service is away."""
-        while True:
-            try:
-                return await self.look()
-            except Exception as error:  # a trigger that raises is gone for good, and with it the watch
-                log.warning("%s: cannot be looked at: %s: %s", self.plan.stream, type(error).__name__, error)
-                await asyncio.sleep(self.plan.longest_look_seconds)
-
-    def _is_due(self, told: dict[str, Any], verdict: Verdict, now: datetime) -> bool:
+    def _is_due(self, note: WatchNote, verdict: Verdict, now: datetime) -> bool:
         """Whether to fire now.
 
         A silence is told at once. Other needs are told with a pause, so that they do not loop. All are repeated.
         """
-        if not told or (verdict.signal in CALLING and told["needs"] != needs_of(verdict)):
+        is_new = note.needs != tuple(needs_of(verdict))
+        if note.told_at is None or (verdict.signal in CALLING and is_new):
             return True
-        if told["needs"] != needs_of(verdict):
+        if is_new:
             seconds = RESTORE_SECONDS
         else:
             mends = verdict.signal is not Signal.UNDELIVERED and self.plan.replays
             seconds = REMINDER_SECONDS if mends else LONG_REMINDER_SECONDS
-        return parse_instant(told["at"]) + timedelta(seconds=seconds) <= now
+        return note.told_at + timedelta(seconds=seconds) <= now
 
     def _pause(self, verdict: Verdict) -> float:
         longest = self.plan.longest_look_seconds
@@ -135,14 +182,40 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
         until = (verdict.look_again - datetime.now(UTC)).total_seconds()
         return max(SHORTEST_LOOK_SECONDS, min(until, longest))
 
-    async def _recall(self) -> dict[str, Any]:
+    async def _recall(self) -> WatchNote:
         """What was told last, by this trigger or the one before it: a restart must not flood."""
-        last = await self.asset_state_store.aget(TOLD) if self.asset_state_store else None
-        return last if isinstance(last, dict) else {}
+        if self._note is None:
+            try:
+                self._note = await self._in_store(read_note)
+            except Exception as error:  # rather told twice than never
+                log.warning("%s: what was told before is not known: %s", self.plan.stream, error)
+                self._note = WatchNote()
+        if self._note.blind_since is not None:
+            await self._keep(self._note.model_copy(update={"blind_since": None, "blind_why": ""}), note_sight)
+        return self._note
 
-    async def _remember(self, told: dict[str, Any]) -> None:
-        if self.asset_state_store:
-            await self.asset_state_store.aset(TOLD, told)
+    async def _keep(self, note: WatchNote, write: Callable[[StateStore, str], object]) -> None:
+        """Remember it, and write it down as far as that goes."""
+        self._note = note
+        try:
+            await self._in_store(write)
+        except Exception as error:  # a trigger that raises is gone; a restart tells once more
+            log.warning("%s: what was told cannot be written down: %s", self.plan.stream, error)
+
+    async def _note_blind(self, since: datetime, why: str) -> None:
+        if self._note is not None:
+            self._note = self._note.model_copy(update={"blind_since": since, "blind_why": why})
+        try:
+            await self._in_store(partial(note_blind, since=since, why=why))
+        except Exception as error:  # most often the store is what is away
+            log.error("%s: nor can that be written down for the patrol: %s", self._name, error)
+
+    async def _in_store(self, do: Callable[[StateStore, str], R]) -> R:
+        """Do this with the store and the stream's name, apart from the event loop; a plan that is broken has both."""
+        plan = self.content["plan"]
+        return await asyncio.get_running_loop().run_in_executor(
+            LOOKERS, lambda: do(open_store(plan["state"]), plan["stream"])
+        )
 
 
 class ReturnTrigger(_WatchTrigger):
@@ -152,9 +225,10 @@ class ReturnTrigger(_WatchTrigger):
     """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        while self._is_open(verdict := await self.look()):
-            await asyncio.sleep(self.plan.checkpoint_seconds)
-        yield TriggerEvent(event_of(self.plan.stream, verdict))
+        plan = self.plan  # one that cannot be read fails the task, and none waits for it
+        while self._is_open(verdict := await self.look_on()):
+            await asyncio.sleep(plan.checkpoint_seconds)
+        yield TriggerEvent(event_of(plan.stream, verdict))
 
     def _is_open(self, verdict: Verdict) -> bool:
         unsettled = verdict.signal in UNSETTLED or verdict.unsure_seconds > 0
