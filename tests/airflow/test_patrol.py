@@ -24,6 +24,7 @@ from rejeu.jobs.build import stream_job_request
 from rejeu.ports import Job, JobState, Missing, Signal, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state.model import Incident
+from rejeu.state.watch_note import Blindness, note_blind, note_sight
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.timeline import parse_instant
@@ -213,6 +214,20 @@ def test_a_look_that_sees_nothing_at_all_fails(
     verdicts(monkeypatch, dict.fromkeys((STREAM, OTHER), StateError("the store is away")))
     with pytest.raises(RejeuError, match="none of 2 streams can be looked at, the first for this: the store is away"):
         look(task, spec, other)
+
+
+def test_a_watch_in_the_triggerer_that_cannot_look_is_said(
+    task: FakeTask, spec: StreamSpec, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remember(store, **alive())
+    since = parse_instant("2026-11-20T12:00:00Z")
+    note_blind(store, STREAM, Blindness(since=since, why="RequestError: another release wrote this"))
+    look(task, spec)
+    said = f"{STREAM}: the watch in the triggerer sees no silence since 2026-11-20 12:00:00 UTC: RequestError: another"
+    assert said in capsys.readouterr().out
+    note_sight(store, STREAM)
+    look(task, spec)
+    assert "sees no silence" not in capsys.readouterr().out
 
 
 def test_a_launcher_that_hangs_hides_no_silence_and_is_said(

@@ -72,7 +72,8 @@ class SideDocument(StrEnum):
     LAUNCH_LOCK = "launch_lock"
     RECONCILED = "reconciled"
     LIVE = "live"
-    WATCH = "watch"
+    TOLD = "told"
+    BLIND = "blind"
 
     def of(self, stream: str) -> str:
         """The document's name. Its dot tells it from the stream's own document, whose name has none."""

@@ -1,13 +1,12 @@
-"""The watch's note: a side document in which the watch in the triggerer keeps what its next one must know.
+"""What the watch in the triggerer leaves beside the stream's document: what it told last, and that it cannot look.
 
 It is written when something is told, and when the watch goes blind or sees again, never at a mere look.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
-from typing import Any
 
 from rejeu.errors import StateConflictError
 from rejeu.ports import StateStore
@@ -15,50 +14,57 @@ from rejeu.state.documents import ClockTime, Document, SideDocument, read_docume
 
 
 class WatchNote(Document):
-    """What the watch told last, and since when it cannot look."""
+    """What the watch told last."""
 
-    told_at: ClockTime | None = None
+    told_at: ClockTime
     needs: tuple[str, ...] = ()
     """What was to be repaired then, and has not been well since."""
-    blind_since: ClockTime | None = None
-    blind_why: str = ""
-
-    def blindness(self, stream: str) -> str:
-        """In words, that this watch cannot look; nothing where it can."""
-        if self.blind_since is None:
-            return ""
-        return f"{stream}: its watch in the triggerer cannot look since {self.blind_since:%H:%M:%S}: {self.blind_why}"
 
 
-def read_note(store: StateStore, stream: str) -> WatchNote:
-    """The stream's note; an empty one where none was written. Raises StateError."""
-    found, _ = read_document(store, SideDocument.WATCH.of(stream), WatchNote)
-    return found or WatchNote()
+class Blindness(Document):
+    """That the watch cannot look; where it can, there is no such document."""
+
+    since: ClockTime
+    why: str
 
 
-def note_told(store: StateStore, stream: str, needs: list[str], at: datetime) -> None:
+def read_note(store: StateStore, stream: str) -> WatchNote | None:
+    """The stream's note; None where nothing was told yet. Raises StateError."""
+    found, _ = read_document(store, SideDocument.TOLD.of(stream), WatchNote)
+    return found
+
+
+def write_note(store: StateStore, stream: str, note: WatchNote) -> None:
     """Remember that this was told. Raises StateError."""
-    _note(store, stream, {"told_at": at, "needs": tuple(needs)})
+    _save(store, SideDocument.TOLD.of(stream), note)
 
 
-def note_well(store: StateStore, stream: str) -> None:
-    """Remember that nothing needs repair any more. Raises StateError."""
-    _note(store, stream, {"needs": ()})
-
-
-def note_blind(store: StateStore, stream: str, since: datetime, why: str) -> None:
-    """Remember that the watch cannot look. Raises StateError."""
-    _note(store, stream, {"blind_since": since, "blind_why": why})
+def note_blind(store: StateStore, stream: str, blindness: Blindness) -> None:
+    """Leave word that the watch cannot look. Raises StateError."""
+    _save(store, SideDocument.BLIND.of(stream), blindness)
 
 
 def note_sight(store: StateStore, stream: str) -> None:
-    """Remember that the watch can look. Raises StateError."""
-    _note(store, stream, {"blind_since": None, "blind_why": ""})
+    """Take that word back, where it was left. Raises StateError."""
+    name = SideDocument.BLIND.of(stream)
+    found = store.load(name)
+    if found is not None:
+        with suppress(StateConflictError):  # somebody else took it back, or left it anew
+            store.remove(name, found.version)
 
 
-def _note(store: StateStore, stream: str, fields: dict[str, Any]) -> None:
-    name = SideDocument.WATCH.of(stream)
-    found, version = read_document(store, name, WatchNote)
-    note = (found or WatchNote()).model_copy(update=fields)
-    with suppress(StateConflictError):  # with the watch of another triggerer, which knows as much
-        save_document(store, name, note, version)
+def blind_watches(store: StateStore, names: Sequence[str]) -> Iterator[str]:
+    """Of each watch that cannot look, in words; `names` are those of the store's documents. Raises StateError."""
+    suffix = f".{SideDocument.BLIND}"
+    for name in names:
+        if name.endswith(suffix):
+            found, _ = read_document(store, name, Blindness)
+            if found is not None:
+                stream, since = name.removesuffix(suffix), f"{found.since:%Y-%m-%d %H:%M:%S}"
+                yield f"{stream}: the watch in the triggerer sees no silence since {since} UTC: {found.why}"
+
+
+def _save(store: StateStore, name: str, document: Document) -> None:
+    found = store.load(name)
+    with suppress(StateConflictError):  # the watch of another triggerer, which knows as much
+        save_document(store, name, document, None if found is None else found.version)

@@ -30,6 +30,7 @@ from rejeu.state.documents import SideDocument
 from rejeu.state.lease import read_state
 from rejeu.state.live_record import read_record, remember_live, spec_of
 from rejeu.state.model import StreamState
+from rejeu.state.watch_note import blind_watches
 from rejeu.target import Target
 from rejeu.watchdog.incidents import ended
 from rejeu.watchdog.jobs_seen import asked_apart
@@ -106,6 +107,7 @@ class LookAround(PatrolOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
+        self._tell_blind()
         looks = self._needy(self.specs, now)
         called = {look.stream: _conf("patrol", look.stream, look.verdict) for look in looks}
         alerts = self._pull() if self.target.alerts else []
@@ -119,6 +121,14 @@ class LookAround(PatrolOperator):
             self._divide(context["ti"], alerts, free)
         runs = [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
         return runs + [{ORPHAN: stream} for stream in self._orphans(context, now)]
+
+    def _tell_blind(self) -> None:
+        """Say which watches in the triggerer cannot look: until they can, only this patrol sees a silence there."""
+        try:
+            for words in blind_watches(self.store, self.store.names()):
+                self.log.error("%s", words)
+        except StateError as error:
+            self.log.error("whether a watch cannot look is not known: %s", error)
 
     def _orphans(self, context: Context, now: datetime) -> list[str]:
         """The wanted streams without a valid spec that need a repair; those that a person must know of are told."""
@@ -192,7 +202,7 @@ class LookAround(PatrolOperator):
                 verdict = Watch(plan).look(now)
                 return Look(spec, plan, read_state(self.store, spec.stream), verdict)
             except Exception as error:  # whatever is wrong with one stream must not hide the others
-                self.log.warning("%s: cannot be looked at: %s", spec.stream, error)
+                self.log.error("%s: cannot be looked at, so no silence is seen: %s", spec.stream, error)
                 return error
 
         pool = ThreadPoolExecutor(LOOKERS)

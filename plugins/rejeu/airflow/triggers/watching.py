@@ -19,7 +19,7 @@ from rejeu.launchers.choose import job_launcher
 from rejeu.ports import Signal, StateStore, Verdict
 from rejeu.spec.model import StreamSpec
 from rejeu.state import open_store
-from rejeu.state.watch_note import WatchNote, note_blind, note_sight, note_told, note_well, read_note
+from rejeu.state.watch_note import Blindness, WatchNote, note_blind, note_sight, read_note, write_note
 from rejeu.target import Target
 from rejeu.timeline import parse_instant
 from rejeu.watchdog.jobs_seen import JobsSeen
@@ -138,6 +138,9 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
     """
 
     _note: WatchNote | None = None
+    _recalled = False
+    _sees = False
+    """Whether no word lies in the store that it cannot look."""
 
     def _jobs(self) -> JobsSeen | None:
         return stream_jobs()
@@ -145,19 +148,17 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         while True:
             verdict = await self.look_on()
+            await self._note_sight()
             if verdict.unsure_seconds > 0:
                 await asyncio.sleep(verdict.unsure_seconds)
                 continue
-            note = await self._recall()
-            now = datetime.now(UTC)
+            note, now = await self._recall(), datetime.now(UTC)
             if not needs_repair(verdict):
-                if note.needs:
-                    await self._keep(note.model_copy(update={"needs": ()}), note_well)
-            elif self._is_due(note, verdict, now):
+                if note is not None and note.needs:
+                    await self._keep(note.model_copy(update={"needs": ()}))
+            elif note is None or self._is_due(note, verdict, now):
                 yield TriggerEvent(event_of(self.plan.stream, verdict))
-                needs = needs_of(verdict)
-                told = note.model_copy(update={"told_at": now, "needs": tuple(needs)})
-                await self._keep(told, partial(note_told, needs=needs, at=now))
+                await self._keep(WatchNote(told_at=now, needs=tuple(needs_of(verdict))))
             await asyncio.sleep(self._pause(verdict))
 
     def _is_due(self, note: WatchNote, verdict: Verdict, now: datetime) -> bool:
@@ -166,7 +167,7 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
         A silence is told at once. Other needs are told with a pause, so that they do not loop. All are repeated.
         """
         is_new = note.needs != tuple(needs_of(verdict))
-        if note.told_at is None or (verdict.signal in CALLING and is_new):
+        if verdict.signal in CALLING and is_new:
             return True
         if is_new:
             seconds = RESTORE_SECONDS
@@ -182,33 +183,39 @@ class SilenceTrigger(_WatchTrigger, BaseEventTrigger):
         until = (verdict.look_again - datetime.now(UTC)).total_seconds()
         return max(SHORTEST_LOOK_SECONDS, min(until, longest))
 
-    async def _recall(self) -> WatchNote:
+    async def _recall(self) -> WatchNote | None:
         """What was told last, by this trigger or the one before it: a restart must not flood."""
-        if self._note is None:
+        if not self._recalled:
+            self._recalled = True
             try:
                 self._note = await self._in_store(read_note)
             except Exception as error:  # rather told twice than never
                 log.warning("%s: what was told before is not known: %s", self.plan.stream, error)
-                self._note = WatchNote()
-        if self._note.blind_since is not None:
-            await self._keep(self._note.model_copy(update={"blind_since": None, "blind_why": ""}), note_sight)
         return self._note
 
-    async def _keep(self, note: WatchNote, write: Callable[[StateStore, str], object]) -> None:
+    async def _keep(self, note: WatchNote) -> None:
         """Remember it, and write it down as far as that goes."""
         self._note = note
         try:
-            await self._in_store(write)
-        except Exception as error:  # a trigger that raises is gone; a restart tells once more
+            await self._in_store(partial(write_note, note=note))
+        except Exception as error:  # a trigger that raises is gone; without the note a restart tells once more
             log.warning("%s: what was told cannot be written down: %s", self.plan.stream, error)
 
     async def _note_blind(self, since: datetime, why: str) -> None:
-        if self._note is not None:
-            self._note = self._note.model_copy(update={"blind_since": since, "blind_why": why})
+        self._sees = False
         try:
-            await self._in_store(partial(note_blind, since=since, why=why))
+            await self._in_store(partial(note_blind, blindness=Blindness(since=since, why=why)))
         except Exception as error:  # most often the store is what is away
             log.error("%s: nor can that be written down for the patrol: %s", self._name, error)
+
+    async def _note_sight(self) -> None:
+        if self._sees:
+            return
+        try:
+            await self._in_store(note_sight)
+            self._sees = True
+        except Exception as error:  # the next look tries again
+            log.warning("%s: that it can be looked at cannot be written down: %s", self.plan.stream, error)
 
     async def _in_store(self, do: Callable[[StateStore, str], R]) -> R:
         """Do this with the store and the stream's name, apart from the event loop; a plan that is broken has both."""
