@@ -42,7 +42,7 @@ def test_a_bad_spec_breaks_itself_alone(streams: Path) -> None:
     _write(streams / "a.yaml", "stream: [")
     _write(streams / "b.yaml", SMALLEST)
     _write(streams / "c.yaml", SMALLEST | {"stream": "other", "event_time": 5})
-    assert _by_file(load_specs([streams])) == {"a.yaml": "line 1, column 10", "b.yaml": "ok", "c.yaml": "event_time"}
+    assert _by_file(load_specs([streams])) == {"a.yaml": "line 2, column 1", "b.yaml": "ok", "c.yaml": "event_time"}
 
 
 def test_two_streams_of_one_name_are_both_refused_and_each_names_the_other(streams: Path) -> None:
@@ -65,7 +65,7 @@ def test_streams_of_one_name_in_two_folders_are_refused_too(streams: Path, tmp_p
 def test_a_broken_file_takes_no_name_from_a_good_one(streams: Path) -> None:
     _write(streams / "clicks.yaml", "stream: [")
     _write(streams / "new_clicks.yaml", SMALLEST)
-    assert _by_file(load_specs([streams])) == {"clicks.yaml": "line 1, column 10", "new_clicks.yaml": "ok"}
+    assert _by_file(load_specs([streams])) == {"clicks.yaml": "line 2, column 1", "new_clicks.yaml": "ok"}
 
 
 def test_only_yaml_files_are_specs(streams: Path) -> None:

@@ -343,11 +343,11 @@ def test_more_than_one_mistake_is_counted(tmp_path: Path) -> None:
     [
         (
             "stream: [clicks\nlive: 1\n",
-            "line 2, column 5: it is not YAML: expected ',' or ']', but got ':'. Mend the line.",
+            "line 2, column 5: it is not YAML: did not find expected ',' or ']'. Mend the line.",
         ),
         (
             "stream: a\n\tlive: b\n",
-            "line 2, column 1: it is not YAML: found character '\\t' that cannot start any token.",
+            "line 2, column 1: it is not YAML: found a tab character that violates indentation.",
         ),
         ("stream: 'clicks\n", "line 2, column 1: it is not YAML: found unexpected end of stream."),
         ("stream: clicks\nstream: taps\n", "line 2, column 1: it is not YAML: 'stream' is there twice. Mend the line."),

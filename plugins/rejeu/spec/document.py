@@ -1,7 +1,7 @@
 """From a spec's file to the mapping in it, whatever the file holds: soon, within a few megabytes, or as a SpecError.
 
-What a spec may say is in `rejeu.spec.model`. The parser is PyYAML's in Python: libyaml's overflows the stack, and ends
-the process, where brackets are deep.
+What a spec may say is in `rejeu.spec.model`. libyaml, written in C, makes events of the text; values are made of these
+here, for its own way to do that overflows the stack, and ends the process, where brackets are deep.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.cyaml import CParser
+from yaml.resolver import Resolver
 
 from rejeu.errors import SpecError, brief, told
 from rejeu.spec.shapes import HALF
@@ -64,11 +68,17 @@ class _Size(NamedTuple):
     depth: int
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses what is too much for one file, before it is made, and a key that is there twice: YAML takes the last."""
+class _Loader(Composer, CParser, SafeConstructor, Resolver):
+    """Refuses what is too much for one file, before it is made, and a key that is there twice: YAML takes the last.
+
+    The order of its parents counts: all that makes values of libyaml's events is the composer's, in Python.
+    """
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        CParser.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
         self._count = self._depth = 0
         self._sizes: dict[yaml.Node, _Size] = {}
 
