@@ -74,7 +74,7 @@ docs: $(READY) ## Write what is generated (reference, schema, template), then bu
 screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
 	$(BIN)/python -m docs.screenshots
 
-bench: $(READY) ## Measure speed against Google's own client, lateness, memory, takeover, the watch over 1,000 streams
+bench: $(READY) ## Measure speed against Google's own client, lateness, memory, takeover, the watch over 1,000 streams, parsing
 	$(BIN)/python -m benchmarks
 
 chaos-replay: $(READY) ## Kill and cut off real replays, step clocks, fill disks in 30 seeded rounds, and check every promise (needs root)

@@ -19,6 +19,7 @@ from benchmarks.decoding import decoding
 from benchmarks.freshness import freshness
 from benchmarks.lateness import lateness
 from benchmarks.memory import memory
+from benchmarks.parsing import parsing
 from benchmarks.publishing import publishing
 from benchmarks.reading import reading
 from benchmarks.section import Options, Section, errors
@@ -39,6 +40,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "memory": memory,
     "takeover": takeover,
     "watching": watching,
+    "parsing": parsing,
     "decoding": decoding,
     "streaming": streaming,
     "freshness": freshness,

@@ -12,6 +12,7 @@ import benchmarks.decoding
 import benchmarks.freshness
 import benchmarks.lateness
 import benchmarks.memory
+import benchmarks.parsing
 import benchmarks.reading
 import benchmarks.streaming
 import benchmarks.takeover
@@ -21,6 +22,7 @@ from benchmarks.feed import FIRST_EPOCH, Feed
 from benchmarks.freshness import freshness
 from benchmarks.lateness import behind_us, lateness
 from benchmarks.memory import memory, resident
+from benchmarks.parsing import parsing
 from benchmarks.reading import reading
 from benchmarks.record import Arrivals, Recorder
 from benchmarks.section import Options
@@ -156,3 +158,14 @@ def test_a_row_is_seen_after_it_was_published(monkeypatch: pytest.MonkeyPatch) -
     assert (run["rate"], run["rows"]) == (50, 50)
     assert 0 < run["seen_ms"]["p50"] <= run["seen_ms"]["max"]
     assert run["query_ms"]["p50"] > 0
+
+
+@pytest.mark.slow
+def test_parsing_is_measured_in_airflows_own_dag_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.parsing, "SCALES", (benchmarks.parsing.Scale(3, 2),))
+
+    [run] = parsing(SMALL).figures
+
+    assert (run["specs"], run["dags"], run["errors"]) == (3, 15, 0)
+    assert 0 < run["slowest_seconds"] < 30
+    assert run["patrol_seconds"] > 0
