@@ -62,7 +62,7 @@ def a_run(
         "params": dict(params or {}),
         "run_id": run_id,
         "data_interval_start": day,
-        "ti": SimpleNamespace(try_number=attempt),
+        "ti": SimpleNamespace(try_number=attempt, get_dag=lambda dag_id: SimpleNamespace(is_paused=False)),
         "triggering_asset_events": TriggeringAssetEventsAccessor.build(events),
         "outlet_events": OutletEventAccessors(),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from docs.generate.dags import STREAMS
 from rejeu import checks
@@ -23,7 +24,7 @@ from rejeu.state.model import StreamState
 from rejeu.state.stream import announce
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
-from tests.airflow.builders import FakeBigQuery, a_run
+from tests.airflow.builders import FakeBigQuery, FakeTask, a_run
 
 LOOKED = ["looked at the topic", "looked at the tables"]
 ENSURE_TOPIC = base.StreamOperator.ensure_topic
@@ -159,3 +160,25 @@ def test_the_spec_is_remembered_before_anything_is_made_for_it(
     [record] = known
     assert record is not None
     assert spec_of(record) == spec
+
+
+@pytest.mark.parametrize("asks_source", [True, False])
+def test_live_refuses_to_start_while_its_watchdog_is_paused_and_says_what_to_do(
+    spec: StreamSpec, made: list[str], asks_source: bool
+) -> None:
+    task = FakeTask()
+    task.paused.add(f"{spec.stream}.watchdog")
+    ensure = EnsureStream(task_id="ensure", spec=spec, asks_source=asks_source)
+    if not asks_source:  # a batch is loaded, watched or not
+        ensure.execute(a_run() | {"ti": task})
+        return
+    with pytest.raises(AirflowFailException, match=r"airflow dags unpause site_access\.watchdog"):
+        ensure.execute(a_run() | {"ti": task})
+    assert made == []
+
+
+def test_live_starts_where_airflow_does_not_know_the_watchdog_yet(spec: StreamSpec, made: list[str]) -> None:
+    task = FakeTask()
+    task.missing.add(f"{spec.stream}.watchdog")
+    EnsureStream(task_id="ensure", spec=spec).execute(a_run() | {"ti": task})
+    assert "topic" in made

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
 from rejeu.airflow.operators.base import DRAIN_LIMIT, GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import DrainedJob, DrainTrigger, ReturnTrigger
@@ -47,6 +47,8 @@ class EnsureStream(StreamOperator):
         from rejeu.bigquery.ensure import ensure_tables
         from rejeu.replay.source.columns import output_columns
 
+        if self.asks_source:
+            self._refuse_unwatched(context)
         client = self.bigquery()
         check_apart(self.store, self.spec, self.target)
         self._look(client)
@@ -55,6 +57,20 @@ class EnsureStream(StreamOperator):
         ensure_tables(client, self.spec, self.target, output_columns(self.spec, self.target, client))
         if self.spec.pipeline.serves_bigtable and self.target.bigtable:
             self._ensure_served()
+
+    def _refuse_unwatched(self, context: Context) -> None:
+        """Raises AirflowFailException where the watchdog is paused: a silence would be seen by nobody."""
+        watchdog = f"{self.spec.stream}.watchdog"
+        try:
+            paused = context["ti"].get_dag(watchdog).is_paused
+        except AirflowRuntimeError as error:
+            self.log.warning("%s: whether %s is paused is not known: %s", self.spec.stream, watchdog, error)
+            return
+        if paused:
+            raise AirflowFailException(
+                f"{self.spec.stream}: {watchdog} is paused, so nobody would see a silence: switch it on, in the "
+                f"list of DAGs or with `airflow dags unpause {watchdog}`, then clear this task"
+            )
 
     def _look(self, client: bigquery.Client) -> None:
         """Raises RequestError and SourceError where the stream could not run."""
