@@ -11,6 +11,7 @@ from cron_descriptor import ExpressionDescriptor  # type: ignore[import-untyped]
 
 from docs.generate.markdown import code, page, table
 from rejeu.airflow import loader
+from rejeu.airflow.dags.patrol import build_patrol
 from rejeu.errors import SpecError
 from rejeu.spec.files import Loaded, load_specs
 from rejeu.spec.model import StreamSpec
@@ -81,7 +82,7 @@ def _by_kind(spec: StreamSpec) -> dict[str, DAG]:
 
 def _patrol() -> DAG:
     target = TARGET.model_copy(update={"alerts": "rejeu-alerts"})
-    return list(loader.build_all([Loaded(STREAMS / "my_stream.yaml", OURS.stream, OURS)], target))[-1]
+    return build_patrol([STREAMS], target)
 
 
 # What differs between the streams

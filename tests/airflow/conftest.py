@@ -17,6 +17,7 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 from airflow.sdk import DAG  # noqa: E402
 
 from docs.generate.dags import STREAMS, TARGET  # noqa: E402
+from rejeu.airflow.dags.patrol import build_patrol  # noqa: E402
 from rejeu.airflow.loader import build_all  # noqa: E402
 from rejeu.airflow.operators import base, patrol  # noqa: E402
 from rejeu.airflow.triggers import jobs, watching  # noqa: E402
@@ -33,7 +34,7 @@ from tests.airflow.builders import FakeBigQuery  # noqa: E402
 @pytest.fixture(scope="session")
 def dags() -> dict[str, DAG]:
     """Every DAG of the project's own streams."""
-    return {dag.dag_id: dag for dag in build_all(load_specs([STREAMS]), TARGET)}
+    return {dag.dag_id: dag for dag in [*build_all(load_specs([STREAMS]), TARGET), build_patrol([STREAMS], TARGET)]}
 
 
 @pytest.fixture

@@ -139,6 +139,17 @@ def test_where_streams_wait_their_batch_alone_starts_paused(spec: StreamSpec) ->
     assert not any(build_dag(spec, name, TARGET).is_paused_upon_creation for name in kinds_of(spec))
 
 
+def test_what_watches_and_what_stops_is_made_unpaused_and_the_rest_as_airflow_is_set(spec: StreamSpec) -> None:
+    paused = {name: build_dag(spec, name, TARGET).is_paused_upon_creation for name in kinds_of(spec)}
+    assert {name for name, value in paused.items() if value is False} == {"watchdog", "stop"}
+
+
+def test_no_task_has_a_copy_of_its_dags_form(dags: dict[str, DAG]) -> None:
+    form = dags["crypto_rates.live"].params
+    assert set(form) == {"from", "hand_over", "speed"}
+    assert [dict(task.params) for task in dags["crypto_rates.live"].tasks if task.params] == []
+
+
 def test_the_end_of_a_batch_starts_the_live_dag(dags: dict[str, DAG]) -> None:
     (awaited,) = dags[f"{STREAM}.live"].schedule
     (said,) = dags[f"{STREAM}.batch"].get_task("measure").outlets

@@ -21,19 +21,21 @@ from rejeu import extensions
 from rejeu.airflow import loader
 from rejeu.airflow.dags.patrol import PATROL
 from rejeu.airflow.factory import build_dag
-from rejeu.airflow.loader import load_dags
-from rejeu.errors import RequestError
+from rejeu.airflow.loader import load_dags, load_patrol
+from rejeu.spec import files
+from rejeu.spec.document import read_document
 from rejeu.spec.model import StreamSpec
 from rejeu.target import LAUNCHERS, Target
 from tests.paths import ROOT
 
 DAG_FILE = ROOT / "dags" / "streams.py"
+PATROL_FILE = ROOT / "dags" / "patrol.py"
 WANTED = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
 GOOD = (STREAMS / "crypto_rates.yaml").read_text(encoding="utf-8")
 GOOD_DAGS = {f"crypto_rates.{part}" for part in ("batch", "live", "watchdog", "reconcile", "stop")}
 
 Write = Callable[..., Path]
-Load = Callable[[], dict[str, DAG]]
+Load = Callable[..., dict[str, DAG]]
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     """The DAGs of the folder, as a DAG file beside it has them."""
-    return lambda: {dag.dag_id: dag for dag in load_dags(str(tmp_path / "streams.py"))}
+    return lambda **which: {dag.dag_id: dag for dag in load_dags(str(tmp_path / "streams.py"), **which)}
 
 
 def variant(**fields: Any) -> str:
@@ -67,13 +69,15 @@ def variant(**fields: Any) -> str:
 
 def test_the_dag_file_registers_every_dag_under_its_id(dags: dict[str, DAG]) -> None:
     registered = {name for name, value in runpy.run_path(str(DAG_FILE)).items() if isinstance(value, DAG)}
-    assert registered - {"dag"} == set(dags)
+    assert registered - {"dag"} == set(dags) - {PATROL}
+    patrol = {name for name, value in runpy.run_path(str(PATROL_FILE)).items() if isinstance(value, DAG)}
+    assert patrol - {"dag"} == {PATROL}
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("broken", "stream: [", ("line 1", "it is not YAML", "Mend the line.")),
+        ("broken", "stream: [", ("line 2", "it is not YAML", "Mend the line.")),
         ("unknown", variant(stream="other", colour="red"), ("`colour`", "there is no such field", "Fields here:")),
         ("missing", variant(stream="other", event_time=None), ("`event_time`", "it is None", "rejeu schema")),
         ("empty", "", ("the whole file", "it holds NoneType", "Start with `stream: my_stream`.")),
@@ -85,7 +89,7 @@ def test_a_broken_spec_says_so_and_leaves_the_others_alone(
 ) -> None:
     file = write(f"{name}.yaml", text)
     dags = load()
-    assert set(dags) == GOOD_DAGS | {f"{name}.invalid", PATROL}
+    assert set(dags) == GOOD_DAGS | {f"{name}.invalid"}
     invalid = dags[f"{name}.invalid"]
     assert said[1] in invalid.dag_display_name
     assert invalid.doc_md
@@ -105,7 +109,7 @@ def test_a_spec_that_airflow_refuses_says_so_and_leaves_the_others_alone(
     monkeypatch.setattr(loader, "build_dag", refuse)
     write("refused.yaml", variant(stream="refused"))
     dags = load()
-    assert set(dags) == GOOD_DAGS | {"refused.invalid", PATROL}
+    assert set(dags) == GOOD_DAGS | {"refused.invalid"}
     assert "Airflow refuses it: ValueError: no such thing" in (dags["refused.invalid"].doc_md or "")
 
 
@@ -114,7 +118,7 @@ def test_streams_that_share_a_table_are_both_refused_and_no_other(write: Write, 
     write("one.yaml", one)
     write("other.yaml", yaml.safe_dump(other | {"batch": yaml.safe_load(one)["batch"]}))
     dags = load()
-    assert set(dags) == GOOD_DAGS | {"one.invalid", "other.invalid", PATROL}
+    assert set(dags) == GOOD_DAGS | {"one.invalid", "other.invalid"}
     assert "one.batch is also batch.table of the stream other" in (dags["one.invalid"].doc_md or "")
 
 
@@ -122,7 +126,7 @@ def test_streams_that_share_a_table_are_both_refused_and_no_other(write: Write, 
 def test_an_invalid_file_of_any_name_leaves_the_others_alone(write: Write, load: Load, stem: str) -> None:
     file = write(f"{stem}.yaml", "stream: !!bool maybe")
     dags = load()
-    [invalid] = dags.keys() - GOOD_DAGS - {PATROL}
+    [invalid] = dags.keys() - GOOD_DAGS
     assert invalid.endswith(".invalid")
     assert DagSerialization.to_dict(dags[invalid])
     assert (dags[invalid].doc_md or "").encode("utf-8")
@@ -139,7 +143,7 @@ def test_two_streams_of_one_name_are_both_refused_and_name_each_other(write: Wri
     write("a_copy.yaml", GOOD)
     other = write("third.yaml", variant(stream="third"))
     dags = load()
-    assert set(dags) == {"crypto_rates.invalid", "a_copy.invalid", PATROL} | {
+    assert set(dags) == {"crypto_rates.invalid", "a_copy.invalid"} | {
         f"third.{part.split('.')[1]}" for part in GOOD_DAGS
     }
     assert f"is also the stream of {other.with_name('crypto_rates.yaml')}" in (dags["a_copy.invalid"].doc_md or "")
@@ -163,12 +167,12 @@ def test_folders_may_be_named_in_the_place_of_the_own_one(
         folder.mkdir()
         (folder / "a.yaml").write_text(variant(stream=f"from_{folder.name}"), encoding="utf-8")
     monkeypatch.setenv("REJEU_STREAMS", os.pathsep.join(map(str, folders)))
-    assert {dag_id.partition(".")[0] for dag_id in load() if dag_id != PATROL} == {"from_one", "from_two"}
+    assert {dag_id.partition(".")[0] for dag_id in load()} == {"from_one", "from_two"}
 
 
 def test_a_worker_builds_its_own_dag_only(write: Write, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     write("broken.yaml", "stream: [")
-    for dag_id in ("crypto_rates.live", "broken.invalid", PATROL):
+    for dag_id in ("crypto_rates.live", "broken.invalid"):
         monkeypatch.setenv(WANTED, dag_id)
         assert set(load()) == {dag_id}
 
@@ -185,7 +189,8 @@ def test_the_target_may_name_a_launcher_that_stands_beside_the_specs(
     monkeypatch.setattr(LAUNCHERS, "loaded", {})
     monkeypatch.setenv("REJEU_LAUNCHER", "gentle")
     write("gentle.py", "from rejeu.target import LauncherKind\nLAUNCHER = LauncherKind(print)\n")
-    assert set(load()) > GOOD_DAGS
+    schedule: Any = load()["crypto_rates.watchdog"].schedule
+    assert schedule[0].watchers, "the settings are right"
     del sys.modules["rejeu.extensions.gentle"]
 
 
@@ -194,8 +199,72 @@ def test_a_deployment_without_a_project_is_told_which_variable_to_set(
 ) -> None:
     monkeypatch.delenv("REJEU_PROJECT")
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
-    with pytest.raises(RequestError, match=r"REJEU_PROJECT: .* Set it in Airflow's environment"):
-        load()
+    (patrol, wrong) = load_patrol("dags/patrol.py")
+    assert (patrol.dag_id, wrong.dag_id) == (PATROL, "rejeu.settings.invalid")
+    assert "REJEU_PROJECT: " in wrong.dag_display_name
+    assert "Set it in Airflow's environment" in (wrong.doc_md or "")
+    assert DagSerialization.to_dict(wrong)
+
+
+def test_no_dag_vanishes_for_a_wrong_setting_and_the_watch_says_why_it_is_away(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("REJEU_LAUNCHER", "nowhere")
+    dags = load()
+    assert set(dags) == GOOD_DAGS
+    schedule: Any = dags["crypto_rates.watchdog"].schedule
+    assert all(DagSerialization.to_dict(dag) for dag in dags.values())
+    assert [asset.watchers for asset in schedule] == [[]]
+    assert "no stream is watched: REJEU_LAUNCHER: it is 'nowhere'" in caplog.text
+
+
+def test_a_broken_spec_is_nothing_to_the_patrol(write: Write, tmp_path: Path) -> None:
+    write("broken.yaml", "stream: [")
+    assert [dag.dag_id for dag in load_patrol(str(tmp_path / "patrol.py"))] == [PATROL]
+
+
+def test_streams_are_divided_among_files_each_in_one(load: Load, write: Write) -> None:
+    write("broken.yaml", "stream: [")
+    for number in range(8):
+        write(f"s_{number}.yaml", variant(stream=f"stream_{number}"))
+    parts = [set(load(number=number, of=3)) for number in range(3)]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    assert set().union(*parts) == set(load())
+    streams = [{dag_id.partition(".")[0] for dag_id in part} for part in parts]
+    assert sum(map(len, streams)) == len(set().union(*streams)), "a stream is in one file as a whole"
+
+
+def test_a_file_that_is_none_of_them_is_refused(load: Load) -> None:
+    with pytest.raises(ValueError, match="number is 3: it must be 0 to 2, for there are 3 files"):
+        load(number=3, of=3)
+
+
+def test_a_worker_reads_no_other_file_than_its_streams(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write(f"stream_{number}.yaml", variant(stream=f"stream_{number}"))
+    read: list[str] = []
+
+    def remember(file: Path) -> Any:
+        read.append(file.name)
+        return read_document(file)
+
+    monkeypatch.setattr(files, "read_document", remember)
+    monkeypatch.setenv(WANTED, "stream_1.live")
+    assert set(load(number=0, of=16)) == {"stream_1.live"}
+    assert read == ["stream_1.yaml"]
+
+
+@pytest.mark.parametrize("other", ["", "stream: [", variant(stream="third")])
+def test_a_worker_finds_a_stream_whose_file_is_called_otherwise(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    write("some_name.yaml", variant(stream="my_feed"))
+    write("my_feed.yaml", other)
+    monkeypatch.setenv(WANTED, "my_feed.live")
+    assert "my_feed.live" in load()
 
 
 PARSE = """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -13,6 +15,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 from google.api_core.exceptions import ServiceUnavailable
 
+from docs.generate.dags import STREAMS
 from rejeu.airflow.dags.patrol import PATROL, build_patrol
 from rejeu.airflow.operators import patrol
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround
@@ -87,7 +90,9 @@ def other(spec_with: Callable[..., StreamSpec]) -> StreamSpec:
 
 def look(task: FakeTask, *specs: StreamSpec) -> list[dict[str, Any]]:
     """What `look` hands to `repair`, as it comes out of Airflow's database."""
-    found = LookAround(task_id="look", specs=specs).execute({"ti": task})  # type: ignore[typeddict-item]
+    looking = LookAround(task_id="look", folders=())
+    looking.specs = list(specs)
+    found = looking.execute({"ti": task})  # type: ignore[typeddict-item]
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 
@@ -398,8 +403,8 @@ def test_a_look_that_fails_takes_no_alert(
 
 
 @pytest.fixture
-def dag(spec: StreamSpec, target: Target) -> DAG:
-    return build_patrol([spec], target)
+def dag(target: Target) -> DAG:
+    return build_patrol([], target)
 
 
 def repair_of(dag: DAG) -> Any:
@@ -426,11 +431,42 @@ def test_without_alerts_there_is_nothing_to_acknowledge(dag: DAG) -> None:
     assert set(dag.task_ids) == {"look", "repair", "repair_orphan"}
 
 
-def test_alerts_are_acknowledged_after_the_runs_were_triggered(spec: StreamSpec, target: Target) -> None:
-    dag = build_patrol([spec], target.model_copy(update={"alerts": "rejeu-alerts-patrol"}))
+def test_alerts_are_acknowledged_after_the_runs_were_triggered(target: Target) -> None:
+    dag = build_patrol([], target.model_copy(update={"alerts": "rejeu-alerts-patrol"}))
     acknowledge = dag.get_task("acknowledge")
     assert "repair" in acknowledge.upstream_task_ids
     assert acknowledge.trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+
+
+def test_it_is_made_unpaused_for_nobody_would_notice_that_it_is_not(dag: DAG) -> None:
+    assert dag.is_paused_upon_creation is False
+
+
+def test_several_looks_share_the_streams_and_one_of_them_hears_alerts(target: Target) -> None:
+    dag = build_patrol([], target.model_copy(update={"alerts": "rejeu-alerts-patrol"}), looks=3)
+    looks = [task for task in dag.tasks if isinstance(task, LookAround)]
+    assert [task.task_id for task in looks] == ["part_1.look", "part_2.look", "part_3.look"]
+    assert [task_id for task_id in dag.task_ids if task_id.endswith("acknowledge")] == ["part_1.acknowledge"]
+    assert dag.get_task("part_2.repair").upstream_task_ids == {"part_2.look"}
+    names = [f"stream_{number}" for number in range(100)]
+    assert all(len([task for task in looks if task._is_ours(name)]) == 1 for name in names)
+    assert DagSerialization.to_dict(dag)
+
+
+def test_it_reads_the_specs_when_it_runs(tmp_path: Path) -> None:
+    looking = LookAround(task_id="look", folders=[tmp_path])
+    (tmp_path / "broken.yaml").write_text("stream: [", encoding="utf-8")
+    shutil.copy(STREAMS / "crypto_rates.yaml", tmp_path)
+    assert [spec.stream for spec in looking.specs] == [STREAM]
+
+
+def test_it_calls_no_more_watchdogs_than_airflow_makes_tasks_of_and_the_silent_ones_first(
+    task: FakeTask, spec: StreamSpec, other: StreamSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patrol, "MOST_CALLED", 1)
+    missing = Verdict(Signal.FLOWING, missing=frozenset({Missing.STANDBY}))
+    verdicts(monkeypatch, {STREAM: missing, OTHER: Verdict(Signal.SILENT)})
+    assert called(look(task, spec, other)) == [f"{OTHER}.watchdog"]
 
 
 def test_it_says_what_it_is_and_airflow_can_store_it(dag: DAG) -> None:

@@ -136,7 +136,7 @@ def test_a_stream_is_begun_checked_and_replayed(installed: Installed) -> None:
     begun = installed.rejeu("new", "mine", "--file", rows.name)
     assert begun.returncode == 0, begun.stderr
     written = installed.folder / "dags"
-    assert {file.name for file in written.rglob("*.*")} == {"streams.py", "mine.yaml"}
+    assert {file.name for file in written.rglob("*.*")} == {"streams.py", "patrol.py", "mine.yaml"}
     assert (written / "streams.py").read_text() == (ROOT / "dags" / "streams.py").read_text()
     assert installed.rejeu("validate").stdout == "dags/streams/mine.yaml: ok\n"
     with FakeBroker() as broker:

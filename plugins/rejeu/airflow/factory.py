@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import DAG
+from airflow.sdk.definitions.param import ParamsDict
 
 from rejeu.airflow import docs
 from rejeu.airflow.dags.kind import BEGINNING, RETRIES, DagKind
@@ -18,17 +19,22 @@ def kinds_of(spec: StreamSpec) -> list[str]:
     return [kind.name for kind in KINDS if kind.has(spec)]
 
 
-def build_dag(spec: StreamSpec, name: str, target: Target) -> DAG:
-    """One DAG of a stream; a worker builds no other than its own, for each costs it time before its task begins."""
+def build_dag(spec: StreamSpec, name: str, target: Target | None) -> DAG:
+    """One DAG of a stream; a worker builds no other than its own, for each costs it time before its task begins.
+
+    Without a target, whose settings are wrong, nobody watches, and each task says why it fails.
+    """
     kind = next((kind for kind in KINDS if kind.name == name and kind.has(spec)), None)
     if kind is None:
         raise ValueError(f"{spec.stream} has no DAG {name!r}: it has {', '.join(kinds_of(spec))}")
     with DAG(**_arguments(kind, spec, target)) as dag:
-        kind.tasks(spec, target)
+        kind.tasks(spec)
+    # Last: each task would get a copy of it, which costs more than all else of a DAG.
+    dag.params = ParamsDict(kind.form(spec))
     return dag
 
 
-def _arguments(kind: DagKind, spec: StreamSpec, target: Target) -> dict[str, Any]:
+def _arguments(kind: DagKind, spec: StreamSpec, target: Target | None) -> dict[str, Any]:
     return {
         "dag_id": f"{spec.stream}.{kind.name}",
         # On a card the name is all that is read without pointing at it: Airflow shows the description in a tooltip.
@@ -38,10 +44,9 @@ def _arguments(kind: DagKind, spec: StreamSpec, target: Target) -> dict[str, Any
         "tags": ["rejeu", spec.stream, kind.name, *spec.tags],
         "default_args": {"owner": spec.owner, **RETRIES},
         "schedule": kind.schedule(spec, target),
-        "params": kind.form(spec),
         "start_date": BEGINNING,
         "catchup": False,
         "max_active_runs": 1,
-        "is_paused_upon_creation": True if kind.begins and target.streams_wait else None,
+        "is_paused_upon_creation": True if kind.begins and target is not None and target.streams_wait else None,
         **kind.arguments,
     }

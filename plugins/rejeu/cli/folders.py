@@ -10,8 +10,8 @@ from typing import Final
 import rejeu
 
 HERE: Final = Path("dags")
-DAG_FILE: Final = "streams.py"
-"""Makes DAGs of the specs in `streams/` beside it."""
+DAG_FILES: Final = ("streams.py", "patrol.py")
+"""Make DAGs of the specs in `streams/` beside them, and the one that looks at all streams."""
 
 
 def examples() -> Path:
@@ -31,13 +31,12 @@ def dags_folder(given: Path | None = None) -> Path:
     return examples()
 
 
-def add_dag_file(dags: Path) -> Path | None:
-    """Put the file that makes DAGs of specs into the folder, where it has none; returns its path if it was made."""
-    file = dags / DAG_FILE
-    if file.exists():
-        return None
-    shutil.copyfile(examples() / DAG_FILE, file)
-    return file
+def add_dag_files(dags: Path) -> list[Path]:
+    """Put the files that make DAGs of specs into the folder, where it has none; returns the paths of those made."""
+    made = [dags / name for name in DAG_FILES if not (dags / name).exists()]
+    for file in made:
+        shutil.copyfile(examples() / file.name, file)
+    return made
 
 
 def _is_packed() -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from rejeu.cli import homes
 from rejeu.cli.commands import Commands
 from rejeu.cli.console import errors, say, write_document
-from rejeu.cli.folders import add_dag_file, dags_folder
+from rejeu.cli.folders import add_dag_files, dags_folder
 from rejeu.errors import RejeuError, RequestError, SourceError, SpecError
 from rejeu.spec.files import Loaded, load_files, load_specs
 from rejeu.spec.model import StreamSpec
@@ -122,8 +122,8 @@ def new(arguments: argparse.Namespace) -> int:
         return 0
     dags = dags_folder(arguments.dags)
     say(f"{write_spec(dags / 'streams', wish.name, text)}: written")
-    if made := add_dag_file(dags):
-        say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
+    for made in add_dag_files(dags):
+        say(f"{made}: written; it makes DAGs of the specs in {dags / 'streams'}")
     up = f"rejeu up --dags {shlex.quote(str(dags))}"
     say(f"Read it through. Then start `{up}`, and trigger {wish.name}.live in Airflow.")
     say("A stack of this folder that is up shows the new DAGs within a minute, without a restart.")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rejeu.cli import homes
 from rejeu.cli.commands import Commands, count
 from rejeu.cli.console import console, say
-from rejeu.cli.folders import add_dag_file, dags_folder, examples
+from rejeu.cli.folders import add_dag_files, dags_folder, examples
 from rejeu.errors import RequestError
 from rejeu.extras import require_local
 from rejeu.spec.files import Loaded, load_specs, read_spec, spec_folders
@@ -52,8 +52,8 @@ def up(arguments: argparse.Namespace) -> int:
     dags = dags_folder(arguments.dags)
     if not dags.is_dir():
         raise RequestError(f"{dags} is no folder: name one with --dags; `rejeu new` makes one, `rejeu demo` needs none")
-    if made := add_dag_file(dags):
-        say(f"{made}: written; it makes DAGs of all specs in {dags / 'streams'}")
+    for made in add_dag_files(dags):
+        say(f"{made}: written; it makes DAGs of the specs in {dags / 'streams'}")
     stack = homes.stack_of(homes.HOME, dags)
     os.environ.setdefault("REJEU_STREAMS_WAIT", "1")
     from rejeu.local.stack.parts import DEMO_DATA, PARTS

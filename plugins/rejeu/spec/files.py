@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -66,11 +66,27 @@ def load_specs(folders: Iterable[Path]) -> list[Loaded]:
     return load_files(sorted(file for folder in folders for file in folder.glob("*") if file.suffix in SUFFIXES))
 
 
+def load_stream(folders: Sequence[Path], name: str) -> list[Loaded]:
+    """What these folders hold by this name: out of the file of that name alone, where it holds that very stream.
+
+    Whether the stream shares anything with another one is not asked then: who lists all specs has asked that.
+    """
+    look_beside(folders)
+    files = [folder / f"{name}{suffix}" for folder in folders for suffix in SUFFIXES]
+    own = [loaded for file in files if file.is_file() and (loaded := _load(file)).spec and loaded.name == name]
+    return own if len(own) == 1 else [each for each in load_specs(folders) if each.name == name]
+
+
+def look_beside(folders: Iterable[Path]) -> None:
+    """Have extensions found that stand beside the specs of any of these folders."""
+    for folder in folders:
+        extensions.look_in(folder)
+
+
 def load_files(files: Iterable[Path]) -> list[Loaded]:
     """The specs of these files, by the rules of `load_specs`; they may name extensions beside any of them."""
     found = list(files)
-    for folder in dict.fromkeys(file.parent for file in found):
-        extensions.look_in(folder)
+    look_beside(dict.fromkeys(file.parent for file in found))
     loaded = [_load(file) for file in found]
     owners: dict[str, list[Path]] = {}
     for each in loaded:

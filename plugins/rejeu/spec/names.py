@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Final
 
 from rejeu.spec.shapes import Shape
@@ -37,6 +38,11 @@ def stream_job(stream: str) -> str:
 def reconcile_job(stream: str) -> str:
     """The job that compares the stream with its source."""
     return f"rejeu-reconcile-{dashed(stream)}"
+
+
+def number_of(stream: str, of: int) -> int:
+    """To which of so many equal parts a stream falls, by its name alone: whatever other streams there are."""
+    return int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest()) % of
 
 
 def dashed(stream: str) -> str:

@@ -84,7 +84,8 @@ def streams(tmp_path_factory: pytest.TempPathFactory, machine_rows: int) -> Path
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, streams: Path) -> Iterator[Stack]:
     home, dags = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("dags")
-    shutil.copy(ROOT / "dags" / "streams.py", dags)
+    for file in (ROOT / "dags").glob("*.py"):
+        shutil.copy(file, dags)
     (dags / "launcher.py").write_text(LAUNCHER)
     with pytest.MonkeyPatch.context() as environment:
         for name in ("PUBSUB_EMULATOR_HOST", "REJEU_STACK", "REJEU_UI_PORT"):

@@ -20,11 +20,11 @@ def _batch_of(spec: StreamSpec) -> Batch:
     return spec.batch
 
 
-def _schedule(spec: StreamSpec, target: Target) -> CronDataIntervalTimetable:
+def _schedule(spec: StreamSpec, target: Target | None) -> CronDataIntervalTimetable:
     return CronDataIntervalTimetable(_batch_of(spec).schedule, timezone="UTC")
 
 
-def _tasks(spec: StreamSpec, target: Target) -> None:
+def _tasks(spec: StreamSpec) -> None:
     ensure = EnsureStream(task_id="ensure", spec=spec, asks_source=False)
     choose = BranchPythonOperator(task_id="choose_loader", python_callable=_loader, doc_md=_loader.__doc__)
     prepare = PreparePartition(task_id="prepare", spec=spec)

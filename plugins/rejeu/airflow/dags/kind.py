@@ -25,7 +25,7 @@ def _every_stream(spec: StreamSpec) -> bool:
     return True
 
 
-def _by_hand(spec: StreamSpec, target: Target) -> None:
+def _by_hand(spec: StreamSpec, target: Target | None) -> None:
     return None
 
 
@@ -45,12 +45,12 @@ class DagKind:
     """What it does, in one sentence that begins with the verb: its tooltip and the start of its page."""
     page: Callable[[StreamSpec], str]
     """The rest of its page, as Markdown; it may be indented."""
-    tasks: Callable[[StreamSpec, Target], None]
+    tasks: Callable[[StreamSpec], None]
     """Makes its tasks and wires them, within the DAG."""
     has: Callable[[StreamSpec], bool] = _every_stream
     """Whether a stream has such a DAG."""
-    schedule: Callable[[StreamSpec, Target], Any] = _by_hand
-    """When it runs; by hand only unless it says otherwise."""
+    schedule: Callable[[StreamSpec, Target | None], Any] = _by_hand
+    """When it runs; by hand only unless it says otherwise. No target: its settings are wrong."""
     begins: bool = False
     """Whether a stream's life begins with it: it starts paused where the target has streams wait."""
     form: Callable[[StreamSpec], dict[str, Param]] = _no_form

@@ -28,12 +28,12 @@ def _batch_asset(spec: StreamSpec) -> Asset | None:
     return asset_of(spec, "batch") if spec.batch else None
 
 
-def _schedule(spec: StreamSpec, target: Target) -> list[Asset] | None:
+def _schedule(spec: StreamSpec, target: Target | None) -> list[Asset] | None:
     batch_asset = _batch_asset(spec) if spec.replay else None
     return [batch_asset] if batch_asset else None
 
 
-def _tasks(spec: StreamSpec, target: Target) -> None:
+def _tasks(spec: StreamSpec) -> None:
     ensure = EnsureStream(task_id="ensure", spec=spec)
     if spec.replay is None:
         stream = StartStreamJob(task_id="start_stream", spec=spec)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 from textwrap import dedent
 from typing import Final
 
-from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg, chain
+from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, TriggerRule, XComArg, chain
 
 from rejeu.airflow.dags.kind import BEGINNING
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround, RepairOrphan, orphan, watchdog_run
-from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
 PATROL: Final = "rejeu.patrol"
@@ -37,11 +38,8 @@ REPAIR: Final = "Triggers the watchdogs that `look` names, one task each; skippe
 REPAIR_ORPHAN: Final = "Repairs the streams without a valid spec that `look` names, one task each; else skipped."
 
 
-def build_patrol(specs: Iterable[StreamSpec], target: Target) -> DAG:
-    """The DAG for these streams; it acknowledges alerts where the target has any."""
-    # Here, for it brings Airflow's models along: 0.3 s that the workers of other DAGs must not spend.
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
+def build_patrol(folders: Iterable[Path], target: Target | None, looks: int = 1) -> DAG:
+    """The DAG for the streams of these folders; it acknowledges alerts where the target has any."""
     with DAG(
         dag_id=PATROL,
         dag_display_name=f"{PATROL}: look at every stream",
@@ -55,25 +53,37 @@ def build_patrol(specs: Iterable[StreamSpec], target: Target) -> DAG:
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=RUN_LIMIT,
+        # While it is paused, nobody sees that the triggerer is dead.
+        is_paused_upon_creation=False,
     ) as dag:
-        look = LookAround(task_id="look", specs=specs, execution_timeout=LOOK_LIMIT)
-        repair = TriggerDagRunOperator.partial(
-            task_id="repair",
-            doc_md=REPAIR,
-            logical_date=None,
-            # A task that triggered and died does not trigger once more.
-            trigger_run_id="patrol__{{ run_id }}",
-            skip_when_already_exists=True,
-            map_index_template="{{ task.trigger_dag_id }}",
-        ).expand_kwargs(look.output.map(watchdog_run))
-        RepairOrphan.partial(
-            task_id="repair_orphan", doc_md=REPAIR_ORPHAN, map_index_template="{{ task.stream }}"
-        ).expand(stream=look.output.map(orphan))
-        if target.alerts:
-            acknowledge = AcknowledgeAlerts(
-                task_id="acknowledge",
-                ack_ids=XComArg(look, key="alerts"),
-                trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
-            )
-            chain(repair, acknowledge)
+        for number in range(looks):
+            with TaskGroup(f"part_{number + 1}") if looks > 1 else nullcontext():
+                _look(tuple(folders), number, looks, alerts=bool(target and target.alerts and number == 0))
     return dag
+
+
+def _look(folders: tuple[Path, ...], number: int, of: int, *, alerts: bool) -> None:
+    """One look, at its part of the streams, and what comes of it."""
+    # Here, for it brings Airflow's models along: 0.3 s that the workers of other DAGs must not spend.
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    look = LookAround(task_id="look", folders=folders, number=number, of=of, execution_timeout=LOOK_LIMIT)
+    repair = TriggerDagRunOperator.partial(
+        task_id="repair",
+        doc_md=REPAIR,
+        logical_date=None,
+        # A task that triggered and died does not trigger once more.
+        trigger_run_id="patrol__{{ run_id }}",
+        skip_when_already_exists=True,
+        map_index_template="{{ task.trigger_dag_id }}",
+    ).expand_kwargs(look.output.map(watchdog_run))
+    RepairOrphan.partial(task_id="repair_orphan", doc_md=REPAIR_ORPHAN, map_index_template="{{ task.stream }}").expand(
+        stream=look.output.map(orphan)
+    )
+    if alerts:
+        acknowledge = AcknowledgeAlerts(
+            task_id="acknowledge",
+            ack_ids=XComArg(look, key="alerts"),
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+        )
+        chain(repair, acknowledge)

@@ -17,12 +17,12 @@ def _has(spec: StreamSpec) -> bool:
     return spec.replay is not None and spec.pipeline.windows is None
 
 
-def _schedule(spec: StreamSpec, target: Target) -> CronTriggerTimetable | None:
+def _schedule(spec: StreamSpec, target: Target | None) -> CronTriggerTimetable | None:
     cron = spec.reconcile.schedule
     return CronTriggerTimetable(cron, timezone="UTC") if cron else None
 
 
-def _tasks(spec: StreamSpec, target: Target) -> None:
+def _tasks(spec: StreamSpec) -> None:
     Reconcile(task_id="reconcile", spec=spec)
 
 

@@ -9,10 +9,9 @@ from airflow.sdk import chain
 from rejeu.airflow.dags.kind import DagKind
 from rejeu.airflow.operators.live import DrainStreamJob, StopReplay
 from rejeu.spec.model import StreamSpec
-from rejeu.target import Target
 
 
-def _tasks(spec: StreamSpec, target: Target) -> None:
+def _tasks(spec: StreamSpec) -> None:
     chain(StopReplay(task_id="stop_replay", spec=spec), DrainStreamJob(task_id="drain_stream", spec=spec))
 
 
@@ -29,4 +28,6 @@ STOP: Final = DagKind(
     summary="Stops the replay and the streaming job, and tells the watchdog to expect silence until the next live run.",
     page=_page,
     tasks=_tasks,
+    # A run by hand of a paused DAG would wait, and the stream go on.
+    arguments={"is_paused_upon_creation": False},
 )

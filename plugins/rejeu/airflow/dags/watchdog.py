@@ -14,14 +14,17 @@ from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
 
 
-def _signal_asset(spec: StreamSpec, target: Target) -> Asset:
+def _signal_asset(spec: StreamSpec, target: Target | None) -> Asset:
+    """The asset whose events call the watchdog; where the settings are wrong, nobody can watch."""
+    if target is None:
+        return asset_of(spec, "signal")
     watcher = AssetWatcher(name=f"{spec.stream}.silence", trigger=SilenceTrigger.watching(spec, target))
     return asset_of(spec, "signal", watchers=[watcher])
 
 
-def _tasks(spec: StreamSpec, target: Target) -> None:
+def _tasks(spec: StreamSpec) -> None:
     # No retries: the watcher repeats its event until the signal is back, and each run looks again.
-    relaunch = RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=_signal_asset(spec, target), retries=0)
+    relaunch = RelaunchReplay(task_id="relaunch", spec=spec, signal_asset=asset_of(spec, "signal"), retries=0)
     signal = AwaitSignal(task_id="await_signal", spec=spec, **SOON)
     # Both also after a run that had nothing to relaunch: an incident may be open still, or a part be missing.
     record = RecordIncident(task_id="record_incident", spec=spec, trigger_rule=TriggerRule.NONE_FAILED)
@@ -64,5 +67,6 @@ WATCHDOG: Final = DagKind(
     page=_page,
     schedule=lambda spec, target: [_signal_asset(spec, target)],
     tasks=_tasks,
-    arguments={"max_active_runs": RUNS},
+    # Airflow makes no watcher for a paused DAG, and nobody would know that nothing is watched.
+    arguments={"max_active_runs": RUNS, "is_paused_upon_creation": False},
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseOperator
@@ -24,7 +26,9 @@ from rejeu.launchers.choose import job_launcher
 from rejeu.orphans.finding import live_orphans
 from rejeu.orphans.telling import to_be_told
 from rejeu.ports import Job, Missing, Signal, StateStore, Verdict
+from rejeu.spec.files import load_specs
 from rejeu.spec.model import StreamSpec
+from rejeu.spec.names import number_of
 from rejeu.state import open_store
 from rejeu.state.documents import SideDocument
 from rejeu.state.lease import read_state
@@ -48,6 +52,8 @@ LOOK_SECONDS: Final = 30.0
 """How long all streams together may take: what was seen by then is worth more than all of it too late."""
 JOBS_SECONDS: Final = 10.0
 """How much longer the launcher may take to say which streaming jobs run."""
+MOST_CALLED: Final = 1_000
+"""How many watchdogs one look calls: Airflow maps a result of up to 1,024 entries (`max_map_length`)."""
 UNDER_WAY: Final = ["queued", "running"]
 ORPHAN: Final = "orphan"
 """The key of an entry that is about a stream without a spec."""
@@ -101,26 +107,35 @@ class LookAround(PatrolOperator):
     to do. A watchdog that is paused, or at work already, is left alone.
     """
 
-    def __init__(self, *, specs: Iterable[StreamSpec], **kwargs: Any) -> None:
+    def __init__(self, *, folders: Sequence[Path], number: int = 0, of: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.specs = tuple(specs)
+        self.folders = tuple(folders)
+        self.number = number
+        self.of = of
+
+    @cached_property
+    def specs(self) -> list[StreamSpec]:
+        """Every valid spec, of other parts too: read here, for while DAGs are parsed a spec could break this one."""
+        return [loaded.spec for loaded in load_specs(self.folders) if loaded.spec is not None]
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
-        self._tell_blind()
-        looks = self._needy(self.specs, now)
+        if self.number == 0:
+            self._tell_blind()
+        looks = self._needy([spec for spec in self.specs if self._is_ours(spec.stream)], now)
         called = {look.stream: _conf("patrol", look.stream, look.verdict) for look in looks}
-        alerts = self._pull() if self.target.alerts else []
+        alerts = self._pull() if self.target.alerts and self.number == 0 else []
         for alert in alerts:
             self.log.warning("alert about %s: %s", alert.topic, alert.summary)
             for stream in self._fed_by(alert):
                 called.setdefault(stream, _conf("alert", stream, Verdict(Signal.UNKNOWN)))
         silent = {look.stream for look in looks if look.verdict.signal.needs_relaunch}
-        free = [stream for stream in called if self._is_free(context["ti"], stream, is_silent=stream in silent)]
+        free = self._free(context["ti"], sorted(called, key=lambda stream: stream not in silent), silent)
         if alerts:
             self._divide(context["ti"], alerts, free)
         runs = [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
-        return runs + [{ORPHAN: stream} for stream in self._orphans(context, now)]
+        orphans = self._orphans(context, now)
+        return [*runs, *({ORPHAN: stream} for stream in orphans)][:MOST_CALLED]
 
     def _tell_blind(self) -> None:
         """Say which watches in the triggerer cannot look: until they can, only this patrol sees a silence there."""
@@ -134,7 +149,8 @@ class LookAround(PatrolOperator):
         """The wanted streams without a valid spec that need a repair; those that a person must know of are told."""
         try:
             self._remember_those_before()
-            wanted = [stream for stream in live_orphans(self.store, self._declared) if self._is_wanted(stream)]
+            orphans = [stream for stream in live_orphans(self.store, self._declared) if self._is_ours(stream)]
+            wanted = [stream for stream in orphans if self._is_wanted(stream)]
             told = to_be_told(self.store, wanted, now)
             specs = [spec for stream in wanted if (spec := self._spec_of(stream)) is not None]
             if told:
@@ -150,7 +166,7 @@ class LookAround(PatrolOperator):
         names = set(self.store.names())
         for spec in self.specs:
             has_record = SideDocument.LIVE.of(spec.stream) in names
-            if spec.stream in names and not has_record and self._is_wanted(spec.stream):
+            if spec.stream in names and self._is_ours(spec.stream) and not has_record and self._is_wanted(spec.stream):
                 remember_live(self.store, spec, self.target)
 
     @property
@@ -245,6 +261,18 @@ class LookAround(PatrolOperator):
 
     def _fed_by(self, alert: Alert) -> list[str]:
         return [spec.stream for spec in self.specs if spec.live.topic == alert.topic]
+
+    def _is_ours(self, stream: str) -> bool:
+        """Whether the stream falls to this look, where several share the work."""
+        return number_of(stream, self.of) == self.number
+
+    def _free(self, ti: Any, called: Sequence[str], silent: Collection[str]) -> list[str]:
+        """The first of them whose watchdogs may run, as many as Airflow makes tasks of; the others wait a minute."""
+        free = (stream for stream in called if self._is_free(ti, stream, is_silent=stream in silent))
+        found = list(islice(free, MOST_CALLED))
+        if len(found) == MOST_CALLED < len(called):
+            self.log.error("%d watchdogs are called, of up to %d: the others wait", MOST_CALLED, len(called))
+        return found
 
     def _is_free(self, ti: Any, stream: str, *, is_silent: bool) -> bool:
         """Whether one more run of the stream's watchdog would do anything: a silence is not left for what restores."""

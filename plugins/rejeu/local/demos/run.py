@@ -80,7 +80,8 @@ def _alone(spec: StreamSpec, examples: Path, dags: Path) -> Path:
     """Make a dags folder with this stream's spec and no other, which would run, too; returns the folder of specs."""
     folder = dags.resolve() / "streams"
     folder.mkdir(parents=True)
-    shutil.copy(examples / "streams.py", dags)
+    for file in examples.glob("*.py"):
+        shutil.copy(file, dags)
     shutil.copy(examples / "streams" / f"{spec.stream}.yaml", folder)
     return folder
 
