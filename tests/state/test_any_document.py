@@ -10,25 +10,32 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from rejeu.errors import RejeuError
 from rejeu.handover import decide_start
+from rejeu.orphans.finding import left_subscriptions
+from rejeu.orphans.telling import to_be_told
 from rejeu.ports import EndedBy, Versioned
 from rejeu.reconcile import Span, read_done, remember_done, span_to_compare
+from rejeu.spec.model import StreamSpec
 from rejeu.state.documents import SideDocument, conflict, parse
 from rejeu.state.launch_lock import hold_launch_lock
 from rejeu.state.lease import Lease, read_state
+from rejeu.state.live_record import forget_subscription, read_record, remember_live, spec_of, subscriptions_of
 from rejeu.state.model import Status
 from rejeu.state.standby_marker import mark_standby, stands_by
 from rejeu.state.stream import announce, mark_unwanted, set_pace
+from rejeu.target import Target
 from rejeu.timeline import HandOver
 from rejeu.watchdog.incidents import ended, mark_recorded
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from rejeu.watchdog.repair import Seen, claim, relaunch_request
+from tests.spec.builders import spec_of as text_of
+from tests.state.sampling import SAMPLES as FOLDER
+from tests.state.sampling import STREAM, name_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_garbage")]
 
@@ -36,12 +43,14 @@ DOCUMENTS: Final = 3_000
 SEED: Final = 12
 SECONDS: Final = 1.0
 MEGABYTES: Final = 200
-STREAM: Final = "clicks"
 SILENCE: Final = timedelta(seconds=5)
 SAMPLES: Final = [
     (file.stem.replace("turn", "launch_lock"), json.loads(file.read_text(encoding="utf-8")))
-    for file in sorted((Path(__file__).parent / "samples").glob("*/*.json"))
+    for file in sorted(FOLDER.glob("*/*.json"))
 ]
+KINDS: Final = {kind: [content for each, content in SAMPLES if each == kind] for kind, _ in SAMPLES}
+TARGET: Final = Target(project="rejeu-test")
+SPEC: Final = StreamSpec.model_validate(text_of(STREAM))
 DEEP: Final = "@deep@"
 VALUES: Final[list[Any]] = [
     *(
@@ -145,6 +154,20 @@ def uses_of(kind: str, store: TextStore) -> list[Callable[[], object]]:
         return [lambda: read_done(store, STREAM), lambda: remember_done(store, state, span)]
     if kind == SideDocument.LAUNCH_LOCK:
         return [lambda: hold(store)]
+    if kind == SideDocument.LIVE:
+        return [
+            lambda: read_spec(store),
+            lambda: forget_subscription(store, STREAM, "projects/rejeu-test/subscriptions/clicks-clicks"),
+            lambda: remember_live(store, SPEC, TARGET, goes_live=False),
+            lambda: left_subscriptions(store, [SPEC], TARGET),
+            lambda: remember_live(store, SPEC, TARGET),
+        ]
+    if kind == "patrol":
+        return [
+            lambda: to_be_told(store, [STREAM, "bikes"], now),
+            lambda: to_be_told(store, [STREAM], now + timedelta(days=1)),
+            lambda: to_be_told(store, [], now),
+        ]
     return [
         lambda: claim_it(store, now),
         lambda: look(store, now),
@@ -154,6 +177,13 @@ def uses_of(kind: str, store: TextStore) -> list[Callable[[], object]]:
         lambda: Lease.acquire(store, STREAM, "host:7:new", 3.0).checkpoint(status=Status.RUNNING),
         lambda: look(store, now),
     ]
+
+
+def read_spec(store: TextStore) -> None:
+    """What the patrol makes of a stream whose spec is gone: it is watched as its record says."""
+    record = read_record(store, STREAM)
+    if record is not None:
+        subscriptions_of(spec_of(record), TARGET)
 
 
 def hold(store: TextStore) -> None:
@@ -192,9 +222,9 @@ def test_nothing_but_our_own_errors_comes_of_any_document(monkeypatch: pytest.Mo
     read = refused = 0
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(DOCUMENTS):
-        kind, content = luck.choice(SAMPLES)
-        text = mutated(content, luck)
-        store = TextStore(f"{STREAM}.{kind}" if kind in [*SideDocument] else STREAM, text)
+        kind = luck.choice([*KINDS])
+        text = mutated(luck.choice(KINDS[kind]), luck)
+        store = TextStore(name_of(kind), text)
         begun = time.process_time()
         for use in uses_of(kind, store):
             try:

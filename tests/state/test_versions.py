@@ -1,49 +1,60 @@
 """Several versions of Rejeu read and write one document: what earlier ones wrote is read, what later ones add is kept.
 
-`samples/` has documents as earlier commits wrote them, a folder each; whoever changes a document adds a folder.
+`samples/` has documents as earlier commits wrote them, a folder each; whoever changes a document adds a folder with
+`python -m tests.state.sampling`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from rejeu.errors import StateError
 from rejeu.jobs.request import CURSOR, ReplayRequest
+from rejeu.orphans.telling import to_be_told
 from rejeu.ports import EndedBy
 from rejeu.reconcile import Span, read_done, remember_done
+from rejeu.spec.model import StreamSpec
 from rejeu.state import documents
 from rejeu.state.documents import SideDocument
 from rejeu.state.launch_lock import hold_launch_lock
 from rejeu.state.lease import Lease, read_state
-from rejeu.state.live_record import read_record
+from rejeu.state.live_record import forget_subscription, read_record, remember_live, spec_of
 from rejeu.state.model import Status, StreamState
 from rejeu.state.standby_marker import mark_standby, stands_by
 from rejeu.state.stream import announce, mark_unwanted, set_pace
+from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, Timeline, parse_instant
 from rejeu.watchdog.incidents import ended, mark_recorded, still_open
 from rejeu.watchdog.probes.heartbeat import HeartbeatProbe
 from rejeu.watchdog.repair import Seen, claim, relaunch_request
+from tests.paths import PLUGINS
+from tests.spec.builders import spec_of as text_of
+from tests.state.sampling import DOCUMENTS, PARTS, SAMPLES, SHAPE, STREAM, documents_of_now, name_of, shape, versions
 
-STREAM: Final = "clicks"
-SAMPLES: Final = Path(__file__).parent / "samples"
-VERSIONS: Final = sorted(folder.name for folder in SAMPLES.iterdir())
+VERSIONS: Final = versions()
 OWN: Final = ["starting", "running", "relaunched", "second_silence", "stopped"]
 NEW: Final = {"of": ["a", {"newer": 1.5}], "is": None}
 NO_TIME: Final = timedelta(0)
 LATER: Final = parse_instant("2099-01-01T00:00:00Z")
 SPAN: Final = Span(from_time=None, until_time=LATER)
+TARGET: Final = Target(project="rejeu-test")
 
 
 def sample(version: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((SAMPLES / version / f"{name}.json").read_text(encoding="utf-8"))
     return found
+
+
+def having(name: str) -> list[str]:
+    """The versions that have such a document."""
+    return [version for version in VERSIONS if (SAMPLES / version / f"{name}.json").exists()]
 
 
 def holding(content: dict[str, Any], name: str = STREAM) -> MemoryStore:
@@ -110,7 +121,37 @@ WRITER_OF: Final[dict[str, Callable[[MemoryStore], object]]] = {
     "clicks.standby": lambda store: mark_standby(store, STREAM, "host:8", LATER),
     "clicks.launch_lock": lambda store: hold_launch_lock(store, STREAM, "run-1/start").__enter__(),
     "clicks.reconciled": lambda store: remember_done(store, StreamState(stream=STREAM), SPAN),
+    "clicks.live": lambda store: remember_live(store, StreamSpec.model_validate(text_of(STREAM)), TARGET),
+    ".patrol": lambda store: to_be_told(store, ["bikes"], LATER),
 }
+
+
+# Samples of today
+
+
+def test_the_newest_samples_have_the_shape_that_documents_have_now() -> None:
+    newest = (SAMPLES / VERSIONS[-1] / SHAPE).read_text(encoding="utf-8")
+    assert shape() == newest, "a document has changed: keep samples of it with `python -m tests.state.sampling`"
+
+
+def test_every_document_and_part_is_in_the_samples_with_each_of_its_fields() -> None:
+    known = {model.__name__ for model in (*DOCUMENTS, *PARTS)}
+    sources = "".join(file.read_text(encoding="utf-8") for file in (PLUGINS / "rejeu").rglob("*.py"))
+    assert set(re.findall(r"class (\w+)\(Document\)", sources)) <= known
+    now = documents_of_now()
+    assert set(now) == {file.stem for file in (SAMPLES / VERSIONS[-1]).glob("*.json")}
+    filled = {field for content in now.values() for field in fields_of(content)}
+    unfilled = {field for model in (*DOCUMENTS, *PARTS) for field in model.model_fields} - filled
+    assert unfilled == set()
+
+
+def fields_of(part: Any) -> set[str]:
+    """The names of all fields, here and further in, that say something."""
+    if isinstance(part, list):
+        return {name for each in part for name in fields_of(each)}
+    if not isinstance(part, dict):
+        return set()
+    return {name for name, value in part.items() if value not in (None, [], "")} | fields_of(list(part.values()))
 
 
 # What earlier versions wrote
@@ -147,9 +188,33 @@ def test_what_an_earlier_version_wrote_beside_the_stream_is_read(version: str) -
     until = parse_instant(written(marker, "clicks.standby")["until"])
     assert stands_by(marker, STREAM, until - timedelta(seconds=1))
     reconciled = holding(sample(version, "reconciled"), SideDocument.RECONCILED.of(STREAM))
-    assert read_done(reconciled, STREAM) == Span(
-        from_time=parse_instant("2021-05-01T00:00:00Z"), until_time=parse_instant("2021-05-01T00:00:12Z")
+    done = read_done(reconciled, STREAM)
+    assert done is not None
+    assert (done.from_time, done.until_time) == (
+        parse_instant("2021-05-01T00:00:00Z"),
+        parse_instant("2021-05-01T00:00:12Z"),
     )
+
+
+@pytest.mark.parametrize("version", having("live"))
+def test_the_spec_that_an_earlier_version_remembered_is_read_whole(version: str) -> None:
+    content = sample(version, "live")
+    store = holding(content, "clicks.live")
+    record = read_record(store, STREAM)
+    assert record is not None
+    assert spec_of(record).model_dump(mode="json", exclude_unset=True) == content["spec"]
+    forget_subscription(store, STREAM, content["subscriptions"][0])
+    assert written(store, "clicks.live") == content | {"subscriptions": content["subscriptions"][1:]}
+
+
+@pytest.mark.parametrize("version", having("patrol"))
+def test_what_an_earlier_versions_patrol_told_is_not_told_again(version: str) -> None:
+    content = sample(version, "patrol")
+    store = holding(content, name_of("patrol"))
+    seen = {stream: parse_instant(told["seen_at"]) for stream, told in content["orphans"].items()}
+    told = {stream for stream, each in content["orphans"].items() if each["told_at"]}
+    assert told
+    assert set(to_be_told(store, seen, max(seen.values()) + timedelta(minutes=1))) == set(seen) - told
 
 
 # What later versions add
@@ -192,14 +257,21 @@ def test_what_a_newer_version_added_to_a_side_document_is_kept() -> None:
         ("standby", {"who": "host:7", "until": now.isoformat()}),
         ("launch_lock", {"who": None, "until": now.isoformat()}),
         ("reconciled", {"from_time": None, "until_time": now.isoformat()}),
+        ("live", {"spec": text_of(STREAM), "subscriptions": []}),
     ):
         store.save(f"{STREAM}.{name}", {**content, "new": NEW}, None)
+    store.save(".patrol", {"orphans": {STREAM: {"seen_at": now.isoformat(), "new": NEW}}, "new": NEW}, None)
     mark_standby(store, STREAM, "host:8", now)
     with hold_launch_lock(store, STREAM, "run-1/start"):
         pass
     remember_done(store, StreamState(stream=STREAM), Span(from_time=now, until_time=now + timedelta(1)))
-    assert [written(store, each)["new"] for each in store.names()] == [NEW] * 3
+    remember_live(store, StreamSpec.model_validate(text_of(STREAM)), TARGET)
+    assert to_be_told(store, [STREAM], now + timedelta(minutes=1)) == [STREAM]
+    assert [written(store, each)["new"] for each in store.names()] == [NEW] * 5
     assert written(store, "clicks.standby")["who"] == "host:8"
+    assert written(store, "clicks.live")["subscriptions"]
+    told = written(store, ".patrol")["orphans"][STREAM]
+    assert (told["new"], bool(told["told_at"])) == (NEW, True)
 
 
 def test_every_document_says_which_schema_it_has() -> None:
