@@ -138,6 +138,15 @@ def test_what_cannot_be_read_of_one_hides_no_other(
     assert look(task) == [{"orphan": STREAM}]
 
 
+@pytest.mark.usefixtures("was_live")
+@pytest.mark.parametrize("broken", [{"orphans": "none"}, {"schema_version": 2, "orphans": {}}])
+def test_what_the_patrol_cannot_remember_keeps_no_stream_from_its_repair(
+    task: FakeTask, store: MemoryStore, broken: dict[str, Any]
+) -> None:
+    store.save(telling.DOCUMENT, broken, None)
+    assert look(task) == [{"orphan": STREAM}]
+
+
 def test_a_store_that_is_away_for_them_keeps_nobody_with_a_spec_waiting(
     task: FakeTask, spec: StreamSpec, store: MemoryStore
 ) -> None:

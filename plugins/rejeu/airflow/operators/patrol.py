@@ -151,15 +151,22 @@ class LookAround(PatrolOperator):
             self._remember_those_before()
             orphans = [stream for stream in live_orphans(self.store, self._declared) if self._is_ours(stream)]
             wanted = [stream for stream in orphans if self._is_wanted(stream)]
-            told = to_be_told(self.store, wanted, now)
-            specs = [spec for stream in wanted if (spec := self._spec_of(stream)) is not None]
-            if told:
-                notify(context, *orphaned_text(told), streams=told)
-            looks = self._needy(specs, now)
+            self._tell(context, wanted, now)
+            looks = self._needy([spec for stream in wanted if (spec := self._spec_of(stream)) is not None], now)
         except RejeuError as error:  # what has a spec is not kept waiting
             self.log.error("streams without a spec cannot be looked at: %s", error)
             return []
         return [look.stream for look in looks if not self._is_paused(context["ti"], look.stream)]
+
+    def _tell(self, context: Context, orphans: Sequence[str], now: datetime) -> None:
+        """Tell a person of those that are due; whatever keeps that from being known, they are repaired."""
+        try:
+            told = to_be_told(self.store, orphans, now)
+        except StateError as error:
+            self.log.error("nobody is told of streams without a spec (%s): %s", ", ".join(orphans) or "none", error)
+            return
+        if told:
+            notify(context, *orphaned_text(told), streams=told)
 
     def _remember_those_before(self) -> None:
         """A stream that an older Rejeu brought live gets the record that it needs once its spec breaks."""
