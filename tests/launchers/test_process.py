@@ -97,6 +97,12 @@ def test_a_job_that_does_not_listen_is_killed_in_the_end(rig: ProcessRig, monkey
     assert not any(_lives(member) for member in members)
 
 
+def test_a_look_leaves_nothing_behind(tmp_path: Path) -> None:
+    launcher = process.ProcessLauncher(tmp_path / "home" / "jobs")
+    assert (launcher.find(NAME), launcher.find_active([NAME]), launcher.stop(NAME)) == (None, {}, None)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_what_old_jobs_left_goes_but_for_the_newest_of_each_name(rig: ProcessRig) -> None:
     rig.end(3)
     first = set(rig.folder.glob("*.log")) | set(rig.folder.glob("*.exit"))

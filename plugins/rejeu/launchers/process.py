@@ -66,7 +66,6 @@ class ProcessLauncher:
     def __init__(self, folder: Path, through: Sequence[str] = ()) -> None:
         self._folder = folder.absolute()
         self._through = list(through)
-        self._folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, request: JobRequest) -> Job:
         with self._locked(request.job_name):
@@ -180,7 +179,12 @@ class ProcessLauncher:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """One starter at a time for a name, across processes."""
+        """One starter at a time for a name, across processes; the first start makes the folder, a look does not."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            rule = f"{name} was not started: the folder {self._folder} cannot be made ({error.strerror})"
+            raise LaunchError(f"{rule}; set REJEU_HOME to a folder that can be written") from None
         with (self._folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
