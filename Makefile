@@ -15,7 +15,7 @@ QUICK := -m "not emulated and not slow and not hypothesis" --ignore=tests/bigque
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down logs status demo test quick check format lock docs screenshots bench chaos chaos-replay
+.PHONY: help setup up down logs status demo test quick check format lock docs screenshots bench matrix chaos chaos-replay
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ screenshots: $(READY) ## Pictures of a kept demo's DAGs, with Debian's Chromium
 
 bench: $(READY) ## Measure speed against Google's own client, lateness, memory, takeover, the watch over 1,000 streams, parsing
 	$(BIN)/python -m benchmarks
+
+matrix: $(READY) ## Run the tests under each supported Airflow, in environments of managed Airflow's packages (needs a registry)
+	$(BIN)/python -m tests.matrix
 
 chaos-replay: $(READY) ## Kill and cut off real replays, step clocks, fill disks in 30 seeded rounds, and check every promise (needs root)
 	$(BIN)/python -m tests.chaos

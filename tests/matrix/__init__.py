@@ -1,0 +1,1 @@
+"""The tests under each version of Airflow that is supported: `make matrix`."""
