@@ -14,6 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import BaseEventTrigger
 
 from docs.generate.dags import STREAMS, TARGET
+from rejeu.airflow.dags.kind import NO_BACKFILL
 from rejeu.airflow.dags.patrol import PATROL
 from rejeu.airflow.factory import build_dag, kinds_of
 from rejeu.airflow.triggers import SilenceTrigger
@@ -142,6 +143,11 @@ def test_where_streams_wait_their_batch_alone_starts_paused(spec: StreamSpec) ->
 def test_what_watches_and_what_stops_is_made_unpaused_and_the_rest_as_airflow_is_set(spec: StreamSpec) -> None:
     paused = {name: build_dag(spec, name, TARGET).is_paused_upon_creation for name in kinds_of(spec)}
     assert {name for name, value in paused.items() if value is False} == {"watchdog", "stop"}
+
+
+def test_what_looks_at_the_present_takes_no_backfill(dags: dict[str, DAG]) -> None:
+    limited = {dag_id for dag_id, dag in dags.items() if dag.allowed_run_types == frozenset(NO_BACKFILL)}
+    assert limited == {PATROL} | {dag_id for dag_id in DAG_IDS if dag_id.endswith(".reconcile")}
 
 
 def test_no_task_has_a_copy_of_its_dags_form(dags: dict[str, DAG]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import DAG
-from airflow.sdk.definitions.param import ParamsDict
 
 from rejeu.airflow import docs
 from rejeu.airflow.dags.kind import BEGINNING, RETRIES, DagKind
@@ -30,7 +29,7 @@ def build_dag(spec: StreamSpec, name: str, target: Target | None) -> DAG:
     with DAG(**_arguments(kind, spec, target)) as dag:
         kind.tasks(spec)
     # Last: each task would get a copy of it, which costs more than all else of a DAG.
-    dag.params = ParamsDict(kind.form(spec))
+    dag.params.update(kind.form(spec))
     return dag
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG, Asset
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk import Asset
+from airflow.sdk.api.datamodels._generated import DagRunType
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from rejeu.airflow.operators.batch import AwaitLoadJob, MeasureBatch, PreparePartition, partition_of
 from rejeu.airflow.triggers import JobTrigger, LoadJobTrigger
@@ -146,30 +147,6 @@ def test_a_task_that_is_killed_before_its_job_began_stops_nothing(
     assert launcher.stopped == []
 
 
-# What is planned reaches the load jobs
-
-
-@pytest.mark.parametrize("kind", ["rows", "dead"])
-def test_the_load_jobs_take_what_prepare_has_named(dags: dict[str, DAG], kind: str) -> None:
-    staging = {"projectId": "p", "datasetId": "d", "tableId": "t"}
-    planned = {"files": "gs://raw/x-*.ndjson", "staging": staging, "schema": [{"name": "at", "type": "TIMESTAMP"}]}
-    pulled = {kind: {**planned, "merge": "MERGE `t` USING `s` ON FALSE"}}
-
-    class Pulled:
-        def xcom_pull(self, task_ids: str) -> Any:
-            return {"prepare": pulled}[task_ids]
-
-    tasks: Any = {task.task_id: task.prepare_for_execution() for task in dags["crypto_rates.batch"].tasks}
-    for task in (tasks[f"load_{kind}"], tasks[f"place_{kind}"]):
-        task.render_template_fields({"ti": Pulled()})
-    load = tasks[f"load_{kind}"].configuration["load"]
-    assert load["sourceUris"] == ["gs://raw/x-*.ndjson"]
-    assert load["destinationTable"] == staging
-    assert load["schema"] == {"fields": planned["schema"]}
-    assert load["writeDisposition"] == "WRITE_TRUNCATE"
-    assert tasks[f"place_{kind}"].configuration["query"]["query"] == "MERGE `t` USING `s` ON FALSE"
-
-
 # Loaded elsewhere
 
 
@@ -205,6 +182,14 @@ def test_the_end_of_the_batch_is_an_event_that_says_its_last_instant(
     }
     assert [parameters for _, parameters in bigquery.asked] == [{"day": date(2021, 4, 30)}]
     assert measure.outlets == [ASSET]
+
+
+def test_a_day_of_a_backfill_is_measured_and_starts_no_stream(measure: MeasureBatch, bigquery: FakeBigQuery) -> None:
+    bigquery.rows = [measured(1000)]
+    run = a_run() | {"dag_run": SimpleNamespace(run_type=DagRunType.BACKFILL, conf={})}
+    with pytest.raises(AirflowSkipException, match="2021-04-30 is loaded; a backfill hands nothing over"):
+        measure.execute(run)
+    assert len(run["outlet_events"]) == 0
 
 
 def test_an_empty_day_hands_nothing_over(measure: MeasureBatch, bigquery: FakeBigQuery) -> None:

@@ -32,14 +32,13 @@ from tests.airflow.builders import (
     REPLAY_JOB,
     STREAM,
     STREAM_JOB,
+    FakeBigQuery,
     a_run,
     ago,
     alive,
     carry_out,
     dead,
-    event_of,
     remember,
-    text,
 )
 
 ASSET = Asset(name="crypto_rates.batch", uri="x-rejeu://crypto_rates/batch")
@@ -222,9 +221,11 @@ def test_a_job_that_cannot_be_drained_fails_the_task_with_the_launchers_words(
         carry_out(DrainStreamJob(task_id="drain_stream", spec=spec), a_run())
 
 
-def test_a_stopped_streams_cursor_is_what_the_next_run_goes_on_from(spec: StreamSpec, store: MemoryStore) -> None:
+def test_a_stopped_streams_cursor_is_what_the_next_run_goes_on_from(
+    spec: StreamSpec, store: MemoryStore, bigquery: FakeBigQuery
+) -> None:
     remember(store, **alive(cursor=Position(to_us(LAST_ROW + timedelta(hours=1))), last_published=ago(1)))
     StopReplay(task_id="stop_replay", spec=spec).execute(a_run())
-    task = HandOverInstant(task_id="hand_over", spec=spec, batch_asset=ASSET)
-    batch = event_of(ASSET, {"table_max_timestamp": text(LAST_ROW)})
-    assert task.execute(a_run(batch))["start"] == "resume"
+    task = HandOverInstant(task_id="hand_over", spec=spec)
+    bigquery.rows = [{"last": LAST_ROW}]
+    assert task.execute(a_run())["start"] == "resume"

@@ -11,10 +11,10 @@ from airflow.sdk.exceptions import TaskDeferred
 from google.api_core.exceptions import Conflict, NotFound, ServiceUnavailable
 from google.cloud import bigquery
 
-from rejeu.airflow import load_trigger
-from rejeu.airflow.load_trigger import BigQueryJobTrigger
 from rejeu.airflow.operators import base
 from rejeu.airflow.operators.load import LoadFiles, PlaceRows
+from rejeu.airflow.triggers import BigQueryJobTrigger, QueriedJob
+from rejeu.airflow.triggers import load as load_trigger
 from rejeu.errors import SourceError
 from rejeu.spec.model import StreamSpec
 from tests.airflow.builders import a_run, carry_out, fired
@@ -31,6 +31,9 @@ FAILED = SimpleNamespace(
     error_result={"reason": "invalid", "message": "no such column"},
     errors=[{"message": "no such column"}, {"message": "line 3 of rows-00.ndjson"}],
 )
+
+
+WAITED = QueriedJob(project="rejeu-test", location="US", job_id="a")
 
 
 class FakeJobs:
@@ -102,7 +105,7 @@ def test_the_wait_takes_no_slot_and_survives_the_triggerer(load: LoadFiles, jobs
     with pytest.raises(TaskDeferred) as deferred:
         load.execute(run())
     path, arguments = deferred.value.trigger.serialize()
-    assert path == "rejeu.airflow.load_trigger.BigQueryJobTrigger"
+    assert path == "rejeu.airflow.triggers.BigQueryJobTrigger"
     assert json.loads(json.dumps(arguments)) == arguments
     assert all(isinstance(value, str) for value in arguments.values())
 
@@ -131,12 +134,12 @@ def test_a_task_that_is_cleared_loads_indeed(load: LoadFiles, jobs: FakeJobs) ->
 @pytest.mark.parametrize("away", [ServiceUnavailable("503"), OSError("no route")])
 def test_a_job_goes_on_while_bigquery_does_not_answer(jobs: FakeJobs, away: Exception) -> None:
     jobs.answers = [away, RUNNING, DONE]
-    assert fired(BigQueryJobTrigger("rejeu-test", "US", "a")) == {"job_id": "a", "error": ""}
+    assert fired(BigQueryJobTrigger.of(WAITED)) == {"job_id": "a", "error": ""}
 
 
 def test_a_job_that_is_gone_says_so(jobs: FakeJobs) -> None:
     jobs.answers = [NotFound("no such job")]
-    assert "no such job" in fired(BigQueryJobTrigger("rejeu-test", "US", "a"))["error"]
+    assert "no such job" in fired(BigQueryJobTrigger.of(WAITED))["error"]
 
 
 def test_a_refused_job_says_what_to_look_at(load: LoadFiles, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:

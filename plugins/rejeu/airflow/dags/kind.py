@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow.sdk import Asset, Param
+from airflow.sdk.api.datamodels._generated import DagRunType
 
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
@@ -17,6 +18,8 @@ BEGINNING: Final = datetime(2015, 1, 1, tzinfo=UTC)
 RETRIES: Final = {"retries": 2, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": True}
 SOON: Final[dict[str, Any]] = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 """A deferred task must have retries: Airflow 3.3 may take one that is resumed very quickly for one that failed."""
+NO_BACKFILL: Final = (DagRunType.SCHEDULED, DagRunType.MANUAL)
+"""The types of run of a DAG that looks at what there is now."""
 INSTANT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.]\d{1,6})?)?(Z|[+-]\d\d:\d\d)$"
 """Airflow checks `format: date-time` only where rfc3339-validator is installed, which it does not ask for."""
 

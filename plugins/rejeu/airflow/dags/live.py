@@ -24,13 +24,8 @@ from rejeu.timeline import HandOver
 SPEED: Final = r"^(max|(?=.*[1-9])\d{1,7}([.]\d{1,6})?)$"
 
 
-def _batch_asset(spec: StreamSpec) -> Asset | None:
-    return asset_of(spec, "batch") if spec.batch else None
-
-
 def _schedule(spec: StreamSpec, target: Target | None) -> list[Asset] | None:
-    batch_asset = _batch_asset(spec) if spec.replay else None
-    return [batch_asset] if batch_asset else None
+    return [asset_of(spec, "batch")] if spec.batch and spec.replay else None
 
 
 def _tasks(spec: StreamSpec) -> None:
@@ -39,7 +34,7 @@ def _tasks(spec: StreamSpec) -> None:
         stream = StartStreamJob(task_id="start_stream", spec=spec)
         chain(ensure, stream, BeginWatch(task_id="begin_watch", spec=spec))
         return
-    hand_over = HandOverInstant(task_id="hand_over", spec=spec, batch_asset=_batch_asset(spec))
+    hand_over = HandOverInstant(task_id="hand_over", spec=spec)
     stream = StartStreamJob(task_id="start_stream", spec=spec)
     replay = StartReplay(task_id="start_replay", spec=spec, decision=hand_over.output)
     chain(ensure, [hand_over, stream], replay, AwaitSignal(task_id="await_signal", spec=spec, **SOON))
@@ -92,7 +87,11 @@ def _page(spec: StreamSpec) -> str:
     start = "the start of the batch's last window, which the stream counts anew"
     if spec.pipeline.windows is None:
         start = "the row, or the minute, after the batch's last row"
-    begins = f"Each batch that ends starts a run (`{spec.stream}.batch`)." if spec.batch else "Runs by hand only."
+    begins = (
+        f"Each batch that ends starts a run (`{spec.stream}.batch`), but for those of a backfill."
+        if spec.batch
+        else "Runs by hand only."
+    )
     return f"""
         {begins} It makes what is missing of topic `{spec.live.topic}`, its subscription, `{spec.live.table}`,
         `{spec.dead_letters}` and the view `{spec.view}`; starts the streaming job, or adopts the one that runs; and

@@ -11,7 +11,7 @@ from typing import Final
 
 from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, TriggerRule, XComArg, chain
 
-from rejeu.airflow.dags.kind import BEGINNING
+from rejeu.airflow.dags.kind import BEGINNING, NO_BACKFILL
 from rejeu.airflow.operators.patrol import AcknowledgeAlerts, LookAround, RepairOrphan, orphan, watchdog_run
 from rejeu.target import Target
 
@@ -55,6 +55,7 @@ def build_patrol(folders: Iterable[Path], target: Target | None, looks: int = 1)
         dagrun_timeout=RUN_LIMIT,
         # While it is paused, nobody sees that the triggerer is dead.
         is_paused_upon_creation=False,
+        allowed_run_types=NO_BACKFILL,
     ) as dag:
         for number in range(looks):
             with TaskGroup(f"part_{number + 1}") if looks > 1 else nullcontext():

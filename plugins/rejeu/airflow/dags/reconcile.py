@@ -6,7 +6,7 @@ from typing import Final
 
 from airflow.sdk import CronTriggerTimetable, Param
 
-from rejeu.airflow.dags.kind import INSTANT, DagKind
+from rejeu.airflow.dags.kind import INSTANT, NO_BACKFILL, DagKind
 from rejeu.airflow.operators.reconcile import Reconcile
 from rejeu.spec.model import StreamSpec
 from rejeu.target import Target
@@ -65,5 +65,6 @@ RECONCILE: Final = DagKind(
     form=_form,
     tasks=_tasks,
     # Without a start date it does not begin with a run for the time before it was made.
-    arguments={"start_date": None},
+    # A backfill would compare the same range once for each of its days.
+    arguments={"start_date": None, "allowed_run_types": NO_BACKFILL},
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
 
 from rejeu.airflow.operators.base import JobOperator, StreamOperator
 from rejeu.airflow.triggers import AwaitedLoad, LoadJobTrigger
@@ -22,6 +23,8 @@ from rejeu.timeline import format_instant
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+BACKFILL: Final = "backfill"
+"""The type of run that Airflow gives to each day of a backfill."""
 LOAD_JOB_LIMIT = timedelta(hours=12)
 LOAD_JOB_POLL_SECONDS = 10.0
 
@@ -120,7 +123,10 @@ class AwaitLoadJob(BatchOperator):
 
 
 class MeasureBatch(BatchOperator):
-    """Says that the batch has ended: its last instant and row count, as the asset event that starts the live DAG."""
+    """Says that the batch has ended: its last instant and row count, as the asset event that starts the live DAG.
+
+    Skips in a backfill, whose days end in any order, many at a time: none of them starts the stream.
+    """
 
     def __init__(self, *, asset: Asset, **kwargs: Any) -> None:
         super().__init__(outlets=[asset], **kwargs)
@@ -149,6 +155,8 @@ class MeasureBatch(BatchOperator):
             "max_timestamp": format_instant(row["max_timestamp"]),
             "table_max_timestamp": format_instant(row["table_max_timestamp"]),
         }
-        context["outlet_events"][self.asset].extra = measured
         self.log.info("%s: batch %s", self.spec.stream, measured)
+        if getattr(context.get("dag_run"), "run_type", None) == BACKFILL:
+            raise AirflowSkipException(f"{self.spec.stream}: {partition} is loaded; a backfill hands nothing over")
+        context["outlet_events"][self.asset].extra = measured
         return measured

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
 from rejeu.airflow.operators.base import DRAIN_LIMIT, GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
@@ -99,33 +98,25 @@ class EnsureStream(StreamOperator):
 
 
 class HandOverInstant(StreamOperator):
-    """Decides where the replay starts: the decision and its reason are the task's result (XCom)."""
+    """Decides where the replay starts: the decision and its reason are the task's result (XCom).
 
-    def __init__(self, *, batch_asset: Asset | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.batch_asset = batch_asset
+    Where the batch ends, its table says: events coalesce, and the one that started the run may be older than others.
+    """
 
     def execute(self, context: Context) -> dict[str, str | None]:
         params = context["params"]
         by_hand = parse_instant(params["from"]) if params.get("from") else None
         rule = HandOver(params.get("hand_over") or self.spec.hand_over)
         state = read_state(self.store, self.spec.stream)
-        decision = decide_start(state, self._batch_max(context), rule, by_hand, datetime.now(UTC))
+        decision = decide_start(state, self._batch_max(), rule, by_hand, datetime.now(UTC))
         self.log.info("%s: %s", self.spec.stream, decision.reason)
         at = format_instant(decision.at) if decision.at else None
         return asdict(decision) | {"at": at}
 
-    def _batch_max(self, context: Context) -> datetime | None:
-        """The batch's last instant: the newest event's word, or the table's where a person started the run."""
-        if self.spec.batch is None or self.batch_asset is None:
+    def _batch_max(self) -> datetime | None:
+        """The last instant in the batch's table; None where there is none."""
+        if self.spec.batch is None:
             return None
-        events = [
-            parse_instant(event.extra["table_max_timestamp"])
-            for event in context["triggering_asset_events"].get(self.batch_asset, ())
-            if "table_max_timestamp" in (event.extra or {})
-        ]
-        if events:
-            return max(events)
         table = self.target.table(self.spec.batch.table)
         (row,) = self.bigquery().query(sql.last_instant(table, self.spec.event_time)).result()
         found: datetime | None = row["last"]

@@ -9,8 +9,8 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rejeu.airflow.load_trigger import BigQueryJobTrigger, why_failed
 from rejeu.airflow.operators.base import WaitingOperator
+from rejeu.airflow.triggers.load import BigQueryJobTrigger, QueriedJob, why_failed
 from rejeu.errors import SourceError
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class BigQueryJobOperator(WaitingOperator):
         self.log.info("%s: job %s is %s", self.spec.stream, job_id, job.state)
         if job.state == "DONE":
             return self.resume(context, {"job_id": job_id, "error": why_failed(job)})
-        return self.wait(context, BigQueryJobTrigger(self.target.project, self.target.location, job_id), JOB_LIMIT)
+        waited = QueriedJob(project=self.target.project, location=self.target.location, job_id=job_id)
+        return self.wait(context, BigQueryJobTrigger.of(waited), JOB_LIMIT)
 
     def resume(self, context: Context, event: dict[str, str]) -> str:
         if event["error"]:

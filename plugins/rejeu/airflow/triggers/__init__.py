@@ -12,15 +12,18 @@ from rejeu.airflow.triggers.jobs import (
     JobTrigger,
     LoadJobTrigger,
 )
+from rejeu.airflow.triggers.load import BigQueryJobTrigger, QueriedJob
 from rejeu.airflow.triggers.watching import ReturnTrigger, SilenceTrigger
 
 __all__ = [
     "AwaitedJob",
     "AwaitedLoad",
+    "BigQueryJobTrigger",
     "DrainTrigger",
     "DrainedJob",
     "JobTrigger",
     "LoadJobTrigger",
+    "QueriedJob",
     "ReturnTrigger",
     "SilenceTrigger",
 ]

@@ -1,17 +1,16 @@
-"""The wait for a job of BigQuery's, in the triggerer, where neither DAGs nor plugins are: flat arguments, no threads.
-
-Nothing is checked while it is made: an error there would end the whole triggerer.
-"""
+"""The wait for a job of BigQuery's, whether it loads files or puts rows in their place."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
+from pydantic import BaseModel
 
+from rejeu.airflow.triggers.base import StoredTrigger
 from rejeu.gcp.clients import bigquery_client
 
 if TYPE_CHECKING:
@@ -25,39 +24,42 @@ AWAY_SECONDS = 10.0
 TIMEOUT_SECONDS: Final = 60.0
 
 
-class BigQueryJobTrigger(BaseTrigger):
+class QueriedJob(BaseModel):
+    """A load job, or a query."""
+
+    project: str
+    location: str
+    job_id: str
+
+
+class BigQueryJobTrigger(StoredTrigger[QueriedJob]):
     """Fires once when a job has ended, well or not; its event says why not."""
 
-    def __init__(self, project: str, location: str, job_id: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.project, self.location, self.job_id = project, location, job_id
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = {"project": self.project, "location": self.location, "job_id": self.job_id}
-        return f"{__name__}.{type(self).__qualname__}", arguments
+    model = QueriedJob
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from google.api_core.exceptions import NotFound
 
+        job_id = self.arguments.job_id
         while True:
             try:
                 job = await asyncio.to_thread(self._find)
             except NotFound as error:
-                yield TriggerEvent({"job_id": self.job_id, "error": str(error)})
+                yield TriggerEvent({"job_id": job_id, "error": str(error)})
                 return
             except Exception as error:  # the job goes on whether or not BigQuery answers just now
-                log.warning("%s: cannot be looked at: %s: %s", self.job_id, type(error).__name__, error)
+                log.warning("%s: cannot be looked at: %s: %s", job_id, type(error).__name__, error)
                 await asyncio.sleep(AWAY_SECONDS)
                 continue
             if job.state == "DONE":
-                yield TriggerEvent({"job_id": self.job_id, "error": why_failed(job)})
+                yield TriggerEvent({"job_id": job_id, "error": why_failed(job)})
                 return
             await asyncio.sleep(POLL_SECONDS)
 
     def _find(self) -> _AsyncJob:
-        job: _AsyncJob = bigquery_client(self.project).get_job(
-            self.job_id, location=self.location, timeout=TIMEOUT_SECONDS
-        )
+        job_id, location = self.arguments.job_id, self.arguments.location
+        client = bigquery_client(self.arguments.project)
+        job: _AsyncJob = client.get_job(job_id, location=location, timeout=TIMEOUT_SECONDS)
         return job
 
 
