@@ -29,6 +29,7 @@ from rejeu.state.live_record import LiveRecord, remember_live
 from rejeu.state.model import End, Incident, Status, StreamState
 from rejeu.state.standby_marker import StandbyMarker, mark_standby
 from rejeu.state.stream import announce, mark_unwanted, set_pace
+from rejeu.state.watch_note import Blindness, WatchNote, note_blind, write_note
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, Timeline, parse_instant, to_us
@@ -38,7 +39,16 @@ from rejeu.watchdog.repair import Seen, claim
 STREAM: Final = "clicks"
 SAMPLES: Final = Path(__file__).parent / "samples"
 SHAPE: Final = "shape.txt"
-DOCUMENTS: Final = (StreamState, StandbyMarker, LockDocument, Compared, LiveRecord, PatrolDocument)
+DOCUMENTS: Final = (
+    StreamState,
+    StandbyMarker,
+    LockDocument,
+    Compared,
+    LiveRecord,
+    PatrolDocument,
+    WatchNote,
+    Blindness,
+)
 PARTS: Final = (End, Incident, Told)
 VALUES: Final = (Position, Timeline)
 WORDS: Final[tuple[type[StrEnum], ...]] = (Status, EndedBy, SideDocument)
@@ -105,6 +115,10 @@ def _beside_it() -> Iterator[tuple[str, dict[str, Any]]]:
     yield SideDocument.RECONCILED, _content(store, SideDocument.RECONCILED.of(STREAM))
     remember_live(store, _spec(), Target(project="rejeu-test"))
     yield SideDocument.LIVE, _content(store, SideDocument.LIVE.of(STREAM))
+    write_note(store, STREAM, WatchNote(told_at=now, needs=("standby",)))
+    yield SideDocument.TOLD, _content(store, SideDocument.TOLD.of(STREAM))
+    note_blind(store, STREAM, Blindness(since=now, why="the state store does not answer"))
+    yield SideDocument.BLIND, _content(store, SideDocument.BLIND.of(STREAM))
     to_be_told(store, ["clicks"], now - timedelta(minutes=1))
     to_be_told(store, ["bikes", "clicks"], now)
     yield "patrol", _content(store, PATROL)

@@ -28,6 +28,7 @@ from rejeu.state.live_record import forget_subscription, read_record, remember_l
 from rejeu.state.model import Status
 from rejeu.state.standby_marker import mark_standby, stands_by
 from rejeu.state.stream import announce, mark_unwanted, set_pace
+from rejeu.state.watch_note import Blindness, WatchNote, blind_watches, note_blind, note_sight, read_note, write_note
 from rejeu.target import Target
 from rejeu.timeline import HandOver
 from rejeu.watchdog.incidents import ended, mark_recorded
@@ -161,6 +162,14 @@ def uses_of(kind: str, store: TextStore) -> list[Callable[[], object]]:
             lambda: remember_live(store, SPEC, TARGET, goes_live=False),
             lambda: left_subscriptions(store, [SPEC], TARGET),
             lambda: remember_live(store, SPEC, TARGET),
+        ]
+    if kind == SideDocument.TOLD:
+        return [lambda: read_note(store, STREAM), lambda: write_note(store, STREAM, WatchNote(told_at=now))]
+    if kind == SideDocument.BLIND:
+        return [
+            lambda: [*blind_watches(store, store.names())],
+            lambda: note_blind(store, STREAM, Blindness(since=now, why="it is away")),
+            lambda: note_sight(store, STREAM),
         ]
     if kind == "patrol":
         return [

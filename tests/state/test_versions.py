@@ -28,6 +28,7 @@ from rejeu.state.live_record import forget_subscription, read_record, remember_l
 from rejeu.state.model import Status, StreamState
 from rejeu.state.standby_marker import mark_standby, stands_by
 from rejeu.state.stream import announce, mark_unwanted, set_pace
+from rejeu.state.watch_note import Blindness, WatchNote, blind_watches, note_blind, read_note, write_note
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
 from rejeu.timeline import Position, Timeline, parse_instant
@@ -122,6 +123,8 @@ WRITER_OF: Final[dict[str, Callable[[MemoryStore], object]]] = {
     "clicks.launch_lock": lambda store: hold_launch_lock(store, STREAM, "run-1/start").__enter__(),
     "clicks.reconciled": lambda store: remember_done(store, StreamState(stream=STREAM), SPAN),
     "clicks.live": lambda store: remember_live(store, StreamSpec.model_validate(text_of(STREAM)), TARGET),
+    "clicks.told": lambda store: write_note(store, STREAM, WatchNote(told_at=LATER)),
+    "clicks.blind": lambda store: note_blind(store, STREAM, Blindness(since=LATER, why="it is away")),
     ".patrol": lambda store: to_be_told(store, ["bikes"], LATER),
 }
 
@@ -207,6 +210,15 @@ def test_the_spec_that_an_earlier_version_remembered_is_read_whole(version: str)
     assert written(store, "clicks.live") == content | {"subscriptions": content["subscriptions"][1:]}
 
 
+@pytest.mark.parametrize("version", having("told"))
+def test_what_an_earlier_versions_watch_left_is_read(version: str) -> None:
+    note = read_note(holding(sample(version, "told"), "clicks.told"), STREAM)
+    assert note is not None
+    assert note.needs == ("standby",)
+    [words] = blind_watches(holding(sample(version, "blind"), "clicks.blind"), ["clicks.blind"])
+    assert words.endswith("the state store does not answer")
+
+
 @pytest.mark.parametrize("version", having("patrol"))
 def test_what_an_earlier_versions_patrol_told_is_not_told_again(version: str) -> None:
     content = sample(version, "patrol")
@@ -258,6 +270,8 @@ def test_what_a_newer_version_added_to_a_side_document_is_kept() -> None:
         ("launch_lock", {"who": None, "until": now.isoformat()}),
         ("reconciled", {"from_time": None, "until_time": now.isoformat()}),
         ("live", {"spec": text_of(STREAM), "subscriptions": []}),
+        ("told", {"told_at": now.isoformat(), "needs": ["standby"]}),
+        ("blind", {"since": now.isoformat(), "why": "it is away"}),
     ):
         store.save(f"{STREAM}.{name}", {**content, "new": NEW}, None)
     store.save(".patrol", {"orphans": {STREAM: {"seen_at": now.isoformat(), "new": NEW}}, "new": NEW}, None)
@@ -267,7 +281,10 @@ def test_what_a_newer_version_added_to_a_side_document_is_kept() -> None:
     remember_done(store, StreamState(stream=STREAM), Span(from_time=now, until_time=now + timedelta(1)))
     remember_live(store, StreamSpec.model_validate(text_of(STREAM)), TARGET)
     assert to_be_told(store, [STREAM], now + timedelta(minutes=1)) == [STREAM]
-    assert [written(store, each)["new"] for each in store.names()] == [NEW] * 5
+    write_note(store, STREAM, WatchNote(told_at=LATER))
+    note_blind(store, STREAM, Blindness(since=LATER, why="it is still away"))
+    assert [written(store, each)["new"] for each in store.names()] == [NEW] * 7
+    assert (written(store, "clicks.told")["needs"], written(store, "clicks.blind")["why"]) == ([], "it is still away")
     assert written(store, "clicks.standby")["who"] == "host:8"
     assert written(store, "clicks.live")["subscriptions"]
     told = written(store, ".patrol")["orphans"][STREAM]
@@ -363,7 +380,10 @@ def test_a_side_document_that_is_broken_is_told_with_what_helps(content: dict[st
         SideDocument.LAUNCH_LOCK: lambda store: hold_launch_lock(store, STREAM, "run-1/start").__enter__(),
         SideDocument.RECONCILED: lambda store: read_done(store, STREAM),
         SideDocument.LIVE: lambda store: read_record(store, STREAM),
+        SideDocument.TOLD: lambda store: read_note(store, STREAM),
+        SideDocument.BLIND: lambda store: [*blind_watches(store, store.names())],
     }
+    assert set(uses) == {*SideDocument}
     for document, use in uses.items():
         with pytest.raises(StateError, match=rf"^state of clicks\.{document}: .*: remove that document: it is written"):
             use(holding(content, document.of(STREAM)))

@@ -65,6 +65,7 @@ def blind_watches(store: StateStore, names: Sequence[str]) -> Iterator[str]:
 
 
 def _save(store: StateStore, name: str, document: Document) -> None:
-    found = store.load(name)
+    found, version = read_document(store, name, type(document))
+    kept = document if found is None else found.model_copy(update=dict(document))
     with suppress(StateConflictError):  # the watch of another triggerer, which knows as much
-        save_document(store, name, document, None if found is None else found.version)
+        save_document(store, name, kept, version)
