@@ -29,14 +29,15 @@ REQUEST = ReplayRequest.of(
 
 
 class Clock:
-    """The wall clock of a standby, which moves when it is told."""
+    """The clocks of a standby: `seconds` go by when a test says so, and the wall clock may be stepped beside them."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.began, self.seconds = datetime.now(UTC), 0.0
+        self.began, self.seconds, self.stepped = datetime.now(UTC), 0.0, 0.0
         patch.setattr(standby_module, "datetime", self)
+        patch.setattr(standby_module, "elapsed", lambda: 1000 + self.seconds, raising=False)
 
     def now(self, zone: object) -> datetime:
-        return self.began + timedelta(seconds=self.seconds)
+        return self.began + timedelta(seconds=self.seconds + self.stepped)
 
 
 @pytest.fixture
@@ -93,6 +94,33 @@ def test_it_says_so_once_a_lease_and_is_believed_for_three(
     with standby:
         standby.wait(goes_on, lambda _: hold(store))
     assert sorted(said) == [at + RENEWALS_MISSED * LEASE for at in (0.5, 0.5 + LEASE, 0.5 + 2 * LEASE)]
+
+
+@pytest.mark.parametrize("step", [-3600, -60, -LEASE, -1, 1, LEASE, 60, 3600])
+def test_a_clock_that_is_stepped_keeps_it_neither_from_saying_so_nor_lets_it_be_believed_for_longer(
+    store: Store, standby: Standby, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    hold(store)
+    clock = Clock(monkeypatch)
+    said: dict[int, float] = {}
+    looks = itertools.count()
+    ahead: list[float] = []
+
+    def goes_on() -> bool:
+        if (found := store.load(f"{STREAM}.standby")) is not None:
+            said.setdefault(found.version, clock.seconds)
+            ahead.append((parse_instant(found.document["until"]) - clock.now(UTC)).total_seconds())
+        clock.seconds += 0.5
+        if (look := next(looks)) == 20:
+            clock.stepped = step
+        return look < 40
+
+    with standby:
+        standby.wait(goes_on, lambda _: hold(store))
+    times_said = [*said.values(), clock.seconds]
+    assert max(later - before for before, later in itertools.pairwise(times_said)) <= LEASE + 0.5
+    assert min(ahead) > (RENEWALS_MISSED - 2) * LEASE
+    assert max(ahead) < (RENEWALS_MISSED + 1) * LEASE
 
 
 def test_one_that_took_over_stands_by_no_more(store: Store, standby: Standby) -> None:

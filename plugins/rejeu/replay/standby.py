@@ -11,6 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from rejeu.clocks import elapsed
 from rejeu.errors import LeaseHeldError, StateError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.ports import StateStore
@@ -42,6 +43,7 @@ class Standby:
         self._look_seconds = rhythm.checkpoint_seconds / LOOKS_A_CHECKPOINT
         self._every = timedelta(seconds=rhythm.lease_seconds)
         self._shown_until: datetime | None = None
+        self._shown_at = 0.0
         self._read_from: Position | None = None
         self._reading = ExitStack()
         self._ahead: ReadAhead | None = None
@@ -88,11 +90,12 @@ class Standby:
         return not self._lease.may_be_held(state, now) and is_free(state, now - self._lease.ahead(state, now))
 
     def _show(self, now: datetime) -> None:
-        """Renew the standby marker when it is due."""
-        lasts = RENEWALS_MISSED * self._every
-        if self._shown_until is None or self._shown_until - lasts + self._every <= now:
-            self._shown_until = now + lasts
-            mark_standby(self._store, self._request.state_name, self._name, self._shown_until)
+        """Renew the standby marker when it is due, and where the wall clock was stepped, by which others read it."""
+        until = now + RENEWALS_MISSED * self._every
+        is_due = elapsed() - self._shown_at >= self._every.total_seconds()
+        if is_due or self._shown_until is None or abs(until - self._shown_until) >= self._every:
+            mark_standby(self._store, self._request.state_name, self._name, until)
+            self._shown_until, self._shown_at = until, elapsed()
 
     def _taken(self, lease: Lease) -> tuple[Lease, ReadAhead]:
         log.warning("%s: takes over under epoch %d", self._request.state_name, lease.epoch)
