@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import apache_beam as beam
 
 from beam_jobs.transforms.dead_letters import dead_letter
 from beam_jobs.transforms.records import DEAD, ROWS, Row
 from rejeu.bigquery import types
+from rejeu.errors import told
 from rejeu.message import ROW_ID
 from rejeu.spec.columns import Column
 
 Check = Callable[[Any], str | None]
 """What is wrong with a value, in the words that follow its name; None where nothing is."""
-
-SHOWN: Final = reprlib.Repr()
-"""How a reason repeats a wrong value: shortened, however large and deep it is; the payload has it whole."""
-SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 100
-SHOWN.fillvalue = "…"
 
 
 class Validate(beam.PTransform):
@@ -85,7 +80,7 @@ def _check_of_each(check: Check) -> Check:
         if value is None:
             return None
         if not isinstance(value, list):
-            return f" is {SHOWN.repr(value)}: it must be an array, for the column is REPEATED"
+            return f" is {told(value)}: it must be an array, for the column is REPEATED"
         for index, each in enumerate(value):
             fault = " is null: an array of BigQuery holds no nulls" if each is None else check(each)
             if fault is not None:
@@ -100,7 +95,7 @@ def _check_of_record(column: Column) -> Check:
 
     def check_record(value: Any) -> str | None:
         if not isinstance(value, dict):
-            return f" is {SHOWN.repr(value)}: it must be an object, for the column is a {column.type}"
+            return f" is {told(value)}: it must be an object, for the column is a {column.type}"
         fault = find_fault(value)
         return None if fault is None else f".{fault}"
 
@@ -120,6 +115,6 @@ def _check_of_type(column: Column) -> Check:
                 return None
         except (ValueError, TypeError, ArithmeticError):
             pass
-        return f" is {SHOWN.repr(value)}: a {column.type} must be {rule}"
+        return f" is {told(value)}: a {column.type} must be {rule}"
 
     return check_type

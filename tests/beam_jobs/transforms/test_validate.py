@@ -95,6 +95,11 @@ def test_a_long_value_is_cut_in_the_reason() -> None:
     assert len(fault) < 250
 
 
+def test_a_number_of_more_digits_than_python_writes_is_refused_as_any_other() -> None:
+    fault = fault_finder([Column("it", "STRING")])({"it": 10**5_000})
+    assert fault == "it is a number of very many digits: a STRING must be text"
+
+
 @pytest.mark.parametrize("kind", ["INT64", "NUMERIC", "STRING", "RECORD"])
 def test_a_value_nested_too_deeply_to_be_shown_is_cut_in_the_reason(kind: str) -> None:
     value: list[Any] = []
