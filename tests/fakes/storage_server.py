@@ -34,6 +34,7 @@ FIRST_GENERATION: Final = 1_790_000_000_000_000
 LATE: Final = "At least one of the pre-conditions you specified did not hold."
 PAGE: Final = 3
 """Names in one page of a list; the real one has a thousand."""
+RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 OBJECTS: Final = re.compile(r"(/upload|/download)?/storage/v1/b/(?P<bucket>[^/]+)/o(/(?P<name>.+))?")
 
 
@@ -72,6 +73,7 @@ class StorageServer(ThreadingHTTPServer):
         self.answering.set()
         self.requests: list[str] = []
         """What was asked, as `METHOD name`, or a path that is not served."""
+        self.downloaded_bytes = 0
         self.objects: dict[str, dict[str, Object]] = {bucket: {} for bucket in buckets}
         self._generations = itertools.count(FIRST_GENERATION)
         self._turn = threading.Lock()
@@ -114,7 +116,12 @@ class StorageServer(ThreadingHTTPServer):
                 return self._write(objects, name, body, query), fault
             if method == "DELETE":
                 return _delete(objects, name, query), fault
-            return (_download(objects, name) if name else _page(objects, query)), fault
+            return (self._download(objects, name, headers) if name else _page(objects, query)), fault
+
+    def _download(self, objects: dict[str, Object], name: str, headers: Message) -> Answer:
+        answer = _download(objects, name, headers["Range"])
+        self.downloaded_bytes += len(answer.body)
+        return answer
 
     def _write(self, objects: dict[str, Object], name: str, body: bytes, query: dict[str, str]) -> Answer:
         there, now = objects.get(name), time.monotonic()
@@ -181,12 +188,20 @@ def _delete(objects: dict[str, Object], name: str, query: dict[str, str]) -> Ans
     return Answer(204, b"", {})
 
 
-def _download(objects: dict[str, Object], name: str) -> Answer:
+def _download(objects: dict[str, Object], name: str, wanted: str | None) -> Answer:
     if name not in objects:
         return Answer(404, f"No such object: {name}".encode(), {"Content-Type": "text/html"})
     found = objects[name]
     checksum = base64.b64encode(google_crc32c.Checksum(found.body).digest()).decode()
-    return Answer(200, found.body, {"X-Goog-Generation": str(found.generation), "X-Goog-Hash": f"crc32c={checksum}"})
+    headers = {"X-Goog-Generation": str(found.generation), "X-Goog-Hash": f"crc32c={checksum}"}
+    part = RANGE.fullmatch(wanted or "")
+    if part is None:
+        return Answer(200, found.body, headers)
+    first, size = int(part[1]), len(found.body)
+    if first >= size:
+        return Answer(416, b"", headers | {"Content-Range": f"bytes */{size}"})
+    end = min(size, int(part[2] or size) + 1)
+    return Answer(206, found.body[first:end], headers | {"Content-Range": f"bytes {first}-{end - 1}/{size}"})
 
 
 def _page(objects: dict[str, Object], query: dict[str, str]) -> Answer:
@@ -201,7 +216,12 @@ def _page(objects: dict[str, Object], query: dict[str, str]) -> Answer:
     page = min(PAGE, int(query.get("maxResults", PAGE)))
     following = {"nextPageToken": names[page - 1]} if len(names) > page else {}
     items = [
-        {"name": name, "generation": str(objects[name].generation), "updated": format_instant(objects[name].updated)}
+        {
+            "name": name,
+            "generation": str(objects[name].generation),
+            "updated": format_instant(objects[name].updated),
+            "size": str(len(objects[name].body)),
+        }
         for name in names[:page]
     ]
     cut = [name[below:].partition(delimiter) for name in objects if name.startswith(prefix)] if delimiter else []

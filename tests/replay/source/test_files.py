@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import tempfile
@@ -25,10 +26,11 @@ import rejeu.replay.source.parquet
 from rejeu.errors import RowError, SourceError
 from rejeu.gcp.clients import storage_client
 from rejeu.jobs.request import ReplayRequest
-from rejeu.replay.source.files import read_files
+from rejeu.replay.source.files import file_schema, first_rows, read_files
 from rejeu.replay.source.merge import Run
 from rejeu.replay.source.spill import spill
 from rejeu.timeline import Position
+from tests.fakes.storage_server import BUCKET, FIRST_GENERATION, Object, StorageServer
 from tests.replay.rows import PROJECT
 
 Read = Callable[..., list[tuple[int, str, bytes]]]
@@ -313,3 +315,57 @@ def test_files_in_cloud_storage_are_read_and_named_by_their_uris(tmp_path: Path,
         read(file="gs://replayed/other/*")
     with pytest.raises(SourceError, match=r"gs://nowhere/a\.ndjson cannot be read|no file is named gs://nowhere"):
         read(file="gs://nowhere/a.ndjson")
+
+
+def parquet(rows: int) -> bytes:
+    sink = io.BytesIO()
+    noise = random.Random(7)
+    bodies = [noise.randbytes(200).hex() for _ in range(rows)]
+    table = pa.table({"at": pa.array(range(rows), pa.timestamp("s", "UTC")), "body": bodies})
+    pq.write_table(table, sink, compression="NONE", use_dictionary=False, row_group_size=2_000)
+    return sink.getvalue()
+
+
+def lines(rows: int) -> bytes:
+    noise = random.Random(7)
+    return b"".join(b"%s\n" % line(row % 60, body=noise.randbytes(200).hex()).encode() for row in range(rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "most"),
+    [
+        ("a.parquet", parquet(20_000), 600_000),
+        ("a.ndjson", lines(20_000), 5_000_000),
+        ("a.ndjson.gz", gzip.compress(lines(20_000), 1), 3_000_000),
+    ],
+    ids=["parquet", "ndjson", "compressed"],
+)
+def test_of_a_file_in_cloud_storage_the_check_fetches_only_what_it_reads(
+    cloud: StorageServer, name: str, body: bytes, most: int
+) -> None:
+    assert len(body) > 1.4 * most
+    cloud.objects[BUCKET] = {
+        f"in/{name}": Object(body, FIRST_GENERATION, 0.0),
+        "in/b": Object(b"", FIRST_GENERATION, 0.0),
+    }
+    assert file_schema(f"gs://{BUCKET}/in/*", PROJECT).names == ["at", "body"]
+    assert cloud.downloaded_bytes < most
+    before = cloud.downloaded_bytes
+    assert first_rows(f"gs://{BUCKET}/in/*", PROJECT, 5).num_rows == 5
+    assert cloud.downloaded_bytes - before < 3_000_000
+
+
+def test_a_small_or_broken_file_in_cloud_storage_is_told_as_one_of_this_machine(cloud: StorageServer) -> None:
+    cloud.objects[BUCKET] = {
+        "a.ndjson": Object(line(1).encode(), FIRST_GENERATION, 0.0),
+        "broken.parquet": Object(b"PAR1 and no more", FIRST_GENERATION, 0.0),
+        "empty.ndjson": Object(b"", FIRST_GENERATION, 0.0),
+    }
+    assert file_schema(f"gs://{BUCKET}/a.ndjson", PROJECT).names == ["at"]
+    for name in ("broken.parquet", "empty.ndjson"):
+        with pytest.raises(SourceError, match=rf"gs://{BUCKET}/{name} cannot be read: .*; replace the file"):
+            file_schema(f"gs://{BUCKET}/{name}", PROJECT)
+    with pytest.raises(SourceError, match="no file is named gs://"):
+        file_schema(f"gs://{BUCKET}/none/*", PROJECT)
+    with pytest.raises(SourceError, match=r"gs://none-such/a\.ndjson cannot be read: 404"):
+        file_schema("gs://none-such/a.ndjson", PROJECT)

@@ -102,7 +102,8 @@ def test_text_is_an_instant_where_it_has_a_zone_with_fractions_or_without(tmp_pa
         '{"whole": null, "fine": "2021-05-01 00:00:01 UTC", "no": "x", "more": [{"at": "soon"}]}\n'
     )
     instant = pa.timestamp("us", "UTC")
-    types = {field.name: field.type for field in ndjson_schema(str(path), path.name)}
+    with path.open("rb") as file:
+        types = {field.name: field.type for field in ndjson_schema(file, path.name)}
     assert (types["whole"], types["fine"]) == (instant, instant)
     assert (types["local"], types["no"]) == (pa.timestamp("s"), pa.string())
 
@@ -110,7 +111,9 @@ def test_text_is_an_instant_where_it_has_a_zone_with_fractions_or_without(tmp_pa
 def test_the_first_rows_are_as_they_stand_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.ndjson"
     path.write_text('{"at": "2021-05-01T00:00:00Z", "id": 1}\n\n{"id": "two", "late": true}\n{"id": 3}\n')
-    assert ndjson_rows(str(path), path.name, 2).to_pylist() == [
+    with path.open("rb") as file:
+        rows = ndjson_rows(file, path.name, 2)
+    assert rows.to_pylist() == [
         {"at": "2021-05-01T00:00:00Z", "id": "1", "late": None},
         {"at": None, "id": "two", "late": True},
     ]
@@ -119,5 +122,5 @@ def test_the_first_rows_are_as_they_stand_in_the_file(tmp_path: Path) -> None:
 def test_a_schema_cannot_be_inferred_from_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson.gz"
     path.write_bytes(gzip.compress(b'{"at":1}\n')[:-9])
-    with pytest.raises(SourceError, match=r"a\.ndjson\.gz cannot be read"):
-        ndjson_schema(str(path), path.name)
+    with path.open("rb") as file, pytest.raises(SourceError, match=r"a\.ndjson\.gz cannot be read"):
+        ndjson_schema(file, path.name)

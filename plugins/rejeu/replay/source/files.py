@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import glob
+import io
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, cast
 
 import pyarrow as pa
 
 from rejeu.errors import SourceError
 from rejeu.jobs.request import ReplayRequest
 from rejeu.replay.source.merge import Run, held_bytes, merge, overlapping_groups
-from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema
+from rejeu.replay.source.ndjson import ndjson_rows, ndjson_runs, ndjson_schema, open_file
 from rejeu.replay.source.parquet import parquet_rows, parquet_runs, parquet_schema
 from rejeu.replay.source.rows import clip
 from rejeu.replay.source.spill import spill
 
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob
+
 HELD_BYTES: Final = 64_000_000
 """Most bytes that merging may hold in memory; if it needs more, rows are sorted on disk."""
+FETCHED_BYTES: Final = 256 * 1024
+"""How much of an object is fetched at least where only a part of it is read."""
 
 
 class Format(NamedTuple):
-    """How files of one kind are read; a file has a path, and the name that a person knows it by."""
+    """How files of one kind are read; a file has a path, or is open, and has the name that a person knows it by."""
 
     suffixes: tuple[str, ...]
     runs: Callable[[Mapping[str, str], ReplayRequest], Iterator[Run]]
-    schema: Callable[[str, str], pa.Schema]
-    rows: Callable[[str, str, int], pa.Table]
+    schema: Callable[[IO[bytes], str], pa.Schema]
+    rows: Callable[[IO[bytes], str, int], pa.Table]
 
 
 FORMATS: Final = (
@@ -67,10 +73,8 @@ def file_schema(pattern: str, project: str | None) -> pa.Schema:
 
     Raises SourceError where there is no file, or none that can be read.
     """
-    with ExitStack() as closing:
-        files = _find(pattern, project, closing, only_first=True)
-        path, name = next(iter(files.items()))
-        return _format(pattern, [name]).schema(path, name)
+    with _first_file(pattern, project) as (file, name):
+        return _format(pattern, [name]).schema(file, name)
 
 
 def first_rows(pattern: str, project: str | None, count: int) -> pa.Table:
@@ -78,41 +82,72 @@ def first_rows(pattern: str, project: str | None, count: int) -> pa.Table:
 
     Raises SourceError where there is no file, or none that can be read.
     """
-    with ExitStack() as closing:
-        files = _find(pattern, project, closing, only_first=True)
-        path, name = next(iter(files.items()))
-        return _format(pattern, [name]).rows(path, name, count)
+    with _first_file(pattern, project) as (file, name):
+        return _format(pattern, [name]).rows(file, name, count)
 
 
-def _find(pattern: str, project: str | None, closing: ExitStack, only_first: bool = False) -> dict[str, str]:
+@contextmanager
+def _first_file(pattern: str, project: str | None) -> Iterator[tuple[IO[bytes], str]]:
+    """The first file, open, and its name; of one in Cloud Storage only those parts are fetched that are read."""
+    if not pattern.startswith("gs://"):
+        name = _local(pattern)[0]
+        with open_file(name, name) as local:
+            yield local, name
+        return
+    with _asking(pattern):
+        blob = next(_blobs(pattern, project), None)
+        if blob is None:
+            raise _nothing(pattern)
+        with io.BufferedReader(blob.open("rb", chunk_size=FETCHED_BYTES), FETCHED_BYTES) as fetched:
+            yield cast("IO[bytes]", fetched), f"gs://{blob.bucket.name}/{blob.name}"
+
+
+def _find(pattern: str, project: str | None, closing: ExitStack) -> dict[str, str]:
     """Each file's local path and the name that a person knows it by, in order of names; Cloud Storage is downloaded."""
-    if pattern.startswith("gs://"):
-        folder = closing.enter_context(TemporaryDirectory(prefix="rejeu-"))
-        files = _download(pattern, Path(folder), project, only_first)
-    else:
-        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
-        files = {path: path for path in found if Path(path).is_file()}
+    if not pattern.startswith("gs://"):
+        return {path: path for path in _local(pattern)}
+    folder = Path(closing.enter_context(TemporaryDirectory(prefix="rejeu-")))
+    files: dict[str, str] = {}
+    with _asking(pattern):
+        for blob in _blobs(pattern, project):
+            target = folder / f"{len(files):06d}-{Path(blob.name).name}"
+            blob.download_to_filename(target)
+            files[str(target)] = f"gs://{blob.bucket.name}/{blob.name}"
     if not files:
-        raise SourceError(f"no file is named {pattern}: give a path or gs:// URI of Parquet or NDJSON, * allowed")
+        raise _nothing(pattern)
     return files
 
 
-def _download(pattern: str, folder: Path, project: str | None, only_first: bool) -> dict[str, str]:
-    from google.api_core.exceptions import GoogleAPIError
+def _local(pattern: str) -> list[str]:
+    """The paths of files of this machine, of which there is one at least."""
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
+    files = [path for path in found if Path(path).is_file()]
+    if not files:
+        raise _nothing(pattern)
+    return files
 
+
+def _blobs(pattern: str, project: str | None) -> Iterator[Blob]:
+    """The objects that match, in order of names; the list is asked for as far as it is read."""
     from rejeu.gcp.clients import storage_client
 
     bucket, _, path = pattern.removeprefix("gs://").partition("/")
-    files: dict[str, str] = {}
+    listed = storage_client(project).list_blobs(bucket, prefix=re.split(r"[*?]", path)[0])
+    return (blob for blob in listed if _matches(blob.name, path))
+
+
+def _nothing(pattern: str) -> SourceError:
+    return SourceError(f"no file is named {pattern}: give a path or gs:// URI of Parquet or NDJSON, * allowed")
+
+
+@contextmanager
+def _asking(pattern: str) -> Iterator[None]:
+    from google.api_core.exceptions import GoogleAPIError
+
     try:
-        for blob in storage_client(project).list_blobs(bucket, prefix=re.split(r"[*?]", path)[0]):
-            if _matches(blob.name, path) and not (only_first and files):
-                target = folder / f"{len(files):06d}-{Path(blob.name).name}"
-                blob.download_to_filename(target)
-                files[str(target)] = f"gs://{bucket}/{blob.name}"
+        yield
     except (GoogleAPIError, OSError) as error:
         raise SourceError(f"{pattern} cannot be read: {error}; check the bucket and its permissions") from error
-    return files
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import msgspec
@@ -31,6 +30,8 @@ BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 DAMAGED: Final = (EOFError, OSError, zlib.error)
 """Raised by a file that cannot be read to its end."""
 INFERRED_ROWS: Final = 10_000
+INFERRED_BYTES: Final = 4_000_000
+"""Columns are inferred from so many rows, or bytes, whichever comes first."""
 ROW_BYTES: Final = 30
 """The memory that a row takes besides its line: its time, its key, offsets."""
 
@@ -46,11 +47,10 @@ def ndjson_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[Ru
         yield Run(lines.scan(), lines.read)
 
 
-def ndjson_schema(path: str, name: str) -> pa.Schema:
+def ndjson_schema(file: IO[bytes], name: str) -> pa.Schema:
     """The columns of the file's first rows. Raises SourceError where these are not JSON."""
     try:
-        with _open(path, name) as file:
-            lines = pa.BufferReader(b"".join(islice(file, INFERRED_ROWS)))
+        lines = pa.BufferReader(b"".join(islice(_until(INFERRED_BYTES, _plain(file, name)), INFERRED_ROWS)))
         inferred = json.read_json(lines).schema
         texts = pa.schema([(field.name, TEXT) for field in inferred if _may_be_text(field.type)])
         lines.seek(0)
@@ -73,12 +73,22 @@ def _with_instants(inferred: pa.Schema, rows: pa.Table) -> pa.Schema:
     return inferred
 
 
-def ndjson_rows(path: str, name: str, count: int) -> pa.Table:
+def _until(most: int, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, with the one in which so many bytes are reached as the last."""
+    size = 0
+    for line in lines:
+        yield line
+        size += len(line)
+        if size >= most:
+            return
+
+
+def ndjson_rows(file: IO[bytes], name: str, count: int) -> pa.Table:
     """The file's first rows; a column that mixes types is text. Raises SourceError where these are not JSON."""
     decoder = msgspec.json.Decoder(dict[str, Any])
     try:
-        with _open(path, name) as file:
-            records = [decoder.decode(line) for line in islice(filter(bytes.strip, file), count)]
+        lines = filter(bytes.strip, _plain(file, name))
+        records = [decoder.decode(line) for line in islice(lines, count)]
     except (*DAMAGED, *BROKEN) as error:
         raise SourceError(f"{name} cannot be read: {error}; replace the file") from error
     columns = dict.fromkeys(column for record in records for column in record)
@@ -206,8 +216,18 @@ def _split(data: bytes) -> list[bytes]:
     return [*filter(None, map(bytes.strip, data.split(b"\n")))]
 
 
+def _plain(file: IO[bytes], name: str) -> IO[bytes]:
+    """The open file's text, which may be compressed there."""
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if name.endswith(".gz") else file
+
+
 def _open(path: str, name: str) -> IO[bytes]:
+    return open_file(path, name, gzip.open if path.endswith(".gz") else open)
+
+
+def open_file(path: str, name: str, opened: Callable[[str, str], Any] = open) -> IO[bytes]:
+    """The file, as it lies there. Raises SourceError where it cannot be opened."""
     try:
-        return cast("IO[bytes]", gzip.open(path)) if path.endswith(".gz") else Path(path).open("rb")
+        return cast("IO[bytes]", opened(path, "rb"))
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error}; check the path and its permissions") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import IO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ def parquet_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[R
     Raises SourceError for a damaged file, a missing column or files of different columns, RowError for rows
     without an event time.
     """
-    schemas = {name: parquet_schema(path, name) for path, name in files.items()}
+    schemas = {name: _schema(path, name) for path, name in files.items()}
     first, schema = next(iter(schemas.items()))
     for name, other in schemas.items():
         if not other.equals(schema):
@@ -38,16 +38,20 @@ def parquet_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[R
         yield from _runs(path, name, request)
 
 
-def parquet_schema(path: str, name: str) -> pa.Schema:
-    """The file's columns. Raises SourceError for a damaged file."""
-    with _reading(name):
-        return pq.read_schema(path)
+def parquet_schema(file: IO[bytes], name: str) -> pa.Schema:
+    """The file's columns, for which its end alone is read. Raises SourceError for a damaged file."""
+    return _schema(file, name)
 
 
-def parquet_rows(path: str, name: str, count: int) -> pa.Table:
+def parquet_rows(file: IO[bytes], name: str, count: int) -> pa.Table:
     """The file's first rows. Raises SourceError for a damaged file."""
-    with _reading(name), _open(path) as file:
-        return pa.Table.from_batches(islice(file.iter_batches(count), 1), file.schema_arrow)
+    with _reading(name), _open(file) as rows:
+        return pa.Table.from_batches(islice(rows.iter_batches(count), 1), rows.schema_arrow)
+
+
+def _schema(file: str | IO[bytes], name: str) -> pa.Schema:
+    with _reading(name):
+        return pq.read_schema(file)
 
 
 def _runs(path: str, name: str, request: ReplayRequest) -> Iterator[Run]:
@@ -95,9 +99,9 @@ def _read(
                 yield arrange(table, request)
 
 
-def _open(path: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+def _open(file: str | IO[bytes], metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     """A file that is read page by page; by default Arrow would hold whole row groups."""
-    return pq.ParquetFile(path, metadata=metadata, buffer_size=PAGE_BYTES, pre_buffer=False)
+    return pq.ParquetFile(file, metadata=metadata, buffer_size=PAGE_BYTES, pre_buffer=False)
 
 
 def _tables(file: pq.ParquetFile, group: int, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
