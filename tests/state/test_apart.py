@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Barrier, Semaphore
 from typing import Any
 
 import pytest
 
 from rejeu.errors import RequestError
 from rejeu.jobs.build import replay_request
+from rejeu.ports import StateStore
 from rejeu.spec.model import StreamSpec
-from rejeu.state.apart import check_apart
+from rejeu.state.apart import check_apart, go_live_apart
 from rejeu.state.documents import SideDocument
-from rejeu.state.lease import update_state
+from rejeu.state.lease import read_state, update_state
 from rejeu.state.live_record import remember_live
+from rejeu.state.model import StreamState
+from rejeu.state.sqlite import SqliteStore
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted
 from rejeu.target import Target
 from rejeu.testing import MemoryStore
@@ -21,6 +27,7 @@ from rejeu.timeline import Position
 from tests.spec.builders import spec_of
 
 TARGET = Target(project="rejeu-test")
+SECONDS = 60.0
 
 
 @pytest.fixture
@@ -121,3 +128,63 @@ def test_a_document_that_cannot_be_read_keeps_nobody_from_going_live(
     with pytest.raises(RequestError, match="stream orders"):
         check_apart(store, spec("purchases", live__topic="topic_of_orders"), TARGET)
     assert "bikes: whether it shares something is not known" in caplog.text
+
+
+# At the same moment
+
+
+@pytest.mark.parametrize("changes", [{"live__topic": "shared"}, {"live__table": "shared.rows"}])
+@pytest.mark.parametrize("names", [("orders", "purchases"), ("purchases", "orders"), ("bikes", "clicks", "orders")])
+def test_of_streams_that_go_live_at_once_one_stays(
+    tmp_path: Path, names: tuple[str, ...], changes: dict[str, Any]
+) -> None:
+    all_have_checked = Barrier(len(names))
+    others_withdrew = Semaphore(0)
+
+    def live(name: str) -> str | None:
+        own = SqliteStore(tmp_path / "state.db")
+        one = spec(name, **changes)
+        remember_live(own, one, TARGET)
+        check_apart(own, one, TARGET)
+        all_have_checked.wait(SECONDS)
+
+        def want() -> None:
+            announce(own, replay_request(one, TARGET, None, None))
+            all_have_checked.wait(SECONDS)
+
+        try:
+            go_live_apart(own, one, TARGET, want, lambda _: assert_comes(others_withdrew))
+        except RequestError as error:
+            others_withdrew.release()
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        said = dict(zip(names, pool.map(live, names), strict=True))
+    states = SqliteStore(tmp_path / "state.db")
+    first, *later = sorted(names)
+    assert [name for name in names if said[name] is None] == [first]
+    assert [name for name in names if state_of(states, name).wanted] == [first]
+    for name in later:
+        assert f"of the stream {first}, which is wanted" in (said[name] or "")
+
+
+def test_whoever_does_not_withdraw_was_there_before(store: MemoryStore) -> None:
+    went_live(store, spec("purchases", live__topic="shared"))
+    looks: list[float] = []
+    one = spec("orders", live__topic="shared")
+    with pytest.raises(RequestError, match=r"of the stream purchases, which is wanted.*; orders\.stop ends its"):
+        go_live_apart(store, one, TARGET, lambda: went_live(store, one), looks.append)
+    assert 5 <= sum(looks) <= 60
+    assert not state_of(store, "orders").wanted
+    assert state_of(store, "purchases").wanted
+
+
+def assert_comes(semaphore: Semaphore) -> None:
+    assert semaphore.acquire(timeout=SECONDS)
+
+
+def state_of(store: StateStore, stream: str) -> StreamState:
+    found = read_state(store, stream)
+    assert found is not None
+    return found

@@ -22,8 +22,10 @@ from rejeu.spec.model import StreamSpec
 from rejeu.state.documents import SideDocument
 from rejeu.state.launch_lock import LaunchLock, hold_launch_lock
 from rejeu.state.lease import read_state
+from rejeu.state.live_record import remember_live
 from rejeu.state.model import Status
 from rejeu.state.standby_marker import stands_by
+from rejeu.state.stream import announce
 from rejeu.target import Target
 from rejeu.testing import FakeLauncher, MemoryStore
 from rejeu.testing.launchers import SmallJob
@@ -45,6 +47,7 @@ from tests.airflow.builders import (
     revive,
     text,
 )
+from tests.spec.builders import spec_of
 
 ASSET = Asset(name="crypto_rates.batch", uri="x-rejeu://crypto_rates/batch")
 BY_HAND = parse_instant("2021-01-01T00:00:00Z")
@@ -393,6 +396,33 @@ def test_a_start_is_made_by_one_at_a_time(
 
 
 # What somebody else publishes
+
+
+def test_of_two_streams_that_passed_the_checks_at_once_the_later_starts_nothing(
+    start: Callable[..., StartReplay], spec: StreamSpec, store: MemoryStore, launcher: FakeLauncher, target: Target
+) -> None:
+    other = StreamSpec.model_validate(spec_of("bikes", live__topic=spec.live.topic))
+    remember_live(store, other, target)
+    announce(store, replay_request(other, target, None, None))
+    with pytest.raises(RequestError, match=r"of the stream bikes, which is wanted"):
+        start("first row").execute(a_run())
+    assert launcher.started == []
+    state = read_state(store, STREAM)
+    assert state is not None
+    assert not state.wanted
+
+
+def test_of_two_streams_that_others_publish_the_later_is_not_wanted(
+    foreign_spec: StreamSpec, store: MemoryStore, target: Target
+) -> None:
+    other = StreamSpec.model_validate(spec_of("bikes", live__table=foreign_spec.live.table))
+    remember_live(store, other, target)
+    announce(store, replay_request(other, target, None, None))
+    with pytest.raises(RequestError, match=r"of the stream bikes, which is wanted"):
+        BeginWatch(task_id="watch", spec=foreign_spec).execute(a_run())
+    state = read_state(store, foreign_spec.stream)
+    assert state is not None
+    assert not state.wanted
 
 
 def test_what_somebody_else_publishes_is_wanted_from_now_on(foreign_spec: StreamSpec, store: MemoryStore) -> None:

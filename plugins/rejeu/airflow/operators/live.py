@@ -16,7 +16,7 @@ from rejeu.handover import Start, decide_start
 from rejeu.jobs.build import replay_request, stream_job_request
 from rejeu.jobs.request import CURSOR, ReplayRequest
 from rejeu.ports import ENDED, JobState, Signal
-from rejeu.state.apart import check_apart
+from rejeu.state.apart import check_apart, go_live_apart
 from rejeu.state.lease import read_state
 from rejeu.state.live_record import remember_live
 from rejeu.state.stream import announce, mark_unwanted, mark_wanted, rewind
@@ -134,7 +134,7 @@ class BeginWatch(StreamOperator):
     """Says that the stream is wanted: somebody else publishes it, and from now on their silence counts."""
 
     def execute(self, context: Context) -> None:
-        mark_wanted(self.store, self.spec.stream)
+        go_live_apart(self.store, self.spec, self.target, lambda: mark_wanted(self.store, self.spec.stream))
 
 
 class StartReplay(StreamOperator):
@@ -166,7 +166,7 @@ class StartReplay(StreamOperator):
             lock.confirm()
             if start is Start.RESUME:
                 rewind(self.store, self.spec)
-            announce(self.store, request)
+            go_live_apart(self.store, self.spec, self.target, lambda: announce(self.store, request))
             job = self.start_replays(request)
         self.log.info("%s: started %s (%s): %s", self.spec.stream, job.name, job.detail, self.decision["reason"])
 
