@@ -166,7 +166,7 @@ def test_a_replay_elsewhere_has_no_variables_and_no_files_of_this_machine(
     source: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     spec = read_spec(written(tmp_path, **source))
-    there = {"launcher": "cloud-run", "image": "i", "region": "europe-west1", "state": "gs://b/s"}
+    there = {"launcher": "cloud-run", "image": "i", "jobs_image": "j", "region": "europe-west1", "state": "gs://b/s"}
     with pytest.raises(RequestError, match=message):
         replay_request(spec, Target.model_validate({"project": "rejeu-test", "bucket": "b"} | there), None, None)
     assert replay_request(spec, Target(project="rejeu-test", bucket="b"), None, None).api

@@ -6,13 +6,14 @@ here, for its own way to do that overflows the stack, and ends the process, wher
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
+from yaml._yaml import CParser
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser
 from yaml.resolver import Resolver
 
 from rejeu.errors import SpecError, brief, told
@@ -29,7 +30,8 @@ def read_document(file: Path) -> dict[Any, Any]:
     """The mapping in this file. Raises SpecError."""
     text = _text(file)
     try:
-        document = yaml.load(text, _Loader)
+        with closing(_Loader(text)) as loader:
+            document = loader.get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -82,9 +84,13 @@ class _Loader(Composer, CParser, SafeConstructor, Resolver):
         self._count = self._depth = 0
         self._sizes: dict[yaml.Node, _Size] = {}
 
+    def close(self) -> None:
+        """Let go of the parser."""
+        self.dispose()
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next value; what an alias stands for is counted again."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()
         self._count += 1
         self._depth += 1
         _refuse_much(_Size(self._count, 0, self._depth), event.start_mark)
@@ -139,4 +145,5 @@ def _once(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
+# Its types know PyYAML's own loaders only.
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)  # type: ignore[type-var]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from rejeu.airflow.google import google_hook
 from rejeu.airflow.triggers import AwaitedJob, DrainedJob, DrainTrigger, JobTrigger
 from rejeu.airflow.triggers.base import first_event
 from rejeu.bigquery import sql
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
     from google.cloud import bigquery
 
-GOOGLE_CONNECTION = "google_cloud_default"
 DRAIN_LIMIT = timedelta(minutes=30)
 PATROL_LIMIT = timedelta(seconds=60)
 """How long a run that the patrol called holds a worker slot to wait."""
@@ -132,7 +132,7 @@ class StreamOperator(BaseOperator):
 
         from rejeu.gcp.topics import ensure_topic
 
-        hook = PubSubHook(gcp_conn_id=GOOGLE_CONNECTION)
+        hook = google_hook(PubSubHook)
         lost = ensure_topic(hook.get_conn(), hook.subscriber_client, self.spec, self.target)
         if lost:
             self.log.warning("%s: %s", self.spec.stream, lost)
@@ -172,7 +172,8 @@ class StreamOperator(BaseOperator):
         """A client with the credentials of the Airflow connection."""
         from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
 
-        return BigQueryHook(gcp_conn_id=GOOGLE_CONNECTION).get_client(project_id=self.target.project)
+        client: bigquery.Client = google_hook(BigQueryHook).get_client(project_id=self.target.project)
+        return client
 
 
 class WaitingOperator(StreamOperator):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
-from rejeu.airflow.operators.base import DRAIN_LIMIT, GOOGLE_CONNECTION, JobOperator, StreamOperator, WaitingOperator
+from rejeu.airflow.google import google_hook
+from rejeu.airflow.operators.base import DRAIN_LIMIT, JobOperator, StreamOperator, WaitingOperator
 from rejeu.airflow.triggers import DrainedJob, DrainTrigger, ReturnTrigger
 from rejeu.bigquery import sql
 from rejeu.errors import LaunchError
@@ -78,7 +79,7 @@ class EnsureStream(StreamOperator):
         from rejeu.checks import SOURCE, check_request, checks
 
         def subscriber() -> SubscriberClient:
-            return PubSubHook(gcp_conn_id=GOOGLE_CONNECTION).subscriber_client
+            return google_hook(PubSubHook).subscriber_client
 
         check_request(self.spec, self.target)
         for name, look in checks(self.spec, self.target, lambda: client, subscriber).items():
@@ -92,7 +93,7 @@ class EnsureStream(StreamOperator):
         from rejeu.gcp.bigtable import ensure_served
 
         # Airflow's own hook of Bigtable shows no client.
-        credentials = GoogleBaseHook(gcp_conn_id=GOOGLE_CONNECTION).get_credentials()
+        credentials = google_hook(GoogleBaseHook).get_credentials()
         client = Client(project=self.target.project, credentials=credentials, admin=True)
         ensure_served(client, self.target.bigtable, self.spec.stream)
 

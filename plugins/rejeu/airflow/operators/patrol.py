@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
+from rejeu.airflow.google import google_hook
 from rejeu.airflow.notify import notify, orphaned_text
-from rejeu.airflow.operators.base import GOOGLE_CONNECTION
 from rejeu.airflow.operators.watchdog import RUNS, RecordIncident, RelaunchReplay, Restore
 from rejeu.airflow.triggers.events import event_of, needs_repair
 from rejeu.errors import RejeuError, StateError
@@ -96,7 +96,7 @@ class PatrolOperator(BaseOperator):
         """A client with the credentials of the Airflow connection."""
         from airflow.providers.google.cloud.hooks.pubsub import PubSubHook
 
-        return PubSubHook(gcp_conn_id=GOOGLE_CONNECTION).subscriber_client
+        return google_hook(PubSubHook).subscriber_client
 
 
 class LookAround(PatrolOperator):
@@ -133,7 +133,7 @@ class LookAround(PatrolOperator):
         free = self._free(context["ti"], sorted(called, key=lambda stream: stream not in silent), silent)
         if alerts:
             self._divide(context["ti"], alerts, free)
-        runs = [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
+        runs: list[dict[str, Any]] = [{"trigger_dag_id": _watchdog(stream), "conf": called[stream]} for stream in free]
         orphans = self._orphans(context, now)
         return [*runs, *({ORPHAN: stream} for stream in orphans)][:MOST_CALLED]
 
