@@ -13,7 +13,6 @@ import pytest
 from google.cloud.storage import Client
 
 from beam_jobs.batch import run
-from beam_jobs.program import main
 from rejeu.errors import RequestError, SourceError
 from tests.beam_jobs.builders import BUCKET, make_request
 
@@ -123,13 +122,10 @@ def test_files_in_cloud_storage_are_prepared_as_a_program(emulators: dict[str, s
         (f"gs://{BUCKET}/no-such-folder/*", f"no file matches --files gs://{BUCKET}/no-such-folder/*"),
     ],
 )
-@pytest.mark.usefixtures("emulators")
-def test_a_missing_bucket_or_folder_ends_with_exit_code_3(
-    files: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["batch", *argv(files, f"gs://{BUCKET}/x")])
-    assert main(run) == 3
-    assert said in capsys.readouterr().err
+def test_a_missing_bucket_or_folder_ends_with_exit_code_3(emulators: dict[str, str], files: str, said: str) -> None:
+    done = run_program(emulators, argv(files, f"gs://{BUCKET}/x"))
+    assert done.returncode == 3, done.stderr
+    assert said in done.stderr
 
 
 def run_program(environment: dict[str, str], arguments: list[str]) -> subprocess.CompletedProcess[str]:
