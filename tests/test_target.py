@@ -245,9 +245,9 @@ def test_a_path_gets_the_bucket_and_the_partition() -> None:
 
 def test_local_jobs_are_kept_in_the_targets_home(tmp_path: Path) -> None:
     target = Target.from_env(LEAST | {"REJEU_HOME": str(tmp_path)})
-    assert isinstance(job_launcher(target), ProcessLauncher)
-    assert isinstance(replay_launcher(target), ProcessLauncher)
-    assert (tmp_path / "jobs").is_dir()
+    for launcher in (job_launcher(target), replay_launcher(target)):
+        assert isinstance(launcher, ProcessLauncher)
+        assert launcher._folder == tmp_path / "jobs"
 
 
 @pytest.mark.parametrize(

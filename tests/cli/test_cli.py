@@ -124,7 +124,7 @@ def test_the_shell_sees_the_exit_code(tmp_path: Path) -> None:
         [sys.executable, "-m", "rejeu.cli", "validate", wrong], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (SpecError.exit_code, "")
-    assert ended.stderr.startswith("line 1, column 10: it is not YAML")
+    assert ended.stderr.startswith("line 2, column 1: it is not YAML")
     assert str(wrong) in ended.stderr
 
 

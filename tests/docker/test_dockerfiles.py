@@ -92,7 +92,7 @@ def test_every_base_is_pinned(image: str) -> None:
 def test_python_is_the_one_that_the_project_needs(image: str) -> None:
     pythons = {base.split()[0] for base in rests(image, "FROM") if base.startswith("python:")}
     assert pythons == {"python:3.11.14-slim-bookworm"}
-    assert PROJECT["requires-python"] == ">=3.11,<3.12"
+    assert PROJECT["requires-python"] == ">=3.11,<3.14"
 
 
 def test_beams_boot_program_is_of_the_beam_that_we_install() -> None:
