@@ -7,6 +7,7 @@ It gives a file 30 s (`core.dagbag_import_timeout`). Its database is an SQLite f
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.section import Options, Result, figures_table, steps
+from rejeu.cli.folders import examples
 from rejeu.errors import RejeuError
 
 AIRFLOW: Final = str(Path(sys.executable).with_name("airflow"))
@@ -38,12 +40,6 @@ DAG_FILE: Final = """\
 from rejeu.airflow.loader import load_dags
 
 for dag in load_dags(__file__, number={number}, of={of}):
-    globals()[dag.dag_id] = dag
-"""
-PATROL_FILE: Final = """\
-from rejeu.airflow.loader import load_patrol
-
-for dag in load_patrol(__file__):
     globals()[dag.dag_id] = dag
 """
 LEGEND: Final = (
@@ -104,7 +100,7 @@ def _write(dags: Path, scale: Scale) -> None:
     for number in range(scale.files):
         text = DAG_FILE.format(number=number, of=scale.files)
         (dags / f"streams_{number}.py").write_text(text, encoding="utf-8")
-    (dags / "patrol.py").write_text(PATROL_FILE, encoding="utf-8")
+    shutil.copy(examples() / "patrol.py", dags)
 
 
 def _environment(home: Path) -> dict[str, str]:

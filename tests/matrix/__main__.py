@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,8 @@ AIRFLOW: Final = ("tests/airflow",)
 BELOW: Final = tuple(
     f"tests/{room}" for room in ("gcp", "infra", "jobs", "launchers", "orphans", "spec", "state", "watchdog")
 )
-LOCKED: Final = "3.3.2"
+LOCKED: Final = version("apache-airflow")
+EXTRAS: Final = ("airflow", "replay", "beam", "launchers", "local")
 REPORT: Final = ROOT / ".rejeu/matrix.json"
 
 
@@ -40,7 +42,7 @@ def main() -> int:
     rooms = AIRFLOW if arguments.quick else (*AIRFLOW, *BELOW)
     found = [_try(version, rooms, resolves=not arguments.quick) for version in versions]
     if not arguments.quick:
-        pythons = {python: {extra: word_on(extra, python) for extra in _extras()} for python in PYTHONS}
+        pythons = {python: {extra: word_on(extra, python) for extra in EXTRAS} for python in PYTHONS}
         REPORT.parent.mkdir(exist_ok=True)
         REPORT.write_text(json.dumps({"airflow": found, "python": pythons}, indent=2) + "\n")
         _print_pythons(pythons)
@@ -77,10 +79,6 @@ def _environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 
-def _extras() -> tuple[str, ...]:
-    return ("airflow", "replay", "beam", "launchers", "local")
-
-
 def _print(found: list[dict[str, Any]]) -> None:
     table = Table("Airflow", "passed", "failed", "seconds", "rejeu[airflow]")
     for each in found:
@@ -91,7 +89,7 @@ def _print(found: list[dict[str, Any]]) -> None:
 
 
 def _print_pythons(pythons: dict[str, dict[str, str]]) -> None:
-    table = Table("Python", *_extras())
+    table = Table("Python", *EXTRAS)
     for python, words in pythons.items():
         table.add_row(python, *words.values())
     Console().print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,12 @@ def dags_folder(given: Path | None = None) -> Path:
     return examples()
 
 
-def add_dag_files(dags: Path) -> list[Path]:
-    """Put the files that make DAGs of specs into the folder, where it has none; returns the paths of those made."""
-    made = [dags / name for name in DAG_FILES if not (dags / name).exists()]
-    for file in made:
-        shutil.copyfile(examples() / file.name, file)
-    return made
+def add_dag_files(dags: Path, say: Callable[[str], None]) -> None:
+    """Put the files that make DAGs of specs into the folder, where it has none, and say which were made."""
+    for file in (dags / name for name in DAG_FILES):
+        if not file.exists():
+            shutil.copyfile(examples() / file.name, file)
+            say(f"{file}: written; it makes DAGs of the specs in {dags / 'streams'}")
 
 
 def _is_packed() -> bool:

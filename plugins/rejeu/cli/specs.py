@@ -122,8 +122,7 @@ def new(arguments: argparse.Namespace) -> int:
         return 0
     dags = dags_folder(arguments.dags)
     say(f"{write_spec(dags / 'streams', wish.name, text)}: written")
-    for made in add_dag_files(dags):
-        say(f"{made}: written; it makes DAGs of the specs in {dags / 'streams'}")
+    add_dag_files(dags, say)
     up = f"rejeu up --dags {shlex.quote(str(dags))}"
     say(f"Read it through. Then start `{up}`, and trigger {wish.name}.live in Airflow.")
     say("A stack of this folder that is up shows the new DAGs within a minute, without a restart.")

@@ -52,8 +52,7 @@ def up(arguments: argparse.Namespace) -> int:
     dags = dags_folder(arguments.dags)
     if not dags.is_dir():
         raise RequestError(f"{dags} is no folder: name one with --dags; `rejeu new` makes one, `rejeu demo` needs none")
-    for made in add_dag_files(dags):
-        say(f"{made}: written; it makes DAGs of the specs in {dags / 'streams'}")
+    add_dag_files(dags, say)
     stack = homes.stack_of(homes.HOME, dags)
     os.environ.setdefault("REJEU_STREAMS_WAIT", "1")
     from rejeu.local.stack.parts import DEMO_DATA, PARTS

@@ -4,15 +4,8 @@ On managed Airflow the triggerer sees neither DAGs nor plugins: this package mus
 Airflow stores each class under this package's name, so that its modules may change.
 """
 
-from rejeu.airflow.triggers.jobs import (
-    AwaitedJob,
-    AwaitedLoad,
-    DrainedJob,
-    DrainTrigger,
-    JobTrigger,
-    LoadJobTrigger,
-)
-from rejeu.airflow.triggers.load import BigQueryJobTrigger, QueriedJob
+from rejeu.airflow.triggers.jobs import AwaitedJob, DrainedJob, DrainTrigger, JobTrigger
+from rejeu.airflow.triggers.load import AwaitedLoad, BigQueryJobTrigger, LoadJobTrigger, QueriedJob
 from rejeu.airflow.triggers.watching import ReturnTrigger, SilenceTrigger
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The waits for jobs: a launcher's, and BigQuery's load jobs."""
+"""The waits for a launcher's jobs."""
 
 from __future__ import annotations
 
@@ -94,27 +94,3 @@ class DrainTrigger(StoredTrigger[DrainedJob]):
             return "it was left alone: the stream is wanted again"
         job = job_launcher(target).stop(self.arguments.name)
         return "there was none" if job is None else f"{job.state}: {job.detail}"
-
-
-class AwaitedLoad(BaseModel):
-    """The partition that somebody's load job is to fill."""
-
-    project: str
-    table: str
-    event_time: str
-    partition: str
-    poll_seconds: float
-
-
-class LoadJobTrigger(StoredTrigger[AwaitedLoad]):
-    """Fires once when a load job, whoever started it, has filled a partition of a table."""
-
-    model = AwaitedLoad
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        from rejeu.bigquery.load_jobs import LoadJobSearch
-
-        search = LoadJobSearch(**self.arguments.model_dump(exclude={"poll_seconds"}))
-        while (job_id := await asyncio.to_thread(search.look)) is None:
-            await asyncio.sleep(self.arguments.poll_seconds)
-        yield TriggerEvent({"job_id": job_id})

@@ -1,4 +1,4 @@
-"""The wait for a job of BigQuery's, whether it loads files or puts rows in their place."""
+"""The waits for BigQuery's jobs: ours, which load files or put rows in their place, and somebody else's load job."""
 
 from __future__ import annotations
 
@@ -69,3 +69,27 @@ def why_failed(job: _AsyncJob) -> str:
         return ""
     told = [str(each.get("message") or each.get("reason")) for each in [job.error_result, *(job.errors or [])]]
     return "; ".join(dict.fromkeys(told))
+
+
+class AwaitedLoad(BaseModel):
+    """The partition that somebody's load job is to fill."""
+
+    project: str
+    table: str
+    event_time: str
+    partition: str
+    poll_seconds: float
+
+
+class LoadJobTrigger(StoredTrigger[AwaitedLoad]):
+    """Fires once when a load job, whoever started it, has filled a partition of a table."""
+
+    model = AwaitedLoad
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from rejeu.bigquery.load_jobs import LoadJobSearch
+
+        search = LoadJobSearch(**self.arguments.model_dump(exclude={"poll_seconds"}))
+        while (job_id := await asyncio.to_thread(search.look)) is None:
+            await asyncio.sleep(self.arguments.poll_seconds)
+        yield TriggerEvent({"job_id": job_id})

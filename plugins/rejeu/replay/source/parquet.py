@@ -28,7 +28,7 @@ def parquet_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[R
     Raises SourceError for a damaged file, a missing column or files of different columns, RowError for rows
     without an event time.
     """
-    schemas = {name: _schema(path, name) for path, name in files.items()}
+    schemas = {name: parquet_schema(path, name) for path, name in files.items()}
     first, schema = next(iter(schemas.items()))
     for name, other in schemas.items():
         if not other.equals(schema):
@@ -38,20 +38,16 @@ def parquet_runs(files: Mapping[str, str], request: ReplayRequest) -> Iterator[R
         yield from _runs(path, name, request)
 
 
-def parquet_schema(file: IO[bytes], name: str) -> pa.Schema:
+def parquet_schema(file: str | IO[bytes], name: str) -> pa.Schema:
     """The file's columns, for which its end alone is read. Raises SourceError for a damaged file."""
-    return _schema(file, name)
+    with _reading(name):
+        return pq.read_schema(file)
 
 
 def parquet_rows(file: IO[bytes], name: str, count: int) -> pa.Table:
     """The file's first rows. Raises SourceError for a damaged file."""
     with _reading(name), _open(file) as rows:
         return pa.Table.from_batches(islice(rows.iter_batches(count), 1), rows.schema_arrow)
-
-
-def _schema(file: str | IO[bytes], name: str) -> pa.Schema:
-    with _reading(name):
-        return pq.read_schema(file)
 
 
 def _runs(path: str, name: str, request: ReplayRequest) -> Iterator[Run]:
